@@ -1,0 +1,146 @@
+//! The configuration as meant: one field a room, everything checked, nothing of the file's spelling
+//! left. Read from YAML by [`load`](crate::config); all faults are reported at once, each with its place.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::clock::Clock;
+use crate::feed::{ContentType, Tenant};
+use crate::secret::SecretSource;
+
+/// Everything `run` needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub state: StateConfig,
+    pub admin: AdminConfig,
+    pub collect: CollectConfig,
+    pub tenants: Vec<TenantConfig>,
+    pub dead_letters: PathBuf,
+    pub sinks: Vec<SinkConfig>,
+    /// Anything but the system clock is refused unless every endpoint is on loopback.
+    pub clock: Clock,
+}
+
+#[derive(Clone, Debug)]
+pub struct StateConfig {
+    pub dir: PathBuf,
+    /// Bytes of record keys kept on disk before the oldest day goes.
+    pub max_delivered_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// `None`: no listener.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CollectConfig {
+    /// How far back the first start goes; at most 7 days.
+    pub backfill: Duration,
+    pub poll_interval: Duration,
+    /// Bytes fetched and not yet done, over all tenants.
+    pub in_flight: usize,
+    /// Bytes of one record; a larger one goes to the dead letters.
+    pub max_record: usize,
+    /// Requests a minute and tenant, before any throttling is heard.
+    pub requests_per_minute: u32,
+    /// Blob fetches at once, per tenant and in all.
+    pub fetches_per_tenant: usize,
+    pub fetches: usize,
+    /// A body must bring 16 KiB, or its end, in every stretch of this length.
+    pub stall_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct TenantConfig {
+    pub tenant: Arc<Tenant>,
+    pub client_id: String,
+    pub client_secret: SecretSource,
+    /// Root of the Management Activity API; the only host that is ever sent a token.
+    pub api: Url,
+    /// Root of the token endpoint.
+    pub login: Url,
+    pub content_types: Vec<ContentType>,
+    /// `PublisherIdentifier` of every request: the tenant's own id unless given.
+    pub publisher_id: String,
+}
+
+/// How an event leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Raw,
+    Ecs,
+}
+
+#[derive(Clone, Debug)]
+pub struct SinkConfig {
+    pub name: String,
+    /// False: a blob does not wait for this sink, and what does not fit its queue is dropped and counted.
+    pub required: bool,
+    pub format: Format,
+    pub batch: BatchConfig,
+    pub retry: RetryConfig,
+    pub kind: SinkKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct BatchConfig {
+    pub max_bytes: usize,
+    pub max_events: usize,
+    /// How long the first event of a batch may wait for company.
+    pub linger: Duration,
+    /// Batches in the air at once.
+    pub concurrency: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct RetryConfig {
+    pub initial: Duration,
+    pub max: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub enum SinkKind {
+    Stdout,
+    File(FileConfig),
+    SplunkHec(HecConfig),
+}
+
+#[derive(Clone, Debug)]
+pub struct FileConfig {
+    pub path: PathBuf,
+    /// Rotate when the file would pass this size; `None`: never.
+    pub max_size: Option<u64>,
+    /// Rotated files kept (`audit.ndjson.1` is the newest).
+    pub keep: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct HecConfig {
+    /// Scheme, host, port; a path is appended unless it already names a collector endpoint.
+    pub url: Url,
+    pub token: SecretSource,
+    /// Templates: `{tenant}`, `{content_type}`, `{workload}`, `{operation}`.
+    pub index: Option<String>,
+    pub source: Option<String>,
+    pub sourcetype: Option<String>,
+    pub host: Option<String>,
+    pub gzip: bool,
+    pub tls: TlsConfig,
+    pub timeout: Duration,
+}
+
+/// TLS of a sink: the platform's roots unless a CA of one's own is given.
+#[derive(Clone, Debug, Default)]
+pub struct TlsConfig {
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// Off switches verification off, loudly.
+    pub verify: Option<bool>,
+}

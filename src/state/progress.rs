@@ -1,0 +1,295 @@
+//! What is known of one feed, and the facts that change it. Pure: no clock, no IO. The journal holds
+//! facts, the snapshot holds progress, and [`FeedProgress::apply`] is the only way from one to the
+//! other, in the running process and at a start alike.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ack::Settlement;
+use crate::clock::Seconds;
+
+/// Width of a cell of the grid, seconds. Always listed with these constant bounds, because the
+/// service cuts blobs by the bounds of the query: other bounds, other content ids (activity-api 1.7).
+pub const CELL: Seconds = 3600;
+
+/// How many lost blobs and refused intervals the ledger names one by one; beyond, they are only
+/// counted. 10,000: a page of JSON a person can still search, and about 2 MB.
+pub const LEDGER_NAMES: usize = 10_000;
+
+/// 128-bit hash of a `contentId`: what remains of a blob once it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ContentKey(pub [u8; 16]);
+
+impl ContentKey {
+    pub fn of(content_id: &str) -> ContentKey {
+        let mut key = [0; 16];
+        key.copy_from_slice(&blake3::hash(content_id.as_bytes()).as_bytes()[..16]);
+        ContentKey(key)
+    }
+}
+
+/// A blob as a listing named it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedBlob {
+    pub content_id: String,
+    /// As served; checked against the pinned host each time it is used, never here.
+    pub content_uri: String,
+    /// `contentCreated`, milliseconds since 1970 UTC.
+    pub created_ms: i64,
+    /// `contentExpiration` in seconds, where given and readable. Never acted on: only the server's
+    /// word counts (activity-api 1.7).
+    pub expires: Option<Seconds>,
+}
+
+/// A listed blob that is not yet settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingBlob {
+    pub blob: ListedBlob,
+    /// Start of the cell whose listing named it.
+    pub cell: Seconds,
+}
+
+/// Why a blob was given up. Each is a statement of the server or a body nobody could read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossReason {
+    /// The server says it expired (AF20051).
+    Expired,
+    /// The server does not know it and no longer lists it (AF20050, AF20052, 404).
+    Gone,
+    /// Complete, the same every time, and beyond what can be read within the limits.
+    Unreadable,
+}
+
+/// One thing that happened to a feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeedFact {
+    /// Collection begins at `from`.
+    Opened { from: Seconds },
+    /// The subscription was seen enabled or not; `started` when we asked the service to start it.
+    Subscription { at: Seconds, enabled: bool, started: bool },
+    /// A listing of the cell at `cell` named these blobs. `complete`: all its pages were read.
+    /// `last`: it was taken after the last sweep age, so the cell may close.
+    Listed { cell: Seconds, at: Seconds, complete: bool, last: bool, blobs: Vec<ListedBlob> },
+    /// Everything in the blob is done.
+    Settled { content: ContentKey, counts: Settlement, bytes: u64 },
+    /// The blob will never be had.
+    Lost { content: ContentKey, at: Seconds, reason: LossReason },
+    /// The server refused to list `[from, to)` as too old.
+    Refused { from: Seconds, to: Seconds },
+    /// The cell needs no more listings and all its blobs are terminal.
+    Closed { cell: Seconds },
+}
+
+/// One open cell of the grid, `[start, start + CELL)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Server time of the newest complete listing.
+    pub listed_at: Option<Seconds>,
+    /// The final sweep has been done.
+    pub swept: bool,
+    /// Seconds at its start that the server refused as too old.
+    pub refused: u16,
+    /// Blobs that need no more fetching. Boxed: most cells of most tenants have none.
+    pub settled: Option<Box<HashSet<ContentKey>>>,
+}
+
+/// What is known of the subscription.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    pub enabled: Option<bool>,
+    /// When we last sent a start; 15 minutes must pass before the next (activity-api 1.5).
+    pub started_at: Option<Seconds>,
+    /// Since when it has been seen disabled: a suspected gap.
+    pub disabled_since: Option<Seconds>,
+}
+
+/// A blob that will never be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostBlob {
+    pub content_id: String,
+    /// RFC 3339 is for people; this is milliseconds since 1970.
+    pub created_ms: i64,
+    pub at: Seconds,
+    pub reason: LossReason,
+}
+
+/// The books of one feed: what the service offered and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    pub blobs_listed: u64,
+    pub blobs_settled: u64,
+    pub bytes: u64,
+    pub delivered: u64,
+    pub duplicate: u64,
+    pub filtered: u64,
+    pub rejected: u64,
+    pub blobs_lost: u64,
+    /// The newest [`LEDGER_NAMES`] of them.
+    pub lost: Vec<LostBlob>,
+    /// Seconds of listing that the server refused as too old, in all.
+    pub refused_seconds: u64,
+    /// Those seconds as intervals `[from, to)`, merged where they touch.
+    pub refused: Vec<(Seconds, Seconds)>,
+    /// Intervals in which the subscription was seen disabled: the service may have kept nothing.
+    pub suspected: Vec<(Seconds, Seconds)>,
+}
+
+/// Everything that is known of one feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedProgress {
+    /// Where collection begins; `None` before the first start.
+    pub from: Option<Seconds>,
+    /// Cells that are not yet closed, by their start. A closed cell leaves the map; cells before
+    /// `closed_before` are never opened again.
+    pub cells: BTreeMap<Seconds, Cell>,
+    pub closed_before: Seconds,
+    pub pending: HashMap<ContentKey, PendingBlob>,
+    pub subscription: Subscription,
+    pub ledger: Ledger,
+}
+
+impl FeedProgress {
+    /// Whether a blob listed in `cell` still has to be queued.
+    pub fn is_new(&self, cell: Seconds, content: &ContentKey) -> bool {
+        !self.pending.contains_key(content)
+            && !self.cells.get(&cell).and_then(|c| c.settled.as_ref()).is_some_and(|settled| settled.contains(content))
+    }
+
+    /// Changes what is known by one fact. Facts about cells and blobs that are not known (a journal
+    /// older than the snapshot, a blob settled twice) change nothing they should not.
+    pub fn apply(&mut self, fact: &FeedFact) {
+        match fact {
+            FeedFact::Opened { from } => {
+                self.from = Some(*from);
+                self.closed_before = self.closed_before.max(from.div_euclid(CELL) * CELL);
+            }
+            FeedFact::Subscription { at, enabled, started } => self.apply_subscription(*at, *enabled, *started),
+            FeedFact::Listed { cell, at, complete, last, blobs } => {
+                for blob in blobs {
+                    let content = ContentKey::of(&blob.content_id);
+                    if self.is_new(*cell, &content) {
+                        self.ledger.blobs_listed += 1;
+                        self.pending.insert(content, PendingBlob { blob: blob.clone(), cell: *cell });
+                    }
+                }
+                if *cell >= self.closed_before {
+                    let known = self.cells.entry(*cell).or_default();
+                    if *complete {
+                        known.listed_at = Some(*at);
+                        known.swept |= *last;
+                    }
+                }
+            }
+            FeedFact::Settled { content, counts, bytes } => {
+                self.terminate(content, true);
+                let ledger = &mut self.ledger;
+                ledger.blobs_settled += 1;
+                ledger.bytes += bytes;
+                ledger.delivered += u64::from(counts.delivered);
+                ledger.duplicate += u64::from(counts.duplicate);
+                ledger.filtered += u64::from(counts.filtered);
+                ledger.rejected += u64::from(counts.rejected);
+            }
+            FeedFact::Lost { content, at, reason } => {
+                // What is gone and unlisted may come back and is then wanted again; what expired or
+                // cannot be read would be asked for at every sweep.
+                if let Some(pending) = self.terminate(content, *reason != LossReason::Gone) {
+                    self.ledger.blobs_lost += 1;
+                    let lost = LostBlob {
+                        content_id: pending.blob.content_id,
+                        created_ms: pending.blob.created_ms,
+                        at: *at,
+                        reason: *reason,
+                    };
+                    push_capped(&mut self.ledger.lost, lost);
+                }
+            }
+            FeedFact::Refused { from, to } => self.apply_refused(*from, *to),
+            FeedFact::Closed { cell } => {
+                self.cells.remove(cell);
+                self.closed_before = self.closed_before.max(cell + CELL);
+            }
+        }
+    }
+
+    fn apply_subscription(&mut self, at: Seconds, enabled: bool, started: bool) {
+        let subscription = &mut self.subscription;
+        if started {
+            subscription.started_at = Some(at);
+        }
+        if enabled {
+            if let Some(since) = subscription.disabled_since.take() {
+                push_capped(&mut self.ledger.suspected, (since, at));
+            }
+        } else if subscription.enabled == Some(true) && subscription.disabled_since.is_none() {
+            subscription.disabled_since = Some(at);
+        }
+        subscription.enabled = Some(enabled);
+    }
+
+    fn apply_refused(&mut self, from: Seconds, to: Seconds) {
+        self.ledger.refused_seconds += u64::try_from(to - from).unwrap_or(0);
+        match self.ledger.refused.last_mut() {
+            Some(last) if last.1 == from => last.1 = to,
+            _ => push_capped(&mut self.ledger.refused, (from, to)),
+        }
+        let cell = from.div_euclid(CELL) * CELL;
+        if let Some(known) = self.cells.get_mut(&cell) {
+            known.refused = u16::try_from((to - cell).clamp(0, CELL)).unwrap_or(0);
+        }
+    }
+
+    fn terminate(&mut self, content: &ContentKey, remember: bool) -> Option<PendingBlob> {
+        let pending = self.pending.remove(content)?;
+        if remember && let Some(cell) = self.cells.get_mut(&pending.cell) {
+            cell.settled.get_or_insert_default().insert(*content);
+        }
+        Some(pending)
+    }
+}
+
+fn push_capped<T>(names: &mut Vec<T>, name: T) {
+    if names.len() == LEDGER_NAMES {
+        names.remove(0);
+    }
+    names.push(name);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(id: &str) -> ListedBlob {
+        ListedBlob { content_id: id.into(), content_uri: String::new(), created_ms: 1, expires: None }
+    }
+
+    fn listed(ids: &[&str]) -> FeedFact {
+        let blobs = ids.iter().map(|id| blob(id)).collect();
+        FeedFact::Listed { cell: 0, at: 10, complete: true, last: false, blobs }
+    }
+
+    #[test]
+    fn a_settled_blob_is_not_new_again_and_a_gone_one_is() {
+        let mut progress = FeedProgress::default();
+        progress.apply(&listed(&["a", "b", "c"]));
+        let key = ContentKey::of;
+        progress.apply(&FeedFact::Settled { content: key("a"), counts: Settlement::default(), bytes: 1 });
+        progress.apply(&FeedFact::Lost { content: key("b"), at: 1, reason: LossReason::Gone });
+        progress.apply(&FeedFact::Lost { content: key("c"), at: 1, reason: LossReason::Expired });
+        let new = ["a", "b", "c"].map(|id| progress.is_new(0, &key(id)));
+        assert_eq!(new, [false, true, false]);
+        assert_eq!((progress.ledger.blobs_lost, progress.ledger.blobs_listed), (2, 3));
+    }
+
+    #[test]
+    fn refused_intervals_that_touch_are_one() {
+        let mut progress = FeedProgress::default();
+        progress.apply(&listed(&[]));
+        progress.apply(&FeedFact::Refused { from: 0, to: 60 });
+        progress.apply(&FeedFact::Refused { from: 60, to: 120 });
+        assert_eq!(progress.ledger.refused, vec![(0, 120)]);
+        assert_eq!((progress.ledger.refused_seconds, progress.cells[&0].refused), (120, 120));
+    }
+}
