@@ -6,5 +6,6 @@
 //! field, does IO, or re-serialises a record.
 
 mod key;
+pub mod split;
 
 pub use key::RecordKey;

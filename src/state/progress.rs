@@ -174,7 +174,7 @@ impl FeedProgress {
                         self.pending.insert(content, PendingBlob { blob: blob.clone(), cell: *cell });
                     }
                 }
-                if *cell >= self.closed_before {
+                if *cell >= self.closed_before || self.cells.contains_key(cell) {
                     let known = self.cells.entry(*cell).or_default();
                     if *complete {
                         known.listed_at = Some(*at);
