@@ -181,8 +181,7 @@ mod tests {
     #[test]
     fn finds_elements_of_every_kind_at_every_cut() {
         let body = br#" [ {"a":"}\"]\\"} ,[1,{"b":[]}], 7 ,"x,]" , null,{}] "#;
-        let expected: Vec<&[u8]> =
-            vec![br#"{"a":"}\"]\\"}"#, br#"[1,{"b":[]}]"#, b"7 ", br#""x,]" "#, b"null", b"{}"];
+        let expected: Vec<&[u8]> = vec![br#"{"a":"}\"]\\"}"#, br#"[1,{"b":[]}]"#, b"7 ", br#""x,]" "#, b"null", b"{}"];
         for step in 1..body.len() {
             let (elements, done) = split(body, step).unwrap();
             assert_eq!(elements, expected, "in steps of {step}");

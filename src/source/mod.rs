@@ -1,1 +1,8 @@
-//! source
+//! The source: the Management Activity API turned into whole records, and every blob followed to its end.
+
+pub mod auth;
+pub mod body;
+pub mod client;
+pub mod error;
+pub mod pin;
+pub mod throttle;

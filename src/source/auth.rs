@@ -1,0 +1,220 @@
+//! Tokens: one per tenant, fetched once however many ask at the same time, renewed at three
+//! quarters of its life, dropped when the service says it is not good. The secret is read again at
+//! each renewal, so rotation needs no restart. A token lives in memory only and is never printed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::body::{Body, chain};
+use super::error::{ApiError, printable};
+use crate::clock::{Clock, Seconds};
+use crate::metrics::Metrics;
+use crate::secret::SecretSource;
+
+/// How long a refusal of the token endpoint is believed before it is asked again: long enough not to
+/// hammer it for every feed, short enough for a consent to be noticed.
+const REFUSAL_BELIEVED: Seconds = 60;
+/// The same after an error that is not about the credential.
+const FAILURE_BELIEVED: Seconds = 5;
+/// Longest answer of the token endpoint, bytes; real ones are about 2 KiB.
+const MAX_ANSWER: usize = 256 * 1024;
+/// Time for one token request.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a token request needs.
+pub struct Credential {
+    pub login: Url,
+    pub tenant_id: String,
+    pub client_id: String,
+    pub client_secret: SecretSource,
+    /// `{api root}/.default` (activity-api 1.2).
+    pub scope: String,
+}
+
+/// A token and which one it is, so that an old one's refusal does not drop its successor.
+#[derive(Clone)]
+pub struct Token {
+    pub secret: SecretString,
+    serial: u64,
+}
+
+/// The token of one tenant.
+pub struct TokenSource {
+    http: reqwest::Client,
+    clock: Clock,
+    credential: Credential,
+    tenant: String,
+    metrics: Arc<Metrics>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    token: Option<(Token, Seconds)>,
+    serial: u64,
+    refusal: Option<(ApiError, Seconds)>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    /// A number in v2, a string in v1 (activity-api 1.2).
+    expires_in: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct Denial {
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    error_description: String,
+}
+
+impl TokenSource {
+    pub fn new(
+        http: reqwest::Client,
+        clock: Clock,
+        credential: Credential,
+        tenant: &str,
+        metrics: Arc<Metrics>,
+    ) -> TokenSource {
+        TokenSource { http, clock, credential, tenant: tenant.to_owned(), metrics, held: Mutex::default() }
+    }
+
+    /// A token with life left; waits for the one request in the air if there is one.
+    pub async fn get(&self) -> Result<Token, ApiError> {
+        let mut held = self.held.lock().await;
+        let now = self.clock.now();
+        if let Some((token, renew_at)) = &held.token
+            && now < *renew_at
+        {
+            return Ok(token.clone());
+        }
+        if let Some((error, until)) = &held.refusal
+            && now < *until
+        {
+            return Err(error.clone());
+        }
+        match self.request().await {
+            Ok((secret, lifetime)) => {
+                held.serial += 1;
+                let token = Token { secret, serial: held.serial };
+                held.token = Some((token.clone(), now + lifetime * 3 / 4));
+                held.refusal = None;
+                self.count("ok");
+                self.metrics.token_expiry.with_label_values(&[&self.tenant]).set(now + lifetime);
+                Ok(token)
+            }
+            Err(error) => {
+                let refused = matches!(error, ApiError::Unauthorized { .. });
+                self.count(if refused { "refused" } else { "failed" });
+                let believed = if refused { REFUSAL_BELIEVED } else { FAILURE_BELIEVED };
+                held.refusal = Some((error.clone(), now + believed));
+                Err(error)
+            }
+        }
+    }
+
+    /// The service did not take `token`: the next call gets a fresh one.
+    pub async fn invalidate(&self, token: &Token) {
+        let mut held = self.held.lock().await;
+        if held.token.as_ref().is_some_and(|(current, _)| current.serial == token.serial) {
+            held.token = None;
+        }
+    }
+
+    fn count(&self, result: &str) {
+        self.metrics.token_refreshes.with_label_values(&[self.tenant.as_str(), result]).inc();
+    }
+
+    async fn request(&self) -> Result<(SecretString, Seconds), ApiError> {
+        let credential = &self.credential;
+        let secret = credential.client_secret.read().map_err(|e| ApiError::Unauthorized { text: e.to_string() })?;
+        let mut url = credential.login.clone();
+        url.set_path(&format!("{}/{}/oauth2/v2.0/token", url.path().trim_end_matches('/'), credential.tenant_id));
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &credential.client_id),
+            ("client_secret", secret.expose_secret()),
+            ("scope", &credential.scope),
+        ];
+        let transient = |text: String| ApiError::Transient { text: format!("token endpoint: {text}") };
+        let response =
+            self.http.post(url).form(&form).timeout(TIMEOUT).send().await.map_err(|e| transient(chain(&e)))?;
+        let status = response.status();
+        let body = Body::new(response, TIMEOUT).collect(MAX_ANSWER).await.map_err(|e| transient(e.to_string()))?;
+        if status.is_success() {
+            return read_answer(&body).ok_or_else(|| transient("an answer without a token".into()));
+        }
+        Err(read_denial(status.as_u16(), &body))
+    }
+}
+
+fn read_answer(body: &[u8]) -> Option<(SecretString, Seconds)> {
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let lifetime = match &answer.expires_in {
+        serde_json::Value::Number(seconds) => seconds.as_i64()?,
+        serde_json::Value::String(seconds) => seconds.parse().ok()?,
+        _ => return None,
+    };
+    Some((SecretString::from(answer.access_token), lifetime.max(1)))
+}
+
+/// 429 and 5xx are the endpoint's trouble; anything else is about our credential. Clients are told to
+/// go by `error`, not by the AADSTS number in the text (operations 6).
+fn read_denial(status: u16, body: &[u8]) -> ApiError {
+    let denial = serde_json::from_slice::<Denial>(body).ok();
+    let text = match &denial {
+        Some(denial) => {
+            let said = printable(denial.error_description.lines().next().unwrap_or(""));
+            format!("token endpoint: status {status}, `{}`: {said}{}", printable(&denial.error), advice(&said))
+        }
+        None => format!("token endpoint: status {status} without a readable error"),
+    };
+    let temporary = denial.as_ref().is_some_and(|d| d.error == "temporarily_unavailable");
+    match status {
+        429 | 500.. | 408 => ApiError::Transient { text },
+        _ if temporary || denial.is_none() => ApiError::Transient { text },
+        _ => ApiError::Unauthorized { text },
+    }
+}
+
+/// The way out for the refusals that users meet most (operations 6).
+fn advice(text: &str) -> &'static str {
+    const KNOWN: [(&str, &str); 6] = [
+        ("AADSTS7000215", "; the secret is wrong: was its id pasted instead of its value?"),
+        ("AADSTS7000222", "; the secret expired: create a new one"),
+        ("AADSTS700016", "; `client_id` is not known in this tenant: wrong id, wrong tenant, or no admin consent"),
+        ("AADSTS90002", "; `tenant_id` is not known: a typing error, or the wrong cloud"),
+        ("AADSTS500011", "; the Office 365 Management APIs are not provisioned in this tenant: grant admin consent"),
+        ("AADSTS65001", "; an administrator must grant consent"),
+    ];
+    KNOWN.iter().find(|(code, _)| text.contains(code)).map_or("", |(_, advice)| advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_a_number_or_a_string() {
+        for body in [r#"{"access_token":"t","expires_in":3599}"#, r#"{"access_token":"t","expires_in":"3599"}"#] {
+            assert_eq!(read_answer(body.as_bytes()).unwrap().1, 3599);
+        }
+        assert!(read_answer(b"<html>").is_none());
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_out_and_an_outage_is_no_refusal() {
+        let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace"}"#;
+        let ApiError::Unauthorized { text } = read_denial(401, body) else { panic!() };
+        assert!(text.contains("pasted instead of its value"), "{text}");
+        assert!(matches!(read_denial(503, b"<html>"), ApiError::Transient { .. }));
+        assert!(matches!(read_denial(400, b"<html>"), ApiError::Transient { .. }));
+    }
+}

@@ -1,0 +1,338 @@
+//! Typed calls of the Management Activity API. No loops but the one repeat with a fresh token; what
+//! to do about an error is the caller's. Every request takes its turn, carries the publisher, goes
+//! only to a pinned URL and teaches us the server's clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+
+use super::auth::{Token, TokenSource};
+use super::body::{Body, chain, next_page_uri};
+use super::error::{ApiError, Refusal, classify};
+use super::pin::{Pin, PinnedUrl};
+use super::throttle::Throttle;
+use crate::clock::{Clock, Seconds};
+use crate::feed::ContentType;
+use crate::metrics::Metrics;
+use crate::retry::parse_retry_after;
+use crate::state::ListedBlob;
+
+/// Longest page of a listing, bytes: 100,000 entries of 300 bytes.
+const MAX_PAGE: usize = 32 * 1024 * 1024;
+/// Longest error body that is looked at, bytes.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// The calls of one tenant.
+pub struct Client {
+    pub pin: Pin,
+    pub throttle: Throttle,
+    pub server_clock: ServerClock,
+    http: reqwest::Client,
+    tokens: TokenSource,
+    clock: Clock,
+    /// How long an answer's head, and then each stretch of its body, may take.
+    stall: Duration,
+    tenant: String,
+    metrics: Arc<Metrics>,
+}
+
+/// The service's clock: ours plus an offset learned from `Date`, the only place it shows
+/// (activity-api 1.4).
+pub struct ServerClock {
+    clock: Clock,
+    offset_ms: AtomicI64,
+}
+
+impl ServerClock {
+    pub fn new(clock: Clock) -> ServerClock {
+        ServerClock { clock, offset_ms: AtomicI64::new(0) }
+    }
+
+    /// Seconds since 1970 UTC by the server.
+    pub fn now(&self) -> Seconds {
+        (self.clock.now_ms() + self.offset_ms.load(Ordering::Relaxed)).div_euclid(1000)
+    }
+
+    /// Milliseconds by which the server is ahead of us.
+    pub fn offset_ms(&self) -> i64 {
+        self.offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// `Date` was written between our `sent` and `received` and cuts off the fraction of a second, so it
+    /// bounds the offset from both sides; an offset within the bounds stays.
+    fn observe(&self, date_ms: i64, sent_ms: i64, received_ms: i64) {
+        let (least, most) = (date_ms - received_ms, date_ms + 999 - sent_ms);
+        let offset = self.offset_ms();
+        if least <= most && !(least..=most).contains(&offset) {
+            self.offset_ms.store(offset.clamp(least, most), Ordering::Relaxed);
+        }
+    }
+}
+
+/// A content type's subscription as the service lists it.
+#[derive(Debug, Deserialize)]
+pub struct SubscriptionStatus {
+    #[serde(rename = "contentType", default)]
+    pub content_type: String,
+    /// The documentation's own sample leaves it out once (activity-api 1.4).
+    #[serde(default)]
+    pub status: Option<String>,
+}
+
+/// One page of a listing.
+#[derive(Debug)]
+pub struct Page {
+    pub blobs: Vec<ListedBlob>,
+    /// Where the next page is, unchecked.
+    pub next: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedContent {
+    content_id: String,
+    content_uri: String,
+    content_created: String,
+    #[serde(default)]
+    content_expiration: Option<String>,
+}
+
+impl Client {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one tenant's connection, each used by name")]
+    pub fn new(
+        http: reqwest::Client,
+        pin: Pin,
+        throttle: Throttle,
+        tokens: TokenSource,
+        clock: Clock,
+        stall: Duration,
+        tenant: &str,
+        metrics: Arc<Metrics>,
+    ) -> Client {
+        let server_clock = ServerClock::new(clock.clone());
+        Client { pin, throttle, server_clock, http, tokens, clock, stall, tenant: tenant.to_owned(), metrics }
+    }
+
+    /// The tenant's subscriptions.
+    pub async fn subscriptions(&self) -> Result<Vec<SubscriptionStatus>, ApiError> {
+        let url = self.pin.feed_url("subscriptions/list", &[]);
+        let response = self.call("list_subscriptions", Method::GET, &url).await?;
+        let Some(response) = response else { return Ok(Vec::new()) };
+        let body = self.collect(response).await?;
+        serde_json::from_slice(&body).map_err(|e| unreadable("subscriptions", &e))
+    }
+
+    /// Starts a subscription; one that is already as asked is a success. Never with a webhook.
+    pub async fn start(&self, content_type: ContentType) -> Result<(), ApiError> {
+        let url = self.pin.feed_url("subscriptions/start", &[("contentType", content_type.as_str())]);
+        self.call("start_subscription", Method::POST, &url).await.map(drop)
+    }
+
+    /// The first page of the blobs that became available in `[from, to)`, at most 24 hours.
+    pub async fn list(&self, content_type: ContentType, from: Seconds, to: Seconds) -> Result<Page, ApiError> {
+        let (from, to) = (query_time(from), query_time(to));
+        let query = [("contentType", content_type.as_str()), ("startTime", &from), ("endTime", &to)];
+        self.page(&self.pin.feed_url("subscriptions/content", &query)).await
+    }
+
+    /// A further page.
+    pub async fn page(&self, url: &PinnedUrl) -> Result<Page, ApiError> {
+        let Some(response) = self.call("list_content", Method::GET, url).await? else {
+            return Err(ApiError::Transient { text: "an answer that belongs to another call".into() });
+        };
+        let next = next_page_uri(&response);
+        let body = self.collect(response).await?;
+        let listed: Vec<ListedContent> = serde_json::from_slice(&body).map_err(|e| unreadable("listing", &e))?;
+        let blobs = listed.into_iter().map(read_listed).collect::<Option<Vec<_>>>();
+        let blobs = blobs.ok_or_else(|| ApiError::Transient { text: "a listing with an unreadable time".into() })?;
+        Ok(Page { blobs, next })
+    }
+
+    /// A blob's body, or a further page of it.
+    pub async fn content(&self, url: &PinnedUrl) -> Result<Body, ApiError> {
+        match self.call("get_content", Method::GET, url).await? {
+            Some(response) => Ok(Body::new(response, self.stall)),
+            None => Err(ApiError::Transient { text: "an answer that belongs to another call".into() }),
+        }
+    }
+
+    async fn collect(&self, response: reqwest::Response) -> Result<bytes::BytesMut, ApiError> {
+        let body = Body::new(response, self.stall).collect(MAX_PAGE).await;
+        body.map_err(|error| ApiError::Transient { text: error.to_string() })
+    }
+
+    /// One call. `None`: AF20024, a success without a body.
+    async fn call(
+        &self,
+        operation: &'static str,
+        method: Method,
+        url: &PinnedUrl,
+    ) -> Result<Option<reqwest::Response>, ApiError> {
+        let mut is_repeat = false;
+        loop {
+            let token = self.tokens.get().await?;
+            self.throttle.turn().await;
+            let response = self.send(operation, method.clone(), url, &token).await?;
+            if response.status().is_success() {
+                self.throttle.taken();
+                return Ok(Some(response));
+            }
+            let status = response.status().as_u16();
+            let after = retry_after(response.headers(), self.server_clock.now());
+            // The status alone is an answer too, if the body cannot be read.
+            let body = Body::new(response, self.stall).collect(MAX_ERROR).await.unwrap_or_default();
+            match classify(status, after, &body) {
+                Refusal::AlreadyEnabled => return Ok(None),
+                Refusal::Token { .. } if !is_repeat => {
+                    self.tokens.invalidate(&token).await;
+                    is_repeat = true;
+                }
+                Refusal::Token { text } => return Err(ApiError::Unauthorized { text }),
+                Refusal::Error(error) => {
+                    self.heed(&error, &token).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// What a refusal means for the whole tenant.
+    async fn heed(&self, error: &ApiError, token: &Token) {
+        match error {
+            ApiError::Throttled { after, .. } => {
+                self.metrics.api_throttled.with_label_values(&[&self.tenant]).inc();
+                self.throttle.refused(*after);
+            }
+            // A permission granted later shows only in a token made later.
+            ApiError::Unauthorized { .. } => self.tokens.invalidate(token).await,
+            _ => {}
+        }
+    }
+
+    async fn send(
+        &self,
+        operation: &'static str,
+        method: Method,
+        url: &PinnedUrl,
+        token: &Token,
+    ) -> Result<reqwest::Response, ApiError> {
+        let is_post = method == Method::POST;
+        let mut request = self.http.request(method, url.as_url().clone()).header(ACCEPT_ENCODING, "gzip");
+        if is_post {
+            request = request.header(CONTENT_LENGTH, "0");
+        }
+        request = request.header(AUTHORIZATION, bearer(token)?);
+        let sent = self.clock.now_ms();
+        let answer = tokio::time::timeout(self.stall, request.send()).await;
+        let received = self.clock.now_ms();
+        let response = match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                self.count(operation, "transport");
+                return Err(ApiError::Transient { text: chain(&error) });
+            }
+            Err(_) => {
+                self.count(operation, "transport");
+                return Err(ApiError::Transient { text: format!("no answer in {:?}", self.stall) });
+            }
+        };
+        self.count(operation, status_class(response.status().as_u16()));
+        if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date) {
+            self.server_clock.observe(date * 1000, sent, received);
+            let skew = self.server_clock.offset_ms() as f64 / 1000.0;
+            self.metrics.clock_skew.with_label_values(&[&self.tenant]).set(skew);
+        }
+        Ok(response)
+    }
+
+    fn count(&self, operation: &str, code: &str) {
+        self.metrics.api_requests.with_label_values(&[operation, code]).inc();
+    }
+}
+
+fn bearer(token: &Token) -> Result<HeaderValue, ApiError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.secret.expose_secret()))
+        .map_err(|_| ApiError::Transient { text: "the token endpoint's token cannot be sent in a header".into() })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The closed set of values of the `code` label.
+pub const STATUS_CLASSES: [&str; 7] = ["2xx", "3xx", "4xx", "401", "403", "429", "5xx"];
+
+fn status_class(status: u16) -> &'static str {
+    match status {
+        401 => "401",
+        403 => "403",
+        429 => "429",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+fn retry_after(headers: &HeaderMap, now: Seconds) -> Option<Duration> {
+    parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+fn http_date(text: &str) -> Option<Seconds> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp().as_second())
+}
+
+fn unreadable(what: &str, error: &serde_json::Error) -> ApiError {
+    ApiError::Transient {
+        text: format!(
+            "a {what} answer that is not the documented JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+    }
+}
+
+/// Whole seconds, UTC, no suffix: the documented form (activity-api 1.7).
+fn query_time(at: Seconds) -> String {
+    let time = jiff::Timestamp::from_second(at).unwrap_or_default();
+    time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
+}
+
+fn read_listed(content: ListedContent) -> Option<ListedBlob> {
+    let created_ms = listed_time_ms(&content.content_created)?;
+    let expires = content.content_expiration.as_deref().and_then(listed_time_ms).map(|ms| ms.div_euclid(1000));
+    Some(ListedBlob { content_id: content.content_id, content_uri: content.content_uri, created_ms, expires })
+}
+
+/// RFC 3339, or the same without a zone, which is UTC.
+fn listed_time_ms(text: &str) -> Option<i64> {
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Some(time.as_millisecond());
+    }
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_and_without_a_zone_and_written_without() {
+        assert_eq!(listed_time_ms("2026-01-02T03:04:05.678Z"), listed_time_ms("2026-01-02T03:04:05.678"));
+        assert_eq!(query_time(0), "1970-01-01T00:00:00");
+        assert_eq!(http_date("Sat, 21 Nov 2026 20:50:44 GMT"), Some(1_795_294_244));
+    }
+
+    #[test]
+    fn the_servers_clock_is_learned_to_the_bounds_of_its_date_and_then_stays() {
+        let server = ServerClock::new(Clock::system());
+        server.observe(600_000, 0, 10);
+        assert_eq!(server.offset_ms(), 599_990);
+        server.observe(600_000, 300, 900);
+        assert_eq!(server.offset_ms(), 599_990);
+    }
+}
