@@ -134,6 +134,16 @@ impl Charge {
         Charge { budget: self.budget.clone(), tenant: Arc::clone(&self.tenant), bytes, overdraft }
     }
 
+    /// Gives back all but `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let spare = self.bytes.saturating_sub(bytes);
+        if spare > 0 {
+            self.bytes -= spare;
+            self.budget.0.held().remove(&self.tenant, spare);
+            self.budget.0.freed.notify_waiters();
+        }
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -95,4 +95,6 @@ pub struct BlobId {
     pub feed: Feed,
     /// `contentId`, opaque.
     pub content_id: Arc<str>,
+    /// `contentCreated`, milliseconds since 1970 UTC.
+    pub created_ms: i64,
 }

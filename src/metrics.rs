@@ -87,7 +87,7 @@ metrics! {
     clock_skew: float_gauges "clock_skew_seconds" "server clock minus ours" ["tenant"];
 
     source_latency: histograms "source_latency_seconds" "contentCreated minus CreationTime: Microsoft's share" ["content_type"];
-    pipeline_latency: histograms "pipeline_latency_seconds" "acknowledgement minus contentCreated: ours, poll interval included" ["sink"];
+    pipeline_latency: histograms "pipeline_latency_seconds" "settled minus contentCreated: ours, poll interval included" ["content_type"];
 
     sink_batches: counters "sink_batches_total" "batches by result" ["sink", "result"];
     sink_events: counters "sink_events_total" "events by result" ["sink", "result"];

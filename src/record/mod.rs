@@ -6,6 +6,7 @@
 //! field, does IO, or re-serialises a record.
 
 mod key;
+pub mod salvage;
 pub mod split;
 
 pub use key::RecordKey;

@@ -85,6 +85,11 @@ impl Splitter {
         matches!(self.state, State::Element { .. }).then_some(self.open)
     }
 
+    /// Tells that the first `bytes` of the buffer belong to an earlier body: scanning begins after them.
+    pub fn skip(&mut self, bytes: usize) {
+        self.scanned = bytes;
+    }
+
     /// Tells that the first `bytes` of the buffer (already scanned) were cut off.
     pub fn cut(&mut self, bytes: usize) {
         self.cut += bytes;

@@ -148,9 +148,7 @@ impl Client {
         let next = next_page_uri(&response);
         let body = self.collect(response).await?;
         let listed: Vec<ListedContent> = serde_json::from_slice(&body).map_err(|e| unreadable("listing", &e))?;
-        let blobs = listed.into_iter().map(read_listed).collect::<Option<Vec<_>>>();
-        let blobs = blobs.ok_or_else(|| ApiError::Transient { text: "a listing with an unreadable time".into() })?;
-        Ok(Page { blobs, next })
+        Ok(Page { blobs: listed.into_iter().map(read_listed).collect(), next })
     }
 
     /// A blob's body, or a further page of it.
@@ -301,10 +299,11 @@ fn query_time(at: Seconds) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
-fn read_listed(content: ListedContent) -> Option<ListedBlob> {
-    let created_ms = listed_time_ms(&content.content_created)?;
+/// `contentCreated` only orders the work, so an unreadable one (0: fetched first) loses nothing.
+fn read_listed(content: ListedContent) -> ListedBlob {
+    let created_ms = listed_time_ms(&content.content_created).unwrap_or(0);
     let expires = content.content_expiration.as_deref().and_then(listed_time_ms).map(|ms| ms.div_euclid(1000));
-    Some(ListedBlob { content_id: content.content_id, content_uri: content.content_uri, created_ms, expires })
+    ListedBlob { content_id: content.content_id, content_uri: content.content_uri, created_ms, expires }
 }
 
 /// RFC 3339, or the same without a zone, which is UTC.

@@ -4,5 +4,7 @@ pub mod auth;
 pub mod body;
 pub mod client;
 pub mod error;
+pub mod fetch;
+pub mod grid;
 pub mod pin;
 pub mod throttle;

@@ -1,0 +1,332 @@
+//! One attempt at one blob: its body turned into parts of whole records while it arrives.
+//!
+//! A body below [`HOLD`] goes forward only when it is complete; a larger one flows part by part, so
+//! that memory does not grow with it. Either way the attempt counts as complete only when the body
+//! ended as announced and its array was closed; anything else loses the attempt, never the blob.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use super::body::{Body, BodyError};
+use super::client::Client;
+use super::error::ApiError;
+use crate::ack::Finalizer;
+use crate::budget::{Budget, Charge};
+use crate::event::Span;
+use crate::failpoint;
+use crate::feed::BlobId;
+use crate::metrics::Metrics;
+use crate::record::salvage::salvage;
+use crate::record::split::{SplitError, Splitter};
+
+/// A smaller body is held until it is complete (DESIGN, flow 2.2).
+const HOLD: usize = 8 * 1024 * 1024;
+/// Size of a part, about: large enough to batch well, small enough to be let go soon.
+const PART: usize = 1024 * 1024;
+/// Reserved before each piece is read; see `body::PIECE`.
+const RESERVE: usize = 256 * 1024;
+/// Further pages of one body; the documentation knows none (activity-api 1.8), so this only ends a loop.
+const MAX_BODY_PAGES: usize = 100;
+
+/// Whole records of a blob, as they were sent.
+pub struct RawBatch {
+    pub blob: BlobId,
+    pub seq: u32,
+    /// True for the last part of a body that is known complete.
+    pub last: bool,
+    pub bytes: Bytes,
+    /// The records in `bytes`.
+    pub spans: Vec<Span>,
+    pub ack: Finalizer,
+    pub charge: Charge,
+}
+
+/// A record over `max_record`, spooled to a file that has no name any more.
+pub struct OversizedRecord {
+    pub blob: BlobId,
+    pub file: File,
+    pub bytes: u64,
+    /// Hash of its bytes.
+    pub hash: [u8; 16],
+    pub ack: Finalizer,
+}
+
+/// What a fetch sends forward.
+pub enum Arrival {
+    Batch(RawBatch),
+    Oversized(OversizedRecord),
+}
+
+/// What all fetches share.
+pub struct FetchContext {
+    pub forward: mpsc::Sender<Arrival>,
+    pub budget: Budget,
+    pub max_record: usize,
+    /// Where an oversized record is spooled.
+    pub spool_dir: PathBuf,
+    pub metrics: Arc<Metrics>,
+}
+
+/// An attempt that read its body to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub bytes: u64,
+    /// True when the body was broken and salvaged.
+    pub salvaged: bool,
+}
+
+/// Why an attempt ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// Complete and not an array of records. `print` is the same when the same bytes came again.
+    #[error("{error}")]
+    Malformed { error: Malformed, print: (u64, u32) },
+    #[error("cannot spool an oversized record in `{path}`: {source}")]
+    Spool { path: PathBuf, source: std::io::Error },
+    /// The pipeline is gone: the process is ending.
+    #[error("the pipeline is closed")]
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error(transparent)]
+    Structure(#[from] SplitError),
+    #[error("the array is not closed though the body ended well")]
+    Unfinished,
+}
+
+/// Fetches `blob` from `uri`. `salvage_it`: the same broken body came often enough; take what is in it.
+pub async fn fetch(
+    context: &FetchContext,
+    client: &Client,
+    blob: &BlobId,
+    uri: &str,
+    ack: Finalizer,
+    salvage_it: bool,
+) -> Result<Fetched, FetchError> {
+    let mut attempt = Attempt::new(context, blob, &ack);
+    let mut next = Some(uri.to_owned());
+    let mut pages = 0;
+    while let Some(uri) = next.take().filter(|_| pages < MAX_BODY_PAGES) {
+        let url = client.pin.check(&uri)?;
+        let mut body = client.content(&url).await?;
+        next = body.next_page_uri();
+        pages += 1;
+        attempt.read(&mut body, salvage_it).await?;
+    }
+    let fetched = attempt.finish().await?;
+    failpoint::pass("fetch");
+    ack.release();
+    Ok(fetched)
+}
+
+/// The state of an attempt between two pieces.
+struct Attempt<'a> {
+    context: &'a FetchContext,
+    blob: &'a BlobId,
+    ack: &'a Finalizer,
+    charge: Charge,
+    splitter: Splitter,
+    buffer: BytesMut,
+    /// Whole records in `buffer` that were not sent forward.
+    spans: Vec<Span>,
+    seq: u32,
+    /// Bytes of bodies read, and whether parts already flow.
+    total: u64,
+    is_flowing: bool,
+    spool: Option<Spool>,
+    salvaged: bool,
+}
+
+struct Spool {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(context: &'a FetchContext, blob: &'a BlobId, ack: &'a Finalizer) -> Attempt<'a> {
+        let tenant = Arc::from(blob.feed.tenant.id.as_str());
+        Attempt {
+            context,
+            blob,
+            ack,
+            charge: context.budget.charge(&tenant),
+            splitter: Splitter::default(),
+            buffer: BytesMut::new(),
+            spans: Vec::new(),
+            seq: 0,
+            total: 0,
+            is_flowing: false,
+            spool: None,
+            salvaged: false,
+        }
+    }
+
+    /// Reads one body to its end.
+    async fn read(&mut self, body: &mut Body, salvage_it: bool) -> Result<(), FetchError> {
+        self.splitter = Splitter::default();
+        self.splitter.skip(self.buffer.len());
+        let mut crc = crc32fast::Hasher::new();
+        let mut broken = None;
+        loop {
+            self.charge.reserve(RESERVE, true).await;
+            let before = self.buffer.len();
+            let more = body.next_piece(&mut self.buffer).await?;
+            crc.update(&self.buffer[before..]);
+            // Of a broken body the rest is still read, to know whether it is the same each time, and held for salvage.
+            if broken.is_none() {
+                broken = self.splitter.scan(&self.buffer, &mut self.spans).err();
+            }
+            if let Some(error) = broken
+                && (self.is_flowing || self.buffer.len() > HOLD)
+            {
+                return Err(FetchError::Malformed { error: error.into(), print: (body.decoded, crc.finalize()) });
+            }
+            if broken.is_none() {
+                self.spool_oversized().await?;
+                self.flow().await?;
+                self.charge.shrink_to(self.buffer.len());
+            }
+            if !more {
+                break;
+            }
+        }
+        self.total += body.decoded;
+        let bytes = &self.context.metrics.api_bytes;
+        bytes.with_label_values(&["received"]).inc_by(body.received);
+        bytes.with_label_values(&["decoded"]).inc_by(body.decoded);
+        let error = match broken {
+            Some(error) => Malformed::Structure(error),
+            None if !self.splitter.is_done() => Malformed::Unfinished,
+            None => return Ok(()),
+        };
+        if !salvage_it || self.is_flowing || self.spool.is_some() {
+            return Err(FetchError::Malformed { error, print: (body.decoded, crc.finalize()) });
+        }
+        self.spans = salvage(&self.buffer);
+        self.salvaged = true;
+        Ok(())
+    }
+
+    /// Sends parts on while a large body is still arriving.
+    async fn flow(&mut self) -> Result<(), FetchError> {
+        self.is_flowing |= self.buffer.len() >= HOLD;
+        while self.is_flowing && self.spans.last().is_some_and(|last| last.end as usize >= PART) {
+            self.forward_part(false).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the rest on, now that everything came whole.
+    async fn finish(mut self) -> Result<Fetched, FetchError> {
+        while !self.spans.is_empty() {
+            self.forward_part(true).await?;
+        }
+        Ok(Fetched { bytes: self.total, salvaged: self.salvaged })
+    }
+
+    /// Cuts about [`PART`] bytes of whole records off the front of the buffer and sends them on.
+    async fn forward_part(&mut self, is_complete: bool) -> Result<(), FetchError> {
+        let count = self.spans.iter().take_while(|s| (s.end as usize) < PART).count();
+        let count = (count + 1).min(self.spans.len());
+        let rest = self.spans.split_off(count);
+        let spans = std::mem::replace(&mut self.spans, rest);
+        let Some(cut) = spans.last().map(|last| last.end as usize) else { return Ok(()) };
+        let bytes = self.buffer.split_to(cut).freeze();
+        self.splitter.cut(cut);
+        for span in &mut self.spans {
+            *span = span.start - cut as u32..span.end - cut as u32;
+        }
+        let mut charge = self.charge.split(cut);
+        charge.shrink_to(cut);
+        let batch = RawBatch {
+            blob: self.blob.clone(),
+            seq: self.seq,
+            last: is_complete && self.spans.is_empty(),
+            bytes,
+            spans,
+            ack: self.ack.share(),
+            charge,
+        };
+        self.seq += 1;
+        self.context.forward.send(Arrival::Batch(batch)).await.map_err(|_| FetchError::Closed)?;
+        failpoint::pass("part");
+        Ok(())
+    }
+
+    /// Moves a record that has outgrown `max_record` out of memory; sends it on once it has ended.
+    async fn spool_oversized(&mut self) -> Result<(), FetchError> {
+        if let Some(first) = self.spans.first().cloned()
+            && self.spool.is_some()
+        {
+            self.to_spool(first.end as usize)?;
+            self.spans.remove(0);
+            self.rebase(first.end);
+            if let Some(Spool { file, hasher, bytes }) = self.spool.take() {
+                let mut hash = [0; 16];
+                hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+                let blob = self.blob.clone();
+                let record = OversizedRecord { blob, file, bytes, hash, ack: self.ack.share() };
+                self.context.forward.send(Arrival::Oversized(record)).await.map_err(|_| FetchError::Closed)?;
+            }
+        }
+        let Some(open) = self.splitter.open_element() else { return Ok(()) };
+        if self.spool.is_none() && self.buffer.len() - open > self.context.max_record {
+            // What stands before it goes first, so that it begins the buffer.
+            while !self.spans.is_empty() {
+                self.is_flowing = true;
+                self.forward_part(false).await?;
+            }
+            let open = self.splitter.open_element().unwrap_or(0);
+            let _ = self.buffer.split_to(open);
+            self.splitter.cut(open);
+            self.is_flowing = true;
+            self.spool = Some(self.new_spool()?);
+        }
+        if self.spool.is_some() {
+            let all = self.buffer.len();
+            self.to_spool(all)?;
+            self.splitter.cut(all);
+        }
+        Ok(())
+    }
+
+    fn rebase(&mut self, cut: u32) {
+        self.splitter.cut(cut as usize);
+        for span in &mut self.spans {
+            *span = span.start - cut..span.end - cut;
+        }
+    }
+
+    /// Moves the first `bytes` of the buffer to the spool.
+    fn to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
+        let moved = self.buffer.split_to(bytes);
+        if let Some(spool) = &mut self.spool {
+            spool.hasher.update(&moved);
+            spool.bytes += moved.len() as u64;
+            let path = self.context.spool_dir.clone();
+            spool.file.write_all(&moved).map_err(|source| FetchError::Spool { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn new_spool(&self) -> Result<Spool, FetchError> {
+        let path = self.context.spool_dir.join(format!("oversized-{:016x}.spool", fastrand::u64(..)));
+        let spooled = File::options().read(true).write(true).create_new(true).open(&path);
+        // Without a name it is gone with the process, whatever happens.
+        let file = spooled.and_then(|file| std::fs::remove_file(&path).map(|()| file));
+        let file = file.map_err(|source| FetchError::Spool { path, source })?;
+        Ok(Spool { file, hasher: blake3::Hasher::new(), bytes: 0 })
+    }
+}

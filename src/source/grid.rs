@@ -1,0 +1,252 @@
+//! The grid: which cell of a feed is listed next, and when. Pure: what is known and what time it is
+//! go in, the next listing comes out.
+//!
+//! Nothing in the documentation bounds how late a blob may enter the listing of an old hour, so
+//! every cell is listed again, ever more seldom, until the service's retention ends
+//! (activity-api 3.1–3.2). Always with the cell's own bounds, or content ids would change.
+
+use crate::clock::Seconds;
+use crate::state::{CELL, Cell, FeedProgress};
+
+const MINUTE: Seconds = 60;
+const HOUR: Seconds = 3600;
+const DAY: Seconds = 24 * HOUR;
+
+/// The service lists what became available in the last 7 days (activity-api 1.7).
+pub const RETENTION: Seconds = 7 * DAY;
+/// From this age of its start on, a cell is listed for the last time: late enough to have seen what
+/// came late, four hours before its first seconds can no longer be asked for.
+pub const LAST_SWEEP: Seconds = RETENTION - 4 * HOUR;
+/// How far the start of a listing moves on when the service refuses it as too old.
+pub const REFUSED_STEP: Seconds = MINUTE;
+/// How far inside the retention the first start begins, so that it is not refused on the way.
+pub const FIRST_START_MARGIN: Seconds = 5 * MINUTE;
+
+/// A listing to be made: all pages of `[from, to)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The cell it belongs to.
+    pub cell: Seconds,
+    pub from: Seconds,
+    pub to: Seconds,
+    /// Its success is the cell's last sweep.
+    pub last: bool,
+}
+
+/// What to do next about listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Now(Listing),
+    /// Nothing before this time.
+    At(Seconds),
+}
+
+/// The start of the cell that holds `at`.
+pub fn cell_of(at: Seconds) -> Seconds {
+    at.div_euclid(CELL) * CELL
+}
+
+/// Where collection begins on the first start.
+pub fn first_start(now: Seconds, backfill: Seconds) -> Seconds {
+    now - backfill.min(RETENTION - FIRST_START_MARGIN)
+}
+
+/// How long after its last listing a cell is listed again.
+fn interval(cell: Seconds, now: Seconds, poll: Seconds) -> Seconds {
+    let age = now - (cell + CELL);
+    match age {
+        // The live cell and the one before it.
+        ..HOUR => poll,
+        _ if age < 3 * HOUR => (5 * MINUTE).max(poll),
+        _ if age < DAY => 30 * MINUTE,
+        _ => 6 * HOUR,
+    }
+}
+
+/// When a cell is due; `None` when it needs no more listings.
+fn due(start: Seconds, cell: Option<&Cell>, now: Seconds, poll: Seconds) -> Option<Seconds> {
+    let Some(listed_at) = cell.and_then(|c| c.listed_at) else { return Some(Seconds::MIN) };
+    if cell.is_some_and(|c| c.swept) {
+        return None;
+    }
+    let regular = listed_at + interval(start, now, poll);
+    Some(regular.min((start + LAST_SWEEP).max(listed_at + 1)))
+}
+
+/// The next listing of a feed, live cells first, then the oldest. `held` tells until when a cell is
+/// held back after a failure (`Seconds::MIN`: not at all).
+pub fn next(progress: &FeedProgress, now: Seconds, poll: Seconds, held: impl Fn(Seconds) -> Seconds) -> Next {
+    let live = cell_of(now);
+    let mut soonest = live + CELL;
+    let mut found: Option<Seconds> = None;
+    for start in open_cells(progress, now) {
+        let Some(due) = due(start, progress.cells.get(&start), now, poll) else { continue };
+        let due = due.max(held(start));
+        if due > now {
+            soonest = soonest.min(due);
+            continue;
+        }
+        if start >= live - CELL {
+            found = Some(start);
+            break;
+        }
+        found = found.or(Some(start));
+    }
+    match found {
+        Some(cell) => Next::Now(listing(progress, cell, now)),
+        None => Next::At(soonest),
+    }
+}
+
+fn listing(progress: &FeedProgress, cell: Seconds, now: Seconds) -> Listing {
+    let refused = progress.cells.get(&cell).map_or(0, |c| Seconds::from(c.refused));
+    Listing { cell, from: cell + refused, to: cell + CELL, last: now - cell >= LAST_SWEEP }
+}
+
+/// Where to ask again after the service refused `from` as too old: one step on, or where its retention
+/// should begin. `None`: the whole rest of the cell is refused.
+pub fn after_refusal(listing: &Listing, now: Seconds) -> Option<Listing> {
+    let from = (listing.from + REFUSED_STEP).max(now - RETENTION);
+    (from < listing.to).then_some(Listing { from, ..*listing })
+}
+
+/// Starts of all cells that are not closed, the live one included, ascending.
+pub fn open_cells(progress: &FeedProgress, now: Seconds) -> impl Iterator<Item = Seconds> {
+    let closed_before = progress.closed_before;
+    let older = progress.cells.keys().copied().take_while(move |start| *start < closed_before);
+    let count = ((cell_of(now) - closed_before).max(0) / CELL) + 1;
+    older.chain((0..count).map(move |n| closed_before + n * CELL))
+}
+
+/// Cells that may close: swept, and none of their blobs pending.
+pub fn closable(progress: &FeedProgress) -> Vec<Seconds> {
+    let mut swept: Vec<Seconds> = progress.cells.iter().filter(|(_, c)| c.swept).map(|(start, _)| *start).collect();
+    swept.retain(|start| !progress.pending.values().any(|p| p.cell == *start));
+    swept
+}
+
+/// Up to when the feed is known complete: every cell before it listed after its end (or up to when it was
+/// listed), every listed blob before it settled. Seconds since 1970 UTC.
+pub fn complete_until(progress: &FeedProgress, now: Seconds) -> Seconds {
+    let mut until = progress.from.unwrap_or(now);
+    for start in open_cells(progress, now) {
+        match progress.cells.get(&start).and_then(|c| c.listed_at) {
+            Some(listed_at) if listed_at >= start + CELL => until = until.max(start + CELL),
+            Some(listed_at) => {
+                until = until.max(listed_at);
+                break;
+            }
+            None => break,
+        }
+    }
+    let oldest_pending = progress.pending.values().map(|p| p.blob.created_ms.div_euclid(1000)).min();
+    oldest_pending.map_or(until, |oldest| until.min(oldest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{FeedFact, ListedBlob};
+
+    const NOW: Seconds = 1_000_000 * HOUR + 100;
+    const POLL: Seconds = 30;
+
+    fn opened(from: Seconds) -> FeedProgress {
+        let mut progress = FeedProgress::default();
+        progress.apply(&FeedFact::Opened { from });
+        progress
+    }
+
+    fn list(progress: &mut FeedProgress, listing: Listing, at: Seconds) {
+        let Listing { cell, last, .. } = listing;
+        progress.apply(&FeedFact::Listed { cell, at, complete: true, last, blobs: vec![] });
+    }
+
+    /// Makes all listings that are due at `now`; returns their cells.
+    fn drain(progress: &mut FeedProgress, now: Seconds) -> Vec<Seconds> {
+        let mut cells = Vec::new();
+        while let Next::Now(listing) = next(progress, now, POLL, |_| Seconds::MIN) {
+            list(progress, listing, now);
+            cells.push(listing.cell);
+            assert!(cells.len() < 1000, "the grid loops");
+        }
+        cells
+    }
+
+    #[test]
+    fn a_first_start_lists_every_cell_once_the_live_ones_first() {
+        let mut progress = opened(first_start(NOW, RETENTION));
+        let cells = drain(&mut progress, NOW);
+        assert_eq!(cells.len(), 169);
+        assert_eq!(cells[..2], [cell_of(NOW) - CELL, cell_of(NOW)]);
+        assert!(cells[2..].is_sorted());
+    }
+
+    #[test]
+    fn the_live_cell_and_the_one_before_are_polled_older_ones_thin_out() {
+        let mut progress = opened(NOW - 50 * HOUR);
+        drain(&mut progress, NOW);
+        assert_eq!(next(&progress, NOW + 1, POLL, |_| Seconds::MIN), Next::At(NOW + POLL));
+        assert_eq!(drain(&mut progress, NOW + POLL).len(), 2);
+        assert_eq!(drain(&mut progress, NOW + 5 * MINUTE).len(), 4);
+        let per_day: usize = (1..=24 * 12).map(|n| drain(&mut progress, NOW + n * 5 * MINUTE).len()).sum();
+        // 2 live and 2 young cells at each of 288 steps, 21 half-hourly, 26 six-hourly.
+        assert!((2000..2500).contains(&per_day), "{per_day} listings a day without the polls between");
+    }
+
+    #[test]
+    fn a_cell_closes_after_its_last_sweep_and_not_while_a_blob_is_pending() {
+        let mut progress = opened(NOW);
+        let cell = cell_of(NOW);
+        drain(&mut progress, NOW);
+        let late = cell + LAST_SWEEP;
+        let Next::Now(listing) = next(&progress, late, POLL, |s| if s == cell { Seconds::MIN } else { Seconds::MAX })
+        else {
+            panic!("the last sweep is due");
+        };
+        assert!(listing.last && listing.from == cell && late - listing.from < RETENTION);
+        let blob = ListedBlob { content_id: "b".into(), content_uri: String::new(), created_ms: 0, expires: None };
+        let key = crate::state::ContentKey::of("b");
+        progress.apply(&FeedFact::Listed { cell, at: late, complete: true, last: true, blobs: vec![blob] });
+        assert!(closable(&progress).is_empty());
+        progress.apply(&FeedFact::Settled { content: key, counts: Default::default(), bytes: 0 });
+        assert_eq!(closable(&progress), [cell]);
+    }
+
+    #[test]
+    fn a_cell_past_the_edge_is_asked_for_whole_first_then_from_where_retention_begins() {
+        let progress = opened(NOW - RETENTION);
+        let Next::Now(whole) = next(&progress, NOW, POLL, |s| if s < NOW - DAY { Seconds::MIN } else { Seconds::MAX })
+        else {
+            panic!("due");
+        };
+        assert_eq!(whole.from, whole.cell);
+        let clipped = after_refusal(&whole, NOW).unwrap();
+        assert_eq!(clipped.from, (NOW - RETENTION).max(whole.from + REFUSED_STEP));
+        assert_eq!(after_refusal(&clipped, NOW).unwrap().from, clipped.from + REFUSED_STEP);
+        assert_eq!(after_refusal(&Listing { from: whole.to - 1, ..whole }, NOW), None);
+    }
+
+    #[test]
+    fn a_held_cell_waits_and_the_others_do_not() {
+        let progress = opened(NOW);
+        assert_eq!(next(&progress, NOW, POLL, |_| NOW + 7), Next::At(NOW + 7));
+    }
+
+    #[test]
+    fn complete_until_stops_at_the_oldest_pending_blob() {
+        let mut progress = opened(NOW - 3 * HOUR);
+        drain(&mut progress, NOW);
+        assert_eq!(complete_until(&progress, NOW), NOW);
+        let created_ms = (NOW - 2 * HOUR) * 1000;
+        let blob = ListedBlob { content_id: "b".into(), content_uri: String::new(), created_ms, expires: None };
+        progress.apply(&FeedFact::Listed {
+            cell: cell_of(NOW),
+            at: NOW,
+            complete: true,
+            last: false,
+            blobs: vec![blob],
+        });
+        assert_eq!(complete_until(&progress, NOW), NOW - 2 * HOUR);
+    }
+}
