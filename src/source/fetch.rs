@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::body::{Body, BodyError};
 use super::client::Client;
 use super::error::ApiError;
+use super::pin::PinnedUrl;
 use crate::ack::Finalizer;
 use crate::budget::{Budget, Charge};
 use crate::event::Span;
@@ -115,12 +116,11 @@ pub async fn fetch(
     salvage_it: bool,
 ) -> Result<Fetched, FetchError> {
     let mut attempt = Attempt::new(context, blob, &ack);
-    let mut next = Some(uri.to_owned());
+    let mut next = Some(content_url(context, client, blob, uri));
     let mut pages = 0;
-    while let Some(uri) = next.take().filter(|_| pages < MAX_BODY_PAGES) {
-        let url = client.pin.check(&uri)?;
+    while let Some(url) = next.take().filter(|_| pages < MAX_BODY_PAGES) {
         let mut body = client.content(&url).await?;
-        next = body.next_page_uri();
+        next = body.next_page_uri().map(|uri| client.pin.check(&uri)).transpose()?;
         pages += 1;
         attempt.read(&mut body, salvage_it).await?;
     }
@@ -128,6 +128,16 @@ pub async fn fetch(
     failpoint::pass("fetch");
     ack.release();
     Ok(fetched)
+}
+
+/// Where the service says the blob is, if a token may go there; else where we know blobs to be.
+fn content_url(context: &FetchContext, client: &Client, blob: &BlobId, uri: &str) -> PinnedUrl {
+    client.pin.check(uri).unwrap_or_else(|error| {
+        let tenant = blob.feed.tenant.name.as_str();
+        context.metrics.api_refused_urls.with_label_values(&[tenant]).inc();
+        tracing::error!(tenant, %error, "refused a contentUri, asking the pinned host for the blob instead");
+        client.pin.content_url(&blob.content_id)
+    })
 }
 
 /// The state of an attempt between two pieces.

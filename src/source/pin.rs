@@ -40,6 +40,15 @@ impl Pin {
         PinnedUrl(url)
     }
 
+    /// Our own URL of a blob, for when the one the service named may not be followed.
+    pub fn content_url(&self, content_id: &str) -> PinnedUrl {
+        let PinnedUrl(mut url) = self.feed_url("audit", &[]);
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.push(content_id);
+        }
+        PinnedUrl(url)
+    }
+
     /// The configured root's path, with a slash at both ends.
     fn prefix(&self) -> String {
         format!("{}/", self.root.path().trim_end_matches('/'))

@@ -102,6 +102,11 @@ impl FeedState {
         todo!()
     }
 
+    /// Changes what is known by a fact that is cheap to lose (it is not journalled).
+    pub fn note(&self, _fact: FeedFact) {
+        todo!()
+    }
+
     /// Looks at what is known. Short: the lock is held meanwhile.
     pub fn read<T>(&self, _look: impl FnOnce(&FeedProgress) -> T) -> T {
         todo!()

@@ -62,6 +62,19 @@ pub enum LossReason {
     Unreadable,
 }
 
+impl LossReason {
+    /// All reasons, as they appear in metrics and in the ledger.
+    pub const ALL: [LossReason; 3] = [LossReason::Expired, LossReason::Gone, LossReason::Unreadable];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LossReason::Expired => "expired",
+            LossReason::Gone => "gone",
+            LossReason::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// One thing that happened to a feed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeedFact {
