@@ -398,9 +398,11 @@ impl FeedRun {
     }
 
     /// The process is ending: what is not read to its end yet never will be.
-    pub fn drain(&mut self) {
-        for attempt in self.in_air.values_mut() {
-            attempt.fetched.get_or_insert(Err(FetchError::Closed));
+    pub fn drain(&mut self, now: Seconds) {
+        let keys: Vec<ContentKey> = self.in_air.keys().copied().collect();
+        for key in keys {
+            self.in_air.entry(key).or_default().fetched.get_or_insert(Err(FetchError::Closed));
+            self.conclude(key, now);
         }
     }
 

@@ -111,7 +111,11 @@ impl TenantRun {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.forward(&mut stop).await;
         self.tasks.shutdown().await;
-        self.feeds.iter_mut().for_each(FeedRun::drain);
+        for event in self.inbox.take() {
+            self.hear(event);
+        }
+        let now = self.client.server_clock.now();
+        self.feeds.iter_mut().for_each(|feed| feed.drain(now));
         loop {
             for event in self.inbox.take() {
                 self.hear(event);
