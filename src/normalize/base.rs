@@ -10,10 +10,10 @@ use crate::record::address::{self, Address};
 use crate::record::{Field, View, types};
 
 use super::draft::{Draft, Outcome, User};
-use super::{Context, name_value};
+use super::name_value;
 
 /// Finds what every record shares.
-pub fn describe<'a>(_context: &Context<'_>, view: &View<'a>, draft: &mut Draft<'a>) {
+pub fn describe<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
     describe_event(view, draft);
     describe_user(view, draft);
     describe_source(view, draft);
@@ -33,7 +33,8 @@ fn describe_event<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
     draft.id = take(view, Field::Id, draft);
     draft.action = take(view, Field::Operation, draft);
     draft.provider = take(view, Field::Workload, draft);
-    draft.code = view.record_type().and_then(types::name);
+    draft.record_type = view.record_type();
+    draft.code = draft.record_type.and_then(types::name);
     draft.outcome = outcome(said(view, Field::ResultStatus), draft.action);
 }
 

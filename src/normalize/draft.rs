@@ -27,6 +27,7 @@ pub struct User<'a> {
 pub struct Draft<'a> {
     /// Fields that are not repeated under `o365.audit`.
     pub moved: FieldSet,
+    pub record_type: Option<i64>,
     pub time_ms: Option<i64>,
     pub kind: &'static str,
     pub id: Option<&'a str>,
@@ -50,6 +51,7 @@ impl Default for Draft<'_> {
     fn default() -> Self {
         Draft {
             moved: FieldSet::EMPTY,
+            record_type: None,
             time_ms: None,
             kind: "event",
             id: None,

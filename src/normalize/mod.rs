@@ -9,6 +9,7 @@
 mod base;
 mod document;
 mod draft;
+pub mod hec;
 mod json;
 mod name_value;
 mod pipeline_error;
@@ -34,8 +35,8 @@ pub struct Context<'a> {
 /// Appends the ECS document of a record: one JSON object, no newline.
 pub fn document(context: &Context<'_>, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
     let mut draft = Draft::default();
-    base::describe(context, view, &mut draft);
-    describe_family(view, &mut draft);
+    base::describe(view, &mut draft);
+    describe_family(&mut draft);
     document::write(context, key, view, &draft, out);
 }
 
@@ -51,8 +52,9 @@ pub fn raw(view: &View<'_>, out: &mut Vec<u8>) {
 }
 
 /// Where a family adds its facts: one arm, one file.
-fn describe_family(view: &View<'_>, draft: &mut Draft<'_>) {
-    match view.record_type() {
+#[expect(clippy::single_match, reason = "every family becomes an arm")]
+fn describe_family(draft: &mut Draft<'_>) {
+    match draft.record_type {
         Some(types::SECURITY_COMPLIANCE_ALERTS) => draft.kind = "alert",
         _ => {}
     }

@@ -234,15 +234,10 @@ fn integer(text: &str) -> Option<i64> {
 }
 
 /// Says whether some unknown name may have come twice: one bit a name. False alarms cost a sort.
+#[derive(Default)]
 struct NameFilter {
     bits: [u64; 16],
     repeated: bool,
-}
-
-impl Default for NameFilter {
-    fn default() -> Self {
-        NameFilter { bits: [0; 16], repeated: false }
-    }
 }
 
 impl NameFilter {
