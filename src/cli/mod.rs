@@ -1,1 +1,3 @@
 //! cli
+mod elements;
+pub mod normalize;

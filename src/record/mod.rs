@@ -1,12 +1,20 @@
-//! What Microsoft sends: where one record ends and the next begins ([`split`]), a borrowed view of
-//! its fields ([`view`]), the table of record types ([`types`]), addresses ([`address`]), and the
-//! key by which a record is known ([`key`]).
+//! What Microsoft sends: where one record ends and the next begins (`split`), a borrowed view of
+//! its fields ([`view`]), the table of record types ([`types`]), addresses ([`address`]), times
+//! ([`instant`]), and the key by which a record is known ([`RecordKey`]).
 //!
 //! Comes in: bytes of a content blob. Goes out: spans and borrowed views. Nothing here allocates per
 //! field, does IO, or re-serialises a record.
 
+pub mod address;
+pub mod field;
+pub mod instant;
 mod key;
 pub mod salvage;
 pub mod split;
+mod text;
+pub mod types;
+pub mod view;
 
+pub use field::{Field, FieldSet};
 pub use key::RecordKey;
+pub use view::{UnreadableRecord, View, ViewBuffer};

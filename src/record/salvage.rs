@@ -17,7 +17,7 @@ pub fn salvage(body: &[u8]) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut at = 0;
     let mut broken: Option<usize> = None;
-    let mut close = |spans: &mut Vec<Span>, from: Option<usize>, to: usize| {
+    let close = |spans: &mut Vec<Span>, from: Option<usize>, to: usize| {
         if let Some(from) = from {
             spans.push(from as u32..to as u32);
         }

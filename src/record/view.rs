@@ -1,0 +1,359 @@
+//! A borrowed view of one record: where its top-level fields lie, found in one pass.
+//!
+//! Comes in: the bytes of one record. Goes out: a [`View`] of offsets into them, or [`UnreadableRecord`].
+//! Tolerant of what the service sends (activity-api 1.8): any value under any name, a number where
+//! text is declared, a field given twice (the last stands), any depth. Numbers are never computed
+//! with: what leaves is the text that came in. Never allocates a field, never re-serialises.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::field::Field;
+use super::{instant, text};
+
+/// A record that is not a JSON object in UTF-8.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableRecord {
+    #[error("not UTF-8: {0}")]
+    Encoding(#[from] std::str::Utf8Error),
+    #[error("not a JSON object: {0}")]
+    Syntax(#[from] serde_json::Error),
+    #[error("longer than 4 GiB")]
+    TooLong,
+}
+
+/// One member of the record: ranges of the name (inside of its quotes, still escaped) and the value.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    name: (u32, u32),
+    value: (u32, u32),
+    field: Option<Field>,
+    /// False where a later member has the same name.
+    stands: bool,
+}
+
+/// The allocation of a view, to be used again for the next record.
+#[derive(Debug, Default)]
+pub struct ViewBuffer {
+    members: Vec<Member>,
+}
+
+/// One member as others see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// The name, inside of its quotes, still escaped.
+    pub name: &'a str,
+    /// The value, as sent.
+    pub value: &'a str,
+    pub field: Option<Field>,
+    /// Offset of the name's opening quote, and of the end of the value, in the record.
+    pub span: (usize, usize),
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct View<'a> {
+    record: &'a str,
+    members: Vec<Member>,
+    /// Place in `members`, plus one, of each known field.
+    slots: [u32; Field::COUNT],
+    superseded: bool,
+}
+
+/// Members that a record usually has fewer of.
+const USUAL_MEMBERS: usize = 48;
+
+impl<'a> View<'a> {
+    /// Reads a record, which must be one JSON object and nothing else.
+    pub fn parse(record: &'a [u8]) -> Result<View<'a>, UnreadableRecord> {
+        View::parse_in(record, ViewBuffer { members: Vec::with_capacity(USUAL_MEMBERS) })
+    }
+
+    /// The same, into an allocation that [`View::into_buffer`] gave back.
+    pub fn parse_in(record: &'a [u8], buffer: ViewBuffer) -> Result<View<'a>, UnreadableRecord> {
+        let record = std::str::from_utf8(record)?;
+        if u32::try_from(record.len()).is_err() {
+            return Err(UnreadableRecord::TooLong);
+        }
+        let mut members = buffer.members;
+        members.clear();
+        let mut view = View { record, members, slots: [0; Field::COUNT], superseded: false };
+        let mut names = NameFilter::default();
+        let mut json = serde_json::Deserializer::from_str(record);
+        json.deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
+        json.end()?;
+        if names.repeated {
+            view.supersede();
+        }
+        Ok(view)
+    }
+
+    /// Gives the allocation back.
+    pub fn into_buffer(self) -> ViewBuffer {
+        ViewBuffer { members: self.members }
+    }
+
+    /// The record as it came.
+    pub fn record(&self) -> &'a str {
+        self.record
+    }
+
+    /// The value of a field, as sent. `None` where the record lacks it.
+    pub fn raw(&self, field: Field) -> Option<&'a [u8]> {
+        self.value(field).map(str::as_bytes)
+    }
+
+    fn value(&self, field: Field) -> Option<&'a str> {
+        let index = self.slots[field as usize].checked_sub(1)?;
+        Some(self.slice(self.members[index as usize].value))
+    }
+
+    /// A field as the inside of a JSON string, still escaped: a string's own inside, or the text of a
+    /// number, `true` or `false`. `None` where it is absent, null, an object or an array.
+    pub fn escaped(&self, field: Field) -> Option<&'a str> {
+        scalar(self.value(field)?)
+    }
+
+    /// A field as text, unescaped; for what [`View::escaped`] gives.
+    pub fn string(&self, field: Field) -> Option<Cow<'a, str>> {
+        self.escaped(field).map(text::unescape)
+    }
+
+    /// Where the inside of a string field (still escaped) lies in the record. `None` where the field
+    /// is absent or no string.
+    pub fn span_of_string(&self, field: Field) -> Option<Range<u32>> {
+        let index = self.slots[field as usize].checked_sub(1)?;
+        let (start, end) = self.members[index as usize].value;
+        self.slice((start, end)).starts_with('"').then(|| start + 1..end - 1)
+    }
+
+    /// `CreationTime` in milliseconds since 1970 UTC.
+    pub fn creation_time_ms(&self) -> Option<i64> {
+        instant::parse_ms(self.escaped(Field::CreationTime)?)
+    }
+
+    /// `RecordType`, sent as a number, as text (`"15"`) or with an exponent (`1.5E1`).
+    pub fn record_type(&self) -> Option<i64> {
+        integer(self.escaped(Field::RecordType)?)
+    }
+
+    /// All members that stand, in the order of the record.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
+        self.members.iter().filter(|member| member.stands).map(|member| Entry {
+            name: self.slice(member.name),
+            value: self.slice(member.value),
+            field: member.field,
+            span: (member.name.0 as usize - 1, member.value.1 as usize),
+        })
+    }
+
+    fn slice(&self, (start, end): (u32, u32)) -> &'a str {
+        &self.record[start as usize..end as usize]
+    }
+
+    fn offset(&self, part: &str) -> u32 {
+        // `part` is borrowed from `record`, whose length fits (checked in `parse_in`).
+        u32::try_from(part.as_ptr() as usize - self.record.as_ptr() as usize).unwrap_or(u32::MAX)
+    }
+
+    fn add(&mut self, quoted_name: &'a str, value: &'a str, names: &mut NameFilter) {
+        let name = &quoted_name[1..quoted_name.len() - 1];
+        let escaped = memchr::memchr(b'\\', name.as_bytes()).is_some();
+        let field = if escaped { Field::of(text::unescape(name).as_bytes()) } else { Field::of(name.as_bytes()) };
+        let start = self.offset(name);
+        let value_start = self.offset(value);
+        self.members.push(Member {
+            name: (start, start + length(name)),
+            value: (value_start, value_start + length(value)),
+            field,
+            stands: true,
+        });
+        match field {
+            Some(field) => {
+                let slot = &mut self.slots[field as usize];
+                let earlier = std::mem::replace(slot, u32::try_from(self.members.len()).unwrap_or(u32::MAX));
+                if earlier != 0 {
+                    self.members[earlier as usize - 1].stands = false;
+                    self.superseded = true;
+                }
+            }
+            None => names.add(name, escaped),
+        }
+    }
+
+    /// Takes out members whose name comes again. Sorting keeps this bounded for a record of a
+    /// hundred thousand members.
+    fn supersede(&mut self) {
+        let record = self.record;
+        let name = |member: &Member| text::unescape(&record[member.name.0 as usize..member.name.1 as usize]);
+        let mut order: Vec<(Cow<'_, str>, usize)> =
+            self.members.iter().enumerate().map(|(index, member)| (name(member), index)).collect();
+        order.sort_unstable();
+        for pair in order.windows(2) {
+            if pair[0].0 == pair[1].0 {
+                self.members[pair[0].1].stands = false;
+                self.superseded = true;
+            }
+        }
+    }
+
+    /// True where some field was given twice, so that not everything between two members stands.
+    pub fn has_superseded(&self) -> bool {
+        self.superseded
+    }
+}
+
+fn length(part: &str) -> u32 {
+    u32::try_from(part.len()).unwrap_or(u32::MAX)
+}
+
+/// The inside of a JSON string, or the text of a number or a truth value.
+pub fn scalar(value: &str) -> Option<&str> {
+    match value.as_bytes().first()? {
+        b'"' => value.get(1..value.len() - 1),
+        b'n' | b'{' | b'[' => None,
+        _ => Some(value),
+    }
+}
+
+/// An integer out of a decimal text such as `40`, `40.0` or `4.0E1`, without floating point.
+fn integer(text: &str) -> Option<i64> {
+    if let Ok(value) = text.parse() {
+        return Some(value);
+    }
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let shift = exponent.parse::<i32>().ok()?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    let digits: i64 = format!("{whole}{fraction}").parse().ok()?;
+    digits.checked_mul(10i64.checked_pow(u32::try_from(shift).ok()?)?)
+}
+
+/// Says whether some unknown name may have come twice: one bit a name. False alarms cost a sort.
+#[derive(Default)]
+struct NameFilter {
+    bits: [u64; 16],
+    repeated: bool,
+}
+
+impl NameFilter {
+    fn add(&mut self, name: &str, escaped: bool) {
+        if escaped {
+            self.repeated = true;
+            return;
+        }
+        let mut hash = name.len() as u64;
+        for chunk in name.as_bytes().chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            hash ^= hash >> 32;
+        }
+        let bit = 1u64 << (hash & 63);
+        let word = &mut self.bits[(hash >> 6 & 15) as usize];
+        self.repeated |= *word & bit != 0;
+        *word |= bit;
+    }
+}
+
+struct MemberVisitor<'v, 'a> {
+    view: &'v mut View<'a>,
+    names: &'v mut NameFilter,
+}
+
+impl<'a> Visitor<'a> for MemberVisitor<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = map.next_entry::<&'a RawValue, &'a RawValue>()? {
+            self.view.add(name.get(), value.get(), self.names);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn view(record: &str) -> View<'_> {
+        View::parse(record.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn fields_are_found_whatever_their_type() {
+        let read = view(
+            r#" { "Id" : "a\u0041", "RecordType":15, "UserType" :"0","ResultStatus":true,"UserId":null,"Workload":{"x":[1]} } "#,
+        );
+        assert_eq!(read.string(Field::Id).as_deref(), Some("aA"));
+        assert_eq!(read.record_type(), Some(15));
+        assert_eq!(read.string(Field::UserType).as_deref(), Some("0"));
+        assert_eq!(read.string(Field::ResultStatus).as_deref(), Some("true"));
+        assert_eq!((read.string(Field::UserId), read.string(Field::Workload)), (None, None));
+        assert_eq!(read.raw(Field::Workload), Some(&br#"{"x":[1]}"#[..]));
+        let span = read.span_of_string(Field::Id).unwrap();
+        assert_eq!(&read.record()[span.start as usize..span.end as usize], r"a\u0041");
+        assert_eq!(read.span_of_string(Field::RecordType), None);
+    }
+
+    #[test]
+    fn a_field_given_twice_keeps_the_last_even_if_it_is_escaped() {
+        let read = view(r#"{"Id":"1","Other":1,"\u0049d":"2","O\u0074her":2,"Third":3}"#);
+        assert_eq!(read.string(Field::Id).as_deref(), Some("2"));
+        let left: Vec<_> = read.entries().map(|entry| entry.value).collect();
+        assert_eq!(left, [r#""2""#, "2", "3"]);
+        assert!(read.has_superseded());
+    }
+
+    #[test]
+    fn depth_and_odd_numbers_are_no_trouble() {
+        let deep = format!(
+            r#"{{"Deep":{}{},"Size":1156492.00,"Big":123456789012345678901234567890}}"#,
+            "[".repeat(300),
+            "]".repeat(300)
+        );
+        let read = view(&deep);
+        let values: Vec<_> = read.entries().map(|entry| entry.value).collect();
+        assert_eq!(values[1..], ["1156492.00", "123456789012345678901234567890"]);
+    }
+
+    #[test]
+    fn numbers_with_exponents_are_integers_where_they_mean_one() {
+        let of = |text: &str| integer(text);
+        assert_eq!(
+            [of("40"), of("40.00"), of("4.0E1"), of("4e1"), of("-1")],
+            [Some(40), Some(40), Some(40), Some(40), Some(-1)]
+        );
+        assert_eq!([of("4.5"), of("x"), of("1e99"), of("1e999999999999"), of(""), of("1e-1")], [None; 6]);
+    }
+
+    #[test]
+    fn what_is_no_object_in_utf8_is_unreadable() {
+        for bad in ["", "[]", "1", "null", "{", "{} x", r#"{"a":NaN}"#, "{\"a\":\"\n\"}", "\u{feff}{}", r#"{"a":1,}"#] {
+            assert!(View::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(matches!(View::parse(b"{\"a\":\"\xff\"}"), Err(UnreadableRecord::Encoding(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = View::parse(&bytes);
+        }
+
+        #[test]
+        fn never_panics_on_what_looks_like_json(text in r#"[{}\[\]",:\\ua0-9dIe.\-+ \n]{0,80}"#) {
+            let _ = View::parse(text.as_bytes());
+            let _ = View::parse(format!("{{{text}}}").as_bytes());
+        }
+    }
+}
