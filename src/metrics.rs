@@ -124,3 +124,10 @@ impl Metrics {
         }
     }
 }
+
+/// The sum of a counter over all its labels.
+pub fn total(counters: &IntCounterVec) -> u64 {
+    use prometheus::core::Collector;
+    let families = counters.collect();
+    families.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().value() as u64).sum()
+}
