@@ -1,5 +1,199 @@
-//! http (stub)
+//! HTTP clients: one way to build them, for the source and the sinks alike.
+//!
+//! Comes in: TLS settings and a time limit. Goes out: a [`reqwest::Client`] that follows no redirect
+//! (a redirect would carry a token to a host nobody configured), waits at most [`CONNECT_TIMEOUT`]
+//! for a connection, and sends plain HTTP to nobody but this machine: [`require_https`] is asked for
+//! each configured URL, and a proxy from the environment is used for https alone.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, Identity, NoProxy, Proxy, redirect};
+use url::{Host, Url};
+
 use crate::config::TlsConfig;
-pub fn client(_tls: &TlsConfig) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()
+
+/// How long a connection, TLS included, may take to stand. A receiver that needs longer is down.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may stay unused; below the 60 s after which common load balancers drop one silently.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Named in every request.
+const USER_AGENT: &str = concat!("auditferry/", env!("CARGO_PKG_VERSION"));
+
+/// A client could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("cannot read `{path}`: {source}; check that the file is mounted and readable")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error(
+        "`{path}` holds no usable PEM certificate: {reason}; give a file with one or more `BEGIN CERTIFICATE` blocks"
+    )]
+    Certificate { path: PathBuf, reason: String },
+    #[error("`{path}` and its key make no client certificate: {reason}; give PEM files that belong together")]
+    Identity { path: PathBuf, reason: String },
+    #[error("a client certificate needs both `cert_file` and `key_file`; give the one that is missing")]
+    HalfIdentity,
+    #[error("`{url}` is plain http to another machine, where anybody could read the token; use https")]
+    PlainHttp { url: String },
+    #[error("the proxy in `{variable}` is not usable: {reason}; give it as `http://host:port`")]
+    Proxy { variable: &'static str, reason: String },
+    #[error("cannot build an HTTP client: {0}; check the TLS settings")]
+    Build(String),
+}
+
+/// A client with these TLS settings. `timeout` bounds a whole exchange, from connecting to the last
+/// byte of the answer; `None` leaves that to the caller.
+pub fn client(tls: &TlsConfig, timeout: Option<Duration>) -> Result<Client, HttpError> {
+    let mut builder = Client::builder()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .user_agent(USER_AGENT)
+        .no_proxy();
+    if let Some(timeout) = timeout {
+        builder = builder.timeout(timeout);
+    }
+    if let Some(proxy) = https_proxy()? {
+        builder = builder.proxy(proxy);
+    }
+    if let Some(path) = &tls.ca_file {
+        builder = builder.tls_certs_only(certificates(path)?);
+    }
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => builder = builder.identity(identity(cert, key)?),
+        (None, None) => {}
+        _ => return Err(HttpError::HalfIdentity),
+    }
+    if tls.verify == Some(false) {
+        tracing::warn!(
+            "tls verification is off: anybody on the way can read the token and every record; give `ca_file` instead"
+        );
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    builder.build().map_err(|error| HttpError::Build(error_chain(&error)))
+}
+
+/// Refuses plain http to anything but this machine.
+pub fn require_https(url: &Url) -> Result<(), HttpError> {
+    if url.scheme() == "https" || url.scheme() == "http" && is_loopback(url) {
+        return Ok(());
+    }
+    let mut shown = url.clone();
+    // A password in a URL must not end in a log.
+    let _ = shown.set_password(None);
+    Err(HttpError::PlainHttp { url: shown.to_string() })
+}
+
+/// Whether the URL names this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}
+
+/// An error with all its causes: reqwest's own text says only "error sending request". The URL is
+/// left out, since the caller names what it spoke to.
+pub fn error_chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    match (text.is_empty(), error.is_timeout()) {
+        (false, _) => text,
+        (true, true) => "no answer within the time limit".to_owned(),
+        (true, false) => "the exchange failed".to_owned(),
+    }
+}
+
+/// The environment's proxy, for https only: a plain-http proxy would read what goes to loopback.
+fn https_proxy() -> Result<Option<Proxy>, HttpError> {
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        if let Ok(value) = env::var(variable)
+            && !value.is_empty()
+        {
+            let proxy = Proxy::https(value.as_str())
+                .map_err(|error| HttpError::Proxy { variable, reason: error_chain(&error) })?;
+            return Ok(Some(proxy.no_proxy(NoProxy::from_env())));
+        }
+    }
+    Ok(None)
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, HttpError> {
+    let refuse = |reason: String| HttpError::Certificate { path: path.to_owned(), reason };
+    let certificates = Certificate::from_pem_bundle(&read(path)?).map_err(|error| refuse(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(refuse("there is none in it".to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn identity(cert: &Path, key: &Path) -> Result<Identity, HttpError> {
+    let mut pem = read(cert)?;
+    pem.push(b'\n');
+    pem.extend(read(key)?);
+    Identity::from_pem(&pem).map_err(|error| HttpError::Identity { path: cert.to_owned(), reason: error.to_string() })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, HttpError> {
+    std::fs::read(path).map_err(|source| HttpError::Read { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(url: &str) -> bool {
+        require_https(&Url::parse(url).unwrap()).is_ok()
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        for url in ["https://splunk:8088", "http://127.0.0.1:1", "http://localhost:1/x", "http://[::1]:8"] {
+            assert!(allowed(url), "{url}");
+        }
+        for url in ["http://splunk:8088", "http://10.0.0.1", "http://localhost.evil.example", "ftp://127.0.0.1"] {
+            assert!(!allowed(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        let error = require_https(&Url::parse("http://user:hunter2@splunk").unwrap()).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, "not a certificate").unwrap();
+        let tls = TlsConfig { ca_file: Some(path), ..TlsConfig::default() };
+        assert!(matches!(client(&tls, None), Err(HttpError::Certificate { .. })));
+        let tls = TlsConfig { cert_file: Some("cert.pem".into()), ..TlsConfig::default() };
+        assert!(matches!(client(&tls, None), Err(HttpError::HalfIdentity)));
+        assert!(client(&TlsConfig::default(), Some(Duration::from_secs(1))).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        use axum::{Router, response::Redirect, routing::get};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/from", listener.local_addr().unwrap());
+        let app = Router::new().route("/from", get(|| async { Redirect::temporary("/to") }));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let answer = client(&TlsConfig::default(), None).unwrap().get(url).send().await.unwrap();
+        assert_eq!(answer.status(), 307);
+    }
 }

@@ -5,9 +5,93 @@
 //! the return lane. A sink never retries, never drops, never sees a record type. Adding one: a file
 //! here, a variant of [`AnySink`] and of the configuration; the compiler and the contract suite name the rest.
 
+pub mod dead_letters;
+pub mod driver;
+mod file;
+mod hec_answer;
+mod line;
+#[cfg(test)]
+mod samples;
+mod splunk_hec;
+mod stdout;
+pub mod template;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::{SinkConfig, SinkKind};
 use crate::event::Event;
+use crate::http::HttpError;
+use crate::metrics::Metrics;
+use crate::secret::SecretError;
+use crate::state::State;
+use file::FileSink;
+use splunk_hec::SplunkHecSink;
+use stdout::StdoutSink;
+use template::TemplateError;
+
+/// A sink of any kind.
+pub enum AnySink {
+    Stdout(StdoutSink),
+    File(FileSink),
+    SplunkHec(Box<SplunkHecSink>),
+}
+
+/// A sink could not be built from its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkBuildError {
+    #[error("sink `{sink}`: {source}")]
+    Http { sink: String, source: HttpError },
+    #[error("sink `{sink}`: {source}")]
+    Secret { sink: String, source: SecretError },
+    #[error("sink `{sink}`: `{field}`: {source}")]
+    Template { sink: String, field: &'static str, source: TemplateError },
+    #[error(
+        "sink `{sink}`: `{url}` is no event endpoint; give scheme, host and port, or a URL that ends in /services/collector/event"
+    )]
+    Endpoint { sink: String, url: String },
+    #[error("sink `{sink}`: the token holds characters that no header can carry; give it as Splunk shows it")]
+    Token { sink: String },
+}
+
+/// Builds the sink; touches no network and no file but the secrets it is made of.
+pub fn build(config: &SinkConfig, id: SinkId, state: &State, metrics: Arc<Metrics>) -> Result<AnySink, SinkBuildError> {
+    Ok(match &config.kind {
+        SinkKind::Stdout => AnySink::Stdout(StdoutSink::new(&config.name, config.format, metrics)),
+        SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
+        SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
+    })
+}
+
+impl Sink for AnySink {
+    fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        match self {
+            AnySink::Stdout(sink) => sink.encode(event, out),
+            AnySink::File(sink) => sink.encode(event, out),
+            AnySink::SplunkHec(sink) => sink.encode(event, out),
+        }
+    }
+
+    async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {
+        match self {
+            AnySink::Stdout(sink) => sink.send(batch).await,
+            AnySink::File(sink) => sink.send(batch).await,
+            AnySink::SplunkHec(sink) => sink.send(batch).await,
+        }
+    }
+
+    async fn probe(&self) -> Result<(), SendError> {
+        match self {
+            AnySink::Stdout(sink) => sink.probe().await,
+            AnySink::File(sink) => sink.probe().await,
+            AnySink::SplunkHec(sink) => sink.probe().await,
+        }
+    }
+
+    fn serial(&self) -> bool {
+        matches!(self, AnySink::Stdout(_) | AnySink::File(_))
+    }
+}
 
 /// A sink's place in a [`SinkSet`]; given once to a sink's name and kept in the state for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -91,6 +175,12 @@ pub enum SendError {
 pub trait Sink: Send + Sync + 'static {
     /// Appends one event, framed as this sink frames it.
     fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>);
+
+    /// True when batches must leave one after the other, whatever `concurrency` says: where order or
+    /// a position in a file matters.
+    fn serial(&self) -> bool {
+        false
+    }
 
     /// Sends one batch and waits for the receiver's word.
     fn send(&self, batch: &EncodedBatch) -> impl Future<Output = Result<Accepted, SendError>> + Send;

@@ -1,0 +1,205 @@
+//! Whether the receiver takes data, shared by all couriers of a sink.
+//!
+//! *Held* (open circuit): the receiver as a whole refuses. Nothing is sent but by one courier at a
+//! time, after a back-off and a good answer to a probe; the first batch that is taken closes the
+//! circuit. *Failing*: several tries in a row went wrong; each batch goes on trying by itself, but the
+//! source is told to fetch nothing new. Each change is logged once, never each try.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::config::RetryConfig;
+use crate::metrics::Metrics;
+use crate::retry::Backoff;
+use crate::sink::Sink;
+
+/// Tries in a row that must fail before the source is told. Five: with the usual back-off some
+/// seconds, more than a receiver's restart of one node, less than a poll interval.
+const FAILURES: u32 = 5;
+
+/// Fewer events than this say nothing about the receiver; smaller batches are judged together.
+const JUDGED_EVENTS: usize = 10;
+
+/// Why the circuit is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The receiver said that it takes nothing.
+    Fatal,
+    /// It refuses most events of batch after batch, each for the same reason.
+    MassRefusal,
+}
+
+#[derive(Default)]
+struct Known {
+    held: Option<(Cause, String)>,
+    failures: u32,
+    /// Events and refusals of finished batches that were too small to judge.
+    small: (usize, usize),
+    /// What most events of the last judged batch were refused for.
+    refused_before: Option<String>,
+}
+
+/// See the module's head.
+pub(super) struct Circuit {
+    name: String,
+    known: Mutex<Known>,
+    /// Held by the one courier that may try; its back-off is reset when the circuit closes.
+    probing: tokio::sync::Mutex<Backoff>,
+    closed: watch::Sender<bool>,
+    health: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
+}
+
+/// Permission to send once.
+pub(super) enum Turn<'a> {
+    /// The circuit is closed.
+    Free,
+    /// The circuit is open and this courier tries alone.
+    Probe(tokio::sync::MutexGuard<'a, Backoff>),
+}
+
+impl Circuit {
+    /// A closed circuit, and where its health is told.
+    pub fn new(name: &str, retry: RetryConfig, metrics: Arc<Metrics>) -> (Circuit, watch::Receiver<bool>) {
+        let (health, told) = watch::channel(true);
+        metrics.sink_circuit_open.with_label_values(&[name]).set(0);
+        let circuit = Circuit {
+            name: name.to_owned(),
+            known: Mutex::default(),
+            probing: tokio::sync::Mutex::new(Backoff::new(retry.initial, retry.max)),
+            closed: watch::channel(true).0,
+            health,
+            metrics,
+        };
+        (circuit, told)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until this courier may send: at once while the circuit is closed.
+    pub async fn turn<S: Sink>(&self, sink: &S) -> Turn<'_> {
+        let mut closed = self.closed.subscribe();
+        if *closed.borrow_and_update() {
+            return Turn::Free;
+        }
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => Turn::Free,
+            turn = self.probe(sink) => turn,
+        }
+    }
+
+    async fn probe<S: Sink>(&self, sink: &S) -> Turn<'_> {
+        let mut backoff = self.probing.lock().await;
+        loop {
+            tokio::time::sleep(backoff.next_delay(None)).await;
+            match sink.probe().await {
+                Ok(()) => return Turn::Probe(backoff),
+                Err(error) => tracing::debug!(sink = %self.name, %error, "the sink still takes nothing"),
+            }
+        }
+    }
+
+    /// Something was taken; `whole`: a batch as it was, of which nothing had been refused before.
+    /// Closes the circuit where this courier was the one to try: what was in the air when the circuit
+    /// opened proves nothing. A mass refusal is ended by a whole batch only.
+    pub fn taken(&self, turn: Turn<'_>, whole: bool) {
+        let mut known = self.known();
+        known.failures = 0;
+        if let Turn::Probe(mut backoff) = turn {
+            let mass = matches!(known.held, Some((Cause::MassRefusal, _)));
+            if whole || !mass {
+                known.held = None;
+                backoff.reset();
+            }
+            if whole && mass {
+                known.small = (0, 0);
+                known.refused_before = None;
+            }
+        }
+        self.tell(&known);
+    }
+
+    /// The receiver refused something of a batch: it speaks to us, so it does not refuse as a whole.
+    pub fn answered(&self, turn: Turn<'_>) {
+        self.taken(turn, false);
+    }
+
+    /// A try went wrong and will be repeated.
+    pub fn failed(&self, reason: &str) {
+        let mut known = self.known();
+        known.failures = known.failures.saturating_add(1);
+        if known.failures == FAILURES && known.held.is_none() {
+            tracing::warn!(sink = %self.name, failures = FAILURES, reason, "the sink does not take data; it is tried again and nothing new is fetched for it");
+        }
+        self.tell(&known);
+    }
+
+    /// The receiver takes nothing until somebody mends it.
+    pub fn refused(&self, reason: &str) {
+        self.hold(&mut self.known(), Cause::Fatal, reason);
+    }
+
+    /// Told of each refusal within a batch of `events`, `refused` of them so far, the last for
+    /// `reason`: opens the circuit when this and the batch before it are refused for the same reason
+    /// by more than half. True when the refused events must be kept for the receiver instead of
+    /// becoming dead letters.
+    pub fn is_mass_refusal(&self, events: usize, refused: usize, reason: &str) -> bool {
+        let mut known = self.known();
+        let (events, refused) = (known.small.0 + events, known.small.1 + refused);
+        let alike = known.refused_before.as_deref() == Some(reason);
+        let mass = alike && events >= JUDGED_EVENTS && refused * 2 > events;
+        if mass {
+            self.hold(&mut known, Cause::MassRefusal, reason);
+        }
+        mass
+    }
+
+    /// A batch is done, and was not held: remembers how much of it was refused.
+    pub fn finished(&self, events: usize, refused: usize, reason: Option<&str>) {
+        let mut known = self.known();
+        let (events, refused) = (known.small.0 + events, known.small.1 + refused);
+        if events < JUDGED_EVENTS {
+            known.small = (events, refused);
+            return;
+        }
+        known.small = (0, 0);
+        // A small batch without refusals may end a window that is mostly refused: the reason stays.
+        let mostly = refused * 2 > events;
+        known.refused_before = match (mostly, reason) {
+            (true, Some(reason)) => Some(reason.to_owned()),
+            (true, None) => known.refused_before.take(),
+            (false, _) => None,
+        };
+    }
+
+    fn hold(&self, known: &mut Known, cause: Cause, reason: &str) {
+        let changed = known.held.as_ref().is_none_or(|(before, _)| *before != cause);
+        if changed {
+            match cause {
+                Cause::Fatal => {
+                    tracing::error!(sink = %self.name, reason, "the sink refuses everything; all events are held and it is probed until it takes them")
+                }
+                Cause::MassRefusal => {
+                    tracing::error!(sink = %self.name, reason, "the sink refuses most events of two batches in a row for one reason; they are held instead of filling the dead letters, and single events are tried until one is taken; mend the receiver, or restart to let one more batch go to the dead letters")
+                }
+            }
+        }
+        known.held = Some((cause, reason.to_owned()));
+        self.tell(known);
+    }
+
+    fn tell(&self, known: &Known) {
+        let held = known.held.is_some();
+        let healthy = !held && known.failures < FAILURES;
+        self.closed.send_replace(!held);
+        self.metrics.sink_circuit_open.with_label_values(&[&self.name]).set(i64::from(!healthy));
+        let was_healthy = self.health.send_replace(healthy);
+        if healthy && !was_healthy {
+            tracing::info!(sink = %self.name, "the sink takes data again");
+        }
+    }
+}

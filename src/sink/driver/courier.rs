@@ -1,0 +1,187 @@
+//! The life of one batch: sent, and sent again, until every event of it has a verdict. The one retry
+//! loop for all kinds of sinks.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::batch::Batch;
+use super::circuit::{Circuit, Turn};
+use super::queue::{Item, Unsettled, Verdicts};
+use crate::ack::Outcome;
+use crate::config::RetryConfig;
+use crate::failpoint;
+use crate::retry::Backoff;
+use crate::sink::dead_letters::DeadLetters;
+use crate::sink::{SendError, Sink};
+
+/// Refusals of single events in one piece before it is halved. Each refusal sends all the others
+/// again: with many, halving costs far fewer bytes (n log n instead of n²).
+const REFUSALS_BEFORE_HALVING: usize = 8;
+
+/// Carries batches to one sink.
+pub(super) struct Courier<S> {
+    pub sink: S,
+    pub circuit: Circuit,
+    pub verdicts: Arc<Verdicts>,
+    pub dead: DeadLetters,
+    pub retry: RetryConfig,
+}
+
+/// What was refused of a batch so far, with the answers, in step.
+struct Refused {
+    events: Unsettled,
+    answers: Vec<String>,
+}
+
+impl Refused {
+    fn push(&mut self, items: Vec<Item>, answer: &str) {
+        self.answers.resize(self.answers.len() + items.len(), answer.to_owned());
+        self.events.items.extend(items);
+    }
+
+    fn len(&self) -> usize {
+        self.answers.len()
+    }
+}
+
+impl<S: Sink> Courier<S> {
+    /// Returns when every event of the batch has a verdict.
+    pub async fn carry(&self, batch: Batch) {
+        let mut batch = Some(batch);
+        while let Some(whole) = batch.take() {
+            let events = whole.len();
+            let mut refused = self.nothing_refused();
+            let mut pieces = vec![whole];
+            while let Some(piece) = pieces.pop() {
+                self.carry_piece(piece, events, &mut pieces, &mut refused).await;
+            }
+            batch = self.judge(events, refused).await;
+        }
+    }
+
+    fn nothing_refused(&self) -> Refused {
+        Refused { events: Unsettled::new(Vec::new(), Arc::clone(&self.verdicts)), answers: Vec::new() }
+    }
+
+    /// Sends one piece of a batch of `events` until all its events are delivered or refused; what it
+    /// is cut into is left in `pieces`.
+    async fn carry_piece(&self, mut piece: Batch, events: usize, pieces: &mut Vec<Batch>, refused: &mut Refused) {
+        let mut backoff = Backoff::new(self.retry.initial, self.retry.max);
+        let mut refusals = 0;
+        while piece.len() > 0 {
+            let turn = self.circuit.turn(&self.sink).await;
+            let began = Instant::now();
+            let result = self.sink.send(&piece.encoded).await;
+            let seconds = began.elapsed().as_secs_f64();
+            self.verdicts.metrics.sink_send_seconds.with_label_values(&[&self.verdicts.name]).observe(seconds);
+            let (indices, reason) = match result {
+                Ok(accepted) => {
+                    failpoint::pass("send");
+                    self.verdicts.batch("delivered");
+                    self.circuit.taken(turn, refused.len() == 0 && piece.len() == events);
+                    piece.events.delivered(accepted.position.as_ref());
+                    return;
+                }
+                Err(SendError::Retry { after, reason }) => {
+                    drop(turn);
+                    self.verdicts.batch("retried");
+                    self.circuit.failed(&reason);
+                    tracing::debug!(sink = %self.verdicts.name, reason, "a batch is sent again");
+                    tokio::time::sleep(backoff.next_delay(after)).await;
+                    continue;
+                }
+                Err(SendError::Fatal { reason }) => {
+                    self.verdicts.batch("refused");
+                    self.circuit.refused(&reason);
+                    drop(turn);
+                    continue;
+                }
+                Err(SendError::Reject { events: indices, reason }) if is_ascending_within(&indices, piece.len()) => {
+                    (indices, reason)
+                }
+                // An answer that names no event of this batch says as much as one that names none.
+                Err(SendError::Split { reason } | SendError::Reject { reason, .. }) => {
+                    if piece.len() > 1 {
+                        self.verdicts.batch("split");
+                        self.circuit.answered(turn);
+                        pieces.push(piece.split_off_half());
+                        backoff.reset();
+                        continue;
+                    }
+                    (vec![0], reason)
+                }
+            };
+            self.verdicts.batch("rejected");
+            refusals += indices.len();
+            refused.push(piece.remove(&indices), &reason);
+            self.note_refusal(turn, events, refused, &reason);
+            if refusals >= REFUSALS_BEFORE_HALVING && piece.len() > 1 {
+                pieces.push(piece.split_off_half());
+                refusals = 0;
+            }
+            backoff.reset();
+        }
+    }
+
+    fn note_refusal(&self, turn: Turn<'_>, events: usize, refused: &Refused, reason: &str) {
+        self.circuit.answered(turn);
+        self.circuit.is_mass_refusal(events, refused.len(), reason);
+    }
+
+    /// Decides about what was refused of a batch of `events`: dead letters, or, when the receiver
+    /// refuses most of everything, back to it. Returns what must be carried again.
+    async fn judge(&self, events: usize, mut refused: Refused) -> Option<Batch> {
+        let reason = refused.answers.last().cloned();
+        let count = refused.len();
+        if let Some(reason) = &reason
+            && self.circuit.is_mass_refusal(events, count, reason)
+        {
+            self.wait_for_one_taken(&mut refused).await;
+            let rest = Unsettled::new(refused.events.take(), Arc::clone(&self.verdicts));
+            return (!rest.items.is_empty()).then(|| Batch::of(rest, &self.sink));
+        }
+        self.circuit.finished(events, count, reason.as_deref());
+        if count > 0 {
+            let letters = refused.events.items.iter().zip(&refused.answers);
+            self.dead.append(&self.verdicts.name, letters.map(|(item, answer)| (item.event(), answer.as_str()))).await;
+            tracing::warn!(sink = %self.verdicts.name, events = count, reason = reason.as_deref().unwrap_or_default(),
+                outcome = ?Outcome::Rejected, "events were refused for good and lie in the dead letters");
+            refused.events.rejected();
+        }
+        None
+    }
+
+    /// Offers the refused events one by one, each after a wait and a probe, round and round, until
+    /// the receiver takes one: a single event that is truly bad must not keep a mended receiver shut.
+    async fn wait_for_one_taken(&self, refused: &mut Refused) {
+        while !refused.events.items.is_empty() {
+            let sample = refused.events.items.remove(0);
+            let sample = Batch::of(Unsettled::new(vec![sample], Arc::clone(&self.verdicts)), &self.sink);
+            let turn = self.circuit.turn(&self.sink).await;
+            match self.sink.send(&sample.encoded).await {
+                Ok(accepted) => {
+                    failpoint::pass("send");
+                    self.verdicts.batch("delivered");
+                    self.circuit.taken(turn, true);
+                    return sample.events.delivered(accepted.position.as_ref());
+                }
+                Err(error) => {
+                    let freed = matches!(turn, Turn::Free);
+                    drop(turn);
+                    tracing::debug!(sink = %self.verdicts.name, %error, "a held event is still refused");
+                    let mut events = sample.events;
+                    refused.events.items.extend(events.take());
+                    if freed {
+                        // Another courier's batch was taken, so the receiver works again.
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn is_ascending_within(indices: &[usize], len: usize) -> bool {
+    !indices.is_empty() && indices.is_sorted_by(|a, b| a < b) && indices.last().is_some_and(|last| *last < len)
+}

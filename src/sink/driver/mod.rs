@@ -1,0 +1,204 @@
+//! What all sinks share: queue, batching, splitting, retry, circuit, dead letters, acknowledgements.
+//!
+//! Comes in: [`Delivery`]s. Goes out: verdicts, one for each event, to [`State::acked`]. The driver
+//! task fills batches ([`batch`]) and hands each to a courier ([`courier`]) that stays with it until
+//! every event of it has a verdict; the couriers share one circuit ([`circuit`]). At most
+//! `concurrency` + 1 encoded batches exist, so memory does not grow with the backlog.
+//!
+//! Never: a verdict `Delivered` without the receiver's word, a dead letter while the receiver as a
+//! whole refuses, an event that is forgotten. What is dropped on any path counts as lost.
+
+mod batch;
+mod circuit;
+mod courier;
+mod queue;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::dead_letters::DeadLetters;
+use super::{Sink, SinkId};
+use crate::config::SinkConfig;
+use crate::event::Delivery;
+use crate::metrics::Metrics;
+use crate::state::State;
+
+use batch::Filling;
+use circuit::Circuit;
+use courier::Courier;
+use queue::{Backlog, Queued, Verdicts};
+
+/// Deliveries that may wait for the driver. Their bytes are bounded already (`collect.in_flight`, or
+/// [`OPTIONAL_BACKLOG`]); this only keeps thousands of tiny ones from piling up.
+const QUEUE: usize = 256;
+
+/// Bytes that a sink with `required: false` may keep waiting or in the air. Beyond, deliveries to it
+/// are dropped and counted. Small beside the quarter of 32 MiB that one tenant may hold, since what
+/// waits here is held back from fetching.
+pub const OPTIONAL_BACKLOG: usize = 4 * 1024 * 1024;
+
+/// Started drivers answer to this. Cheap to clone.
+#[derive(Clone)]
+pub struct DriverHandle(Arc<Inner>);
+
+struct Inner {
+    verdicts: Arc<Verdicts>,
+    /// `None` once closed.
+    queue: Mutex<Option<mpsc::Sender<Queued>>>,
+    /// `None`: a required sink, whose deliveries wait instead of being dropped.
+    backlog: Option<Arc<Backlog>>,
+    health: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+    task: tokio::sync::Mutex<Option<JoinHandle<bool>>>,
+}
+
+/// Starts the driver of one sink. Needs a running tokio runtime.
+pub fn spawn<S: Sink>(
+    config: SinkConfig,
+    id: SinkId,
+    sink: S,
+    state: State,
+    dead: DeadLetters,
+    metrics: Arc<Metrics>,
+) -> DriverHandle {
+    let concurrency = if sink.serial() { 1 } else { config.batch.concurrency.max(1) };
+    let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
+    let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
+    let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry: config.retry };
+    let (queue, deliveries) = mpsc::channel(QUEUE);
+    let (stop, stopped) = watch::channel(false);
+    let filling = Filling::new(&config.batch, Arc::clone(&verdicts));
+    let driver = Driver {
+        courier: Arc::new(courier),
+        filling,
+        deliveries,
+        waiting: None,
+        linger: config.batch.linger,
+        concurrency,
+        couriers: JoinSet::new(),
+    };
+    let task = tokio::spawn(driver.run(stopped));
+    let backlog = (!config.required).then(|| Arc::new(Backlog::new(OPTIONAL_BACKLOG)));
+    DriverHandle(Arc::new(Inner {
+        verdicts,
+        queue: Mutex::new(Some(queue)),
+        backlog,
+        health,
+        stop,
+        task: tokio::sync::Mutex::new(Some(task)),
+    }))
+}
+
+impl DriverHandle {
+    /// Hands over a delivery. A required sink makes the caller wait while its queue is full; one that
+    /// is not required drops what does not fit and counts it. After [`close`](Self::close), or when
+    /// the driver is gone, the delivery counts as lost.
+    pub async fn send(&self, delivery: Delivery) {
+        let inner = &self.0;
+        let queued = match &inner.backlog {
+            None => Queued::new(delivery, Arc::clone(&inner.verdicts), None),
+            Some(backlog) => match backlog.hold(&delivery) {
+                Some(held) => Queued::new(delivery, Arc::clone(&inner.verdicts), Some(held)),
+                None => return inner.verdicts.drop_delivery(&delivery),
+            },
+        };
+        let Some(queue) = inner.queue.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return };
+        if inner.backlog.is_none() {
+            // An error hands the delivery back, and dropping it counts it as lost.
+            let _ = queue.send(queued).await;
+        } else if let Err(mpsc::error::TrySendError::Full(queued)) = queue.try_send(queued) {
+            queued.drop_as_unwanted();
+        }
+    }
+
+    /// Whether the sink takes data: false while its circuit is open, or after several failures in a row.
+    pub fn health(&self) -> watch::Receiver<bool> {
+        self.0.health.clone()
+    }
+
+    /// Takes nothing more; what is queued is still sent.
+    pub fn close(&self) {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Waits for what is queued, at most until `deadline`, then gives it up as lost. True when
+    /// everything has a verdict of the receiver. Call [`close`](Self::close) first.
+    pub async fn finish(&self, deadline: Instant) -> bool {
+        let mut slot = self.0.task.lock().await;
+        let Some(mut task) = slot.take() else { return true };
+        if let Ok(ended) = tokio::time::timeout_at(deadline, &mut task).await {
+            return ended.unwrap_or(false);
+        }
+        self.0.stop.send_replace(true);
+        let finished = task.await.unwrap_or(false);
+        if !finished {
+            tracing::warn!(sink = %self.0.verdicts.name, "the sink did not take everything in time; the rest is fetched again after the next start");
+        }
+        finished
+    }
+}
+
+struct Driver<S> {
+    courier: Arc<Courier<S>>,
+    filling: Filling,
+    deliveries: mpsc::Receiver<Queued>,
+    /// A delivery of which a part is in a full batch already.
+    waiting: Option<Queued>,
+    linger: Duration,
+    concurrency: usize,
+    couriers: JoinSet<()>,
+}
+
+impl<S: Sink> Driver<S> {
+    /// True when it ended because everything was done.
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> bool {
+        let mut open = true;
+        loop {
+            if let Some(delivery) = &mut self.waiting {
+                self.filling.take_from(delivery, &self.courier.sink, self.linger);
+                if delivery.is_empty() {
+                    self.waiting = None;
+                }
+            }
+            let drained = !open && self.waiting.is_none();
+            let due = self.filling.is_due(drained);
+            let room = self.couriers.len() < self.concurrency;
+            if due && room {
+                let batch = self.filling.finish();
+                let courier = Arc::clone(&self.courier);
+                self.couriers.spawn(async move { courier.carry(batch).await });
+                continue;
+            }
+            if drained && self.filling.is_empty() && self.couriers.is_empty() {
+                return true;
+            }
+            tokio::select! {
+                biased;
+                () = told_to_stop(&mut stopped) => {
+                    // Waited for, so that every event is given up before the state is closed.
+                    self.couriers.shutdown().await;
+                    return false;
+                }
+                Some(ended) = self.couriers.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(sink = %self.courier.verdicts.name, %error, "a batch was given up by a fault of ours; its records are fetched again");
+                    }
+                }
+                delivery = self.deliveries.recv(), if open && self.waiting.is_none() => match delivery {
+                    Some(delivery) => self.waiting = Some(delivery),
+                    None => open = false,
+                },
+                () = self.filling.linger(), if !due && !self.filling.is_empty() => {}
+            }
+        }
+    }
+}
+
+/// Also returns when every handle is gone: nobody is left who would hear of an end.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,224 @@
+//! Events on their way through a driver, and the one place where verdicts are given. Every holder of
+//! events here gives them up as lost when it is dropped, so no path can forget one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::ack::Outcome;
+use crate::clock::world_ms;
+use crate::event::{Delivery, Event, Part};
+use crate::metrics::Metrics;
+use crate::record::RecordKey;
+use crate::sink::{FilePosition, SinkId};
+use crate::state::State;
+
+/// Values of the label `result` of `sink_events_total`.
+pub(super) const EVENT_RESULTS: [&str; 4] = ["delivered", "rejected", "lost", "dropped"];
+
+/// Values of the label `result` of `sink_batches_total`.
+pub(super) const BATCH_RESULTS: [&str; 5] = ["delivered", "retried", "rejected", "split", "refused"];
+
+/// Where verdicts go.
+pub(super) struct Verdicts {
+    pub name: String,
+    pub metrics: Arc<Metrics>,
+    id: SinkId,
+    state: State,
+}
+
+impl Verdicts {
+    pub fn new(name: &str, id: SinkId, state: State, metrics: Arc<Metrics>) -> Verdicts {
+        for result in EVENT_RESULTS {
+            metrics.sink_events.with_label_values(&[name, result]);
+        }
+        for result in BATCH_RESULTS {
+            metrics.sink_batches.with_label_values(&[name, result]);
+        }
+        metrics.sink_send_seconds.with_label_values(&[name]);
+        metrics.sink_last_ack.with_label_values(&[name]);
+        metrics.sink_queued.with_label_values(&[name]);
+        metrics.dead_letters.with_label_values(&[name]);
+        Verdicts { name: name.to_owned(), metrics, id, state }
+    }
+
+    /// The receiver has these events.
+    pub fn delivered(&self, items: &[Item], position: Option<&FilePosition>) {
+        self.metrics.sink_last_ack.with_label_values(&[&self.name]).set(world_ms() / 1000);
+        self.give(Outcome::Delivered, "delivered", &keys(items), position);
+    }
+
+    /// These events lie in the dead letters.
+    pub fn rejected(&self, items: &[Item]) {
+        self.give(Outcome::Rejected, "rejected", &keys(items), None);
+    }
+
+    fn lost(&self, keys: &[RecordKey]) {
+        self.give(Outcome::Lost, "lost", keys, None);
+    }
+
+    fn give(&self, outcome: Outcome, result: &str, keys: &[RecordKey], position: Option<&FilePosition>) {
+        if keys.is_empty() {
+            return;
+        }
+        self.state.acked(self.id, outcome, keys, position);
+        self.metrics.sink_events.with_label_values(&[&self.name, result]).inc_by(keys.len() as u64);
+        self.metrics.sink_queued.with_label_values(&[&self.name]).sub(keys.len() as i64);
+    }
+
+    /// A delivery that never entered the queue of a sink that is not required.
+    pub fn drop_delivery(&self, delivery: &Delivery) {
+        let keys: Vec<_> = delivery.events.iter().map(|index| delivery.part.event(*index).meta.key).collect();
+        self.state.acked(self.id, Outcome::Lost, &keys, None);
+        self.metrics.sink_events.with_label_values(&[&self.name, "dropped"]).inc_by(keys.len() as u64);
+    }
+
+    pub fn batch(&self, result: &str) {
+        self.metrics.sink_batches.with_label_values(&[&self.name, result]).inc();
+    }
+}
+
+fn keys(items: &[Item]) -> Vec<RecordKey> {
+    items.iter().map(|item| item.event().meta.key).collect()
+}
+
+/// Bytes that wait for a sink that is not required.
+pub(super) struct Backlog {
+    limit: usize,
+    held: AtomicUsize,
+}
+
+/// A share of a [`Backlog`]; given back on drop.
+pub(super) struct Held {
+    backlog: Arc<Backlog>,
+    bytes: usize,
+}
+
+impl Backlog {
+    pub fn new(limit: usize) -> Backlog {
+        Backlog { limit, held: AtomicUsize::new(0) }
+    }
+
+    /// Holds what the delivery keeps in memory: its whole part, for a part is freed as a whole. A
+    /// part above the limit passes alone. `None` when there is no room.
+    pub fn hold(self: &Arc<Backlog>, delivery: &Delivery) -> Option<Held> {
+        let bytes = delivery.part.raw.len() + delivery.part.docs.len();
+        let fits = |held: usize| (held == 0 || held + bytes <= self.limit).then_some(held + bytes);
+        self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
+        Some(Held { backlog: Arc::clone(self), bytes })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.backlog.held.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// A part and what it holds of a backlog.
+struct Lease {
+    part: Arc<Part>,
+    _held: Option<Held>,
+}
+
+/// One event without a verdict. Keeps its part alive: a dead letter needs the record.
+#[derive(Clone)]
+pub(super) struct Item {
+    lease: Arc<Lease>,
+    index: u32,
+}
+
+impl Item {
+    pub fn event(&self) -> Event<'_> {
+        self.lease.part.event(self.index)
+    }
+}
+
+/// A delivery in the queue, taken from event by event.
+pub(super) struct Queued {
+    lease: Arc<Lease>,
+    events: Vec<u32>,
+    taken: usize,
+    verdicts: Arc<Verdicts>,
+}
+
+impl Queued {
+    pub fn new(delivery: Delivery, verdicts: Arc<Verdicts>, held: Option<Held>) -> Queued {
+        verdicts.metrics.sink_queued.with_label_values(&[&verdicts.name]).add(delivery.events.len() as i64);
+        let lease = Arc::new(Lease { part: delivery.part, _held: held });
+        Queued { lease, events: delivery.events, taken: 0, verdicts }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.taken == self.events.len()
+    }
+
+    /// The next event, which stays here until [`take`](Self::take).
+    pub fn peek(&self) -> Option<Event<'_>> {
+        self.events.get(self.taken).map(|index| self.lease.part.event(*index))
+    }
+
+    pub fn take(&mut self) -> Option<Item> {
+        let index = *self.events.get(self.taken)?;
+        self.taken += 1;
+        Some(Item { lease: Arc::clone(&self.lease), index })
+    }
+
+    fn rest(&mut self) -> Vec<RecordKey> {
+        let rest = self.events[self.taken..].iter().map(|index| self.lease.part.event(*index).meta.key).collect();
+        self.taken = self.events.len();
+        rest
+    }
+
+    /// The queue of a sink that is not required was full.
+    pub fn drop_as_unwanted(mut self) {
+        let verdicts = Arc::clone(&self.verdicts);
+        let rest = self.rest();
+        verdicts.give(Outcome::Lost, "dropped", &rest, None);
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let rest = self.rest();
+        self.verdicts.lost(&rest);
+    }
+}
+
+/// Events without a verdict, lost when dropped.
+pub(super) struct Unsettled {
+    pub items: Vec<Item>,
+    verdicts: Arc<Verdicts>,
+}
+
+impl Unsettled {
+    pub fn new(items: Vec<Item>, verdicts: Arc<Verdicts>) -> Unsettled {
+        Unsettled { items, verdicts }
+    }
+
+    /// The events, now in the caller's care.
+    pub fn take(&mut self) -> Vec<Item> {
+        std::mem::take(&mut self.items)
+    }
+
+    pub fn delivered(mut self, position: Option<&FilePosition>) {
+        self.verdicts.delivered(&self.items, position);
+        self.items.clear();
+    }
+
+    pub fn rejected(mut self) {
+        self.verdicts.rejected(&self.items);
+        self.items.clear();
+    }
+
+    pub fn verdicts(&self) -> &Arc<Verdicts> {
+        &self.verdicts
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if !self.items.is_empty() {
+            self.verdicts.lost(&keys(&self.items));
+        }
+    }
+}

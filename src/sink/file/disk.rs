@@ -1,0 +1,134 @@
+//! The file itself: opening, appending, cutting, rotating. Blocking; knows nothing of the state.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+/// Owner writes, group reads (a log shipper), nobody else: the records are about people.
+const MODE: u32 = 0o640;
+
+/// An open output file of which every byte is fsynced between two calls.
+#[derive(Debug)]
+pub(super) struct OutputFile {
+    file: File,
+    pub inode: u64,
+    pub length: u64,
+    /// False when the last line of a file that others wrote to has no newline.
+    pub ends_a_line: bool,
+    /// A write failed and what it left could not be cut away.
+    pub unknown: bool,
+}
+
+/// What was found at a path.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub file: OutputFile,
+    /// It did not exist: whatever is known of its inode is about another file.
+    pub created: bool,
+    pub modified_ms: i64,
+}
+
+/// Opens the file, creating it where it is missing. A symbolic link is not followed; what is no
+/// regular file is refused.
+pub(super) fn open(path: &Path) -> io::Result<Opened> {
+    // Without NONBLOCK a named pipe would stop the thread; a regular file does not care.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).mode(MODE).custom_flags(flags);
+    let (file, created) = match options.clone().create_new(true).open(path) {
+        Ok(file) => (file, true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (options.open(path)?, false),
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(rustix::io::Errno::NXIO.into());
+    }
+    if created {
+        sync_directory(path)?;
+    }
+    let mut last = [b'\n'];
+    if metadata.len() > 0 {
+        file.read_exact_at(&mut last, metadata.len() - 1)?;
+    }
+    let modified_ms = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
+    let file = OutputFile {
+        file,
+        inode: metadata.ino(),
+        length: metadata.len(),
+        ends_a_line: last == [b'\n'],
+        unknown: false,
+    };
+    Ok(Opened { file, created, modified_ms })
+}
+
+impl OutputFile {
+    /// Appends and fsyncs. After a failure the file is as it was, or `unknown` is set.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.file.write_all(bytes).and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => self.length += bytes.len() as u64,
+            // Half a batch must not stay: it is written again.
+            Err(_) => self.unknown = self.cut_to(self.length).is_err(),
+        }
+        written
+    }
+
+    /// Cuts the file to `length` bytes.
+    pub fn cut_to(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.file.sync_data()?;
+        self.length = length;
+        self.ends_a_line = true;
+        Ok(())
+    }
+
+    /// Ends a line that somebody else left open, so that ours does not run into it.
+    pub fn end_line(&mut self) -> io::Result<()> {
+        self.append(b"\n")?;
+        self.ends_a_line = true;
+        Ok(())
+    }
+
+    /// Whether `path` still names this file, at the length it should have. False after logrotate
+    /// moved it, somebody removed it, or somebody cut it (`copytruncate`).
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(metadata.ino() == self.inode && metadata.is_file() && metadata.len() >= self.length),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Moves `path` to `path.1`, `path.1` to `path.2` and so on; what would become `path.{keep+1}` goes.
+pub(super) fn rotate(path: &Path, keep: usize) -> io::Result<()> {
+    let numbered = |n: usize| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{n}"));
+        PathBuf::from(name)
+    };
+    if keep == 0 {
+        std::fs::remove_file(path)?;
+        return sync_directory(path);
+    }
+    // Renaming onto the oldest removes it, in one step.
+    for n in (1..keep).rev() {
+        match std::fs::rename(numbered(n), numbered(n + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    std::fs::rename(path, numbered(1))?;
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}

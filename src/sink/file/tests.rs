@@ -1,0 +1,1 @@
+//! The file sink against a real directory and a real state.
