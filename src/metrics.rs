@@ -129,5 +129,5 @@ impl Metrics {
 pub fn total(counters: &IntCounterVec) -> u64 {
     use prometheus::core::Collector;
     let families = counters.collect();
-    families.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().value() as u64).sum()
+    families.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().get_value() as u64).sum()
 }

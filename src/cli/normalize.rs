@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::cli::elements::Elements;
+use super::Exit;
+use super::elements::Elements;
 use crate::normalize::{self, Context, hec};
 use crate::record::{Field, RecordKey, View, ViewBuffer};
 
@@ -47,7 +47,7 @@ pub enum OutputFormat {
 ///
 /// # Errors
 /// A file or the configuration cannot be read, or standard output cannot be written.
-pub fn run(args: &NormalizeArgs) -> anyhow::Result<ExitCode> {
+pub fn run(args: &NormalizeArgs) -> anyhow::Result<Exit> {
     let names = match &args.config {
         Some(path) => tenant_names(path)?,
         None => HashMap::new(),
@@ -55,16 +55,16 @@ pub fn run(args: &NormalizeArgs) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::with_capacity(256 * 1024, io::stdout().lock());
     let result = normalize_all(args, names, &mut out);
     match result.and_then(|unreadable| out.flush().map(|()| unreadable).map_err(anyhow::Error::from)) {
-        Ok(0) => Ok(ExitCode::SUCCESS),
+        Ok(0) => Ok(Exit::Good),
         Ok(unreadable) => {
             writeln!(
                 io::stderr(),
                 "{unreadable} could not be read as audit records; see `error.message` in the output"
             )?;
-            Ok(ExitCode::from(1))
+            Ok(Exit::No)
         }
         // The reader has seen enough (`| head`).
-        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) if is_broken_pipe(&error) => Ok(Exit::Good),
         Err(error) => Err(error),
     }
 }

@@ -1,5 +1,21 @@
 //! The configuration as meant: one field a room, everything checked, nothing of the file's spelling
-//! left. Read from YAML by [`load`](crate::config); all faults are reported at once, each with its place.
+//! left. Read from YAML by [`load()`]; all faults are reported at once, each with its place.
+
+mod check;
+mod check_sinks;
+mod example;
+mod faults;
+mod file;
+mod interpolate;
+mod load;
+mod section;
+mod tree;
+mod values;
+
+pub use example::EXAMPLE;
+pub use faults::{ConfigFaults, Fault, Place, Severity};
+pub use load::{Loaded, load, load_str, load_with_warnings};
+pub use values::parse_duration;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -109,6 +125,39 @@ pub enum SinkKind {
     Stdout,
     File(FileConfig),
     SplunkHec(HecConfig),
+}
+
+impl SinkKind {
+    /// The value of `type` in the file.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            SinkKind::Stdout => "stdout",
+            SinkKind::File(_) => "file",
+            SinkKind::SplunkHec(_) => "splunk_hec",
+        }
+    }
+
+    /// Where it writes, for a person.
+    pub fn target(&self) -> String {
+        match self {
+            SinkKind::Stdout => "standard output".to_owned(),
+            SinkKind::File(file) => file.path.display().to_string(),
+            SinkKind::SplunkHec(hec) => hec.url.to_string(),
+        }
+    }
+
+    /// What is promised of it, in one sentence (DESIGN 1).
+    pub fn guarantee(&self) -> &'static str {
+        match self {
+            SinkKind::Stdout => "best effort: the reader's end of the pipe gives no receipt",
+            SinkKind::File(_) => {
+                "exactly once on one host: each fsynced batch is journalled with the length of the file"
+            }
+            SinkKind::SplunkHec(_) => {
+                "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -44,7 +44,7 @@ pub(crate) fn part(records: &[&str]) -> Arc<Part> {
     let feed = Feed { tenant, content_type: ContentType::Exchange };
     let charge = Budget::new(1 << 20).charge(&Arc::from("t"));
     Arc::new(Part {
-        blob: BlobId { feed, content_id: Arc::from("blob-1") },
+        blob: BlobId { feed, content_id: Arc::from("blob-1"), created_ms: 0 },
         raw: Bytes::from(raw),
         docs,
         events,

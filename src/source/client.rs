@@ -181,7 +181,7 @@ impl Client {
                 return Ok(Some(response));
             }
             let status = response.status().as_u16();
-            let after = retry_after(response.headers(), self.server_clock.now());
+            let after = retry_after(response.headers(), self.server_clock.now() * 1000);
             // The status alone is an answer too, if the body cannot be read.
             let body = Body::new(response, self.stall).collect(MAX_ERROR).await.unwrap_or_default();
             match classify(status, after, &body) {
@@ -275,8 +275,8 @@ fn status_class(status: u16) -> &'static str {
     }
 }
 
-fn retry_after(headers: &HeaderMap, now: Seconds) -> Option<Duration> {
-    parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
+fn retry_after(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
+    parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now_ms)
 }
 
 fn http_date(text: &str) -> Option<Seconds> {

@@ -1,0 +1,320 @@
+//! The configuration as written → as meant: defaults, limits, what must not be there twice, what
+//! contradicts. Comes in: the sections and every tenant, from whatever file. Goes out: [`Config`], or
+//! faults at the places that caused them. Touches nothing outside: whether a directory can be made
+//! or a server answers is said when `run` starts.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::check_sinks::sinks;
+use super::faults::{Place, Reader};
+use super::file::{AuthFile, CollectFile, EndpointsFile, File, StateFile, TenantFile};
+use super::section::{Field, Section};
+use super::values::{Cloud, Listen, Size, is_loopback};
+use crate::clock::Clock;
+use crate::config::{AdminConfig, CollectConfig, Config, StateConfig, TenantConfig};
+use crate::feed::{ContentType, Tenant};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// How long Microsoft keeps content listable (activity-api 1.7).
+const RETENTION: Duration = Duration::from_secs(7 * 86_400);
+const DEFAULT_STATE_DIR: &str = "/var/lib/auditferry";
+
+/// Checks everything; `None` when a required part is missing (faults then say which).
+pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_>) -> Option<Config> {
+    let place = file.place;
+    let state = state(file.state.value().unwrap_or_default(), reader);
+    let dead_letters = file.dead_letters.value().unwrap_or_default().file.given();
+    let defaults = file.tenant_defaults.value().unwrap_or_default();
+    check_profile(file.normalize.value().unwrap_or_default().ecs_profile, reader);
+
+    let clock = file.clock.given();
+    if tenants.is_empty() && !matches!(file.tenants, Field::Faulty) && !matches!(file.tenants_from, Field::Faulty) {
+        reader.fault(
+            &place,
+            "there is no tenant",
+            "list at least one below `tenants:`, or name a directory in `tenants_from:`",
+        );
+    }
+    let tenants = self::tenants(tenants, &defaults, reader);
+    let clock = match clock {
+        None => Clock::system(),
+        Some(written) => {
+            let outside = tenants.iter().any(|tenant| !is_loopback(&tenant.api) || !is_loopback(&tenant.login));
+            if outside {
+                reader.fault(
+                    &written.place,
+                    "a clock of its own would make the real service be asked for the wrong days",
+                    "remove `clock`: it is for the simulator, with every tenant's endpoints on loopback",
+                );
+            }
+            let title = "`clock`";
+            let hint = "the simulator prints a configuration that has it";
+            let at = written.place;
+            let origin = written.value.origin_ms.required("origin_ms", title, &at, hint, reader);
+            let anchor = written.value.anchor_ms.required("anchor_ms", title, &at, hint, reader);
+            let speed =
+                written.value.speed.within(reader, (0.001, 1e6), "between 0.001 and 1000000", 1.0, |speed| *speed);
+            Clock::scaled(origin?.value, anchor?.value, speed)
+        }
+    };
+    let admin = AdminConfig {
+        listen: file
+            .admin
+            .value()
+            .unwrap_or_default()
+            .listen
+            .value()
+            .unwrap_or(Listen(Some(([127, 0, 0, 1], 9464).into())))
+            .0,
+    };
+    let collect = collect(file.collect.value().unwrap_or_default(), reader);
+    let none = match &file.sinks {
+        Field::Absent => true,
+        Field::Faulty => false,
+        Field::Given(sinks) => sinks.value.is_empty() && !reader.has_errors(),
+    };
+    if none {
+        reader.fault(
+            &place,
+            "there is no sink",
+            "list at least one below `sinks:`, for instance `- { name: out, type: stdout }`",
+        );
+    }
+    let sinks = sinks(file.sinks.value().unwrap_or_default(), dead_letters.as_ref(), reader);
+    let dead_letters = dead_letters.map_or_else(|| state.dir.join("dead.ndjson"), |at| at.value);
+    Some(Config { state, admin, collect, tenants, dead_letters, sinks, clock })
+}
+
+fn state(file: StateFile, reader: &mut Reader<'_>) -> StateConfig {
+    let dir = file.dir.value().unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR));
+    let max_delivered_bytes = file.max_delivered.within(
+        reader,
+        (16 * MIB, 1024 * GIB),
+        "between 16MiB and 1TiB",
+        512 * MIB,
+        |size: &Size| size.0,
+    );
+    StateConfig { dir, max_delivered_bytes }
+}
+
+fn check_profile(profile: Field<String>, reader: &mut Reader<'_>) {
+    let Field::Given(profile) = profile else { return };
+    match profile.value.as_str() {
+        "auditferry" => {}
+        "elastic" => reader.fault(
+            &profile.place,
+            "profile `elastic` is not in this release yet",
+            "use `auditferry`, or leave it out",
+        ),
+        _ => reader.fault(&profile.place, "unknown profile", "use `auditferry`, or leave it out"),
+    }
+}
+
+fn collect(file: CollectFile, reader: &mut Reader<'_>) -> CollectConfig {
+    let seconds = Duration::from_secs;
+    let bytes = |size: &Size| size.0;
+    let as_usize = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let same = |duration: &Duration| *duration;
+    let count = |number: &usize| *number;
+    CollectConfig {
+        backfill: file.backfill.within(
+            reader,
+            (Duration::ZERO, RETENTION),
+            "of at most 7d: Microsoft keeps no more",
+            RETENTION,
+            same,
+        ),
+        poll_interval: file.poll_interval.within(
+            reader,
+            (seconds(1), seconds(3600)),
+            "between 1s and 1h",
+            seconds(30),
+            same,
+        ),
+        in_flight: as_usize(file.in_flight.within(
+            reader,
+            (4 * MIB, 64 * GIB),
+            "between 4MiB and 64GiB",
+            32 * MIB,
+            bytes,
+        )),
+        // Spans inside a part are 32 bits wide; 256 MiB leaves room for a part beside the record.
+        max_record: as_usize(file.max_record.within(
+            reader,
+            (64 * KIB, 256 * MIB),
+            "between 64KiB and 256MiB",
+            8 * MIB,
+            bytes,
+        )),
+        requests_per_minute: u32::try_from(file.requests_per_minute.within(
+            reader,
+            (1, 100_000),
+            "between 1 and 100000",
+            1000,
+            count,
+        ))
+        .unwrap_or(u32::MAX),
+        fetches_per_tenant: file.fetches_per_tenant.within(reader, (1, 256), "between 1 and 256", 8, count),
+        fetches: file.fetches.within(reader, (1, 1024), "between 1 and 1024", 32, count),
+        stall_timeout: file.stall_timeout.within(
+            reader,
+            (seconds(1), seconds(3600)),
+            "between 1s and 1h",
+            seconds(60),
+            same,
+        ),
+    }
+}
+
+fn tenants(files: Vec<TenantFile>, defaults: &TenantFile, reader: &mut Reader<'_>) -> Vec<TenantConfig> {
+    for (key, place) in [
+        ("name", defaults.name.clone().given().map(|at| at.place)),
+        ("tenant_id", defaults.tenant_id.clone().given().map(|at| at.place)),
+    ] {
+        if let Some(place) = place {
+            reader.fault(
+                &place,
+                format!("`{key}` in `tenant_defaults` would be the same for all tenants"),
+                "give it to each tenant",
+            );
+        }
+    }
+    let mut names = Seen::new("tenant name");
+    let mut ids = Seen::new("tenant_id");
+    files.into_iter().filter_map(|file| tenant(file, defaults, &mut names, &mut ids, reader)).collect()
+}
+
+fn tenant(
+    file: TenantFile,
+    defaults: &TenantFile,
+    names: &mut Seen<String>,
+    ids: &mut Seen<String>,
+    reader: &mut Reader<'_>,
+) -> Option<TenantConfig> {
+    let (place, title) = (file.place, TenantFile::TITLE);
+    let name = file.name.required("name", title, &place, "a short label: it stands in metrics and events", reader);
+    let tenant_id =
+        file.tenant_id.required("tenant_id", title, &place, "the directory id from the portal's overview page", reader);
+    let client_id = file.client_id.or(&defaults.client_id);
+    let client_id = client_id.required(
+        "client_id",
+        title,
+        &place,
+        "the id of the app registration, here or in `tenant_defaults`",
+        reader,
+    );
+    let auth = file.auth.or(&defaults.auth);
+    let auth = auth.required(
+        "auth",
+        title,
+        &place,
+        "`auth: { client_secret: \"${file:/run/secrets/…}\" }`, here or in `tenant_defaults`",
+        reader,
+    );
+    let secret = auth.and_then(|auth| {
+        auth.value.client_secret.required(
+            "client_secret",
+            AuthFile::TITLE,
+            &auth.place,
+            "best as \"${file:/run/secrets/…}\"",
+            reader,
+        )
+    });
+    if let Some(secret) = secret.as_ref().filter(|secret| secret.value.literal) {
+        warn_of_literal(&secret.place, "client secret", reader);
+    }
+    let (api, login) = roots(file.cloud.or(&defaults.cloud), file.endpoints.or(&defaults.endpoints));
+    let content_types = content_types(file.content_types.or(&defaults.content_types), reader);
+    let domains = file.domains.or(&defaults.domains).value().unwrap_or_default();
+    let publisher_id = file.publisher_id.or(&defaults.publisher_id).value();
+
+    let (name, tenant_id) = (name?, tenant_id?);
+    names.check(name.value.clone(), &name.place, reader);
+    ids.check(tenant_id.value.0.clone(), &tenant_id.place, reader);
+    let domains = domains.into_iter().map(|domain| domain.to_ascii_lowercase()).collect();
+    let id = tenant_id.value.0;
+    Some(TenantConfig {
+        publisher_id: publisher_id.map_or_else(|| id.clone(), |publisher| publisher.0),
+        tenant: Arc::new(Tenant { name: name.value, id, domains }),
+        client_id: client_id?.value.0,
+        client_secret: secret?.value.source,
+        api,
+        login,
+        content_types,
+    })
+}
+
+/// Roots of the API and of the token endpoint: the cloud's, each overridden by `endpoints`.
+#[expect(clippy::expect_used, reason = "the presets are literals and a test reads them all")]
+fn roots(cloud: Field<Cloud>, endpoints: Field<EndpointsFile>) -> (Url, Url) {
+    let (api, login) = cloud.value().unwrap_or(Cloud::Enterprise).roots();
+    let endpoints = endpoints.value().unwrap_or_default();
+    let root = |given: Field<Url>, preset: &str| {
+        given.value().unwrap_or_else(|| Url::parse(preset).expect("a preset is a URL"))
+    };
+    (root(endpoints.api, api), root(endpoints.login, login))
+}
+
+fn content_types(field: Field<Vec<super::values::At<ContentType>>>, reader: &mut Reader<'_>) -> Vec<ContentType> {
+    let Some(written) = field.given() else { return ContentType::ALL.to_vec() };
+    if written.value.is_empty() {
+        reader.fault(
+            &written.place,
+            "no content type is left to collect",
+            "leave `content_types` out to collect all five",
+        );
+    }
+    let mut seen = Seen::new("content type");
+    for at in &written.value {
+        seen.check(at.value, &at.place, reader);
+    }
+    written.value.into_iter().map(|at| at.value).collect()
+}
+
+/// A secret that stands in a file that everybody may read deserves a word.
+pub(super) fn warn_of_literal(place: &Place, what: &str, reader: &mut Reader<'_>) {
+    use std::os::unix::fs::MetadataExt;
+    if std::fs::metadata(&*place.file).is_ok_and(|found| found.mode() & 0o004 != 0) {
+        reader.warning(
+            place,
+            format!("the {what} stands in a file that everybody on this machine can read"),
+            format!("move it: \"${{file:/run/secrets/…}}\", or chmod o-r {}", place.file),
+        );
+    }
+}
+
+/// What must be there once only.
+pub(super) struct Seen<T> {
+    what: &'static str,
+    first: HashMap<T, Place>,
+}
+
+impl<T: Eq + Hash> Seen<T> {
+    pub fn new(what: &'static str) -> Seen<T> {
+        Seen { what, first: HashMap::new() }
+    }
+
+    /// A fault when `value` was there before.
+    pub fn check(&mut self, value: T, place: &Place, reader: &mut Reader<'_>) {
+        match self.first.entry(value) {
+            std::collections::hash_map::Entry::Occupied(first) => {
+                reader.fault(
+                    place,
+                    format!("the {} is already used at {}", self.what, first.get()),
+                    "give each its own",
+                );
+            }
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(place.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The sinks as written → as meant: defaults of each type, limits, paths that would collide.
+//! Comes in: the `sinks` section. Goes out: [`SinkConfig`]s in the order of the file. Opens nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::check::{Seen, warn_of_literal};
+use super::faults::Reader;
+use super::file::{BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
+use super::section::{Field, Section};
+use super::values::{At, Compression, Size};
+use crate::config::{BatchConfig, FileConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+/// A set of sinks is 32 bits wide (`sink::SinkSet`).
+const MAX_SINKS: usize = 32;
+
+/// What a type of sink starts from.
+struct Defaults {
+    format: Format,
+    linger: Duration,
+    concurrency: usize,
+    /// More than one batch at once would break the order in which a file or a stream grows.
+    max_concurrency: usize,
+}
+
+const STREAM: Defaults =
+    Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 1, max_concurrency: 1 };
+const HEC: Defaults =
+    Defaults { format: Format::Raw, linger: Duration::from_secs(1), concurrency: 4, max_concurrency: 64 };
+
+/// Checks every sink; `dead_letters` must not be written by one of them too.
+pub(super) fn sinks(
+    files: Vec<SinkFile>,
+    dead_letters: Option<&At<PathBuf>>,
+    reader: &mut Reader<'_>,
+) -> Vec<SinkConfig> {
+    let mut names = Seen::new("sink name");
+    let mut paths = Seen::new("path");
+    if let Some(at) = dead_letters {
+        paths.check(at.value.clone(), &at.place, reader);
+    }
+    if let Some(beyond) = files.get(MAX_SINKS) {
+        reader.fault(
+            &beyond.place,
+            format!("more than {MAX_SINKS} sinks"),
+            "run a second process with its own state for the others",
+        );
+    }
+    let mut stdout = Seen::new("standard output");
+    for file in files.iter().filter(|file| matches!(file.kind, SinkKindFile::Stdout)) {
+        stdout.check((), &file.place, reader);
+    }
+    if let Some(first) = files.first()
+        && files.iter().all(|file| matches!(&file.common.required, Field::Given(at) if !at.value))
+    {
+        reader.warning(
+            &first.place,
+            "no sink is required: a record that none of them took counts as done",
+            "let one sink be `required: true` if nothing may be lost",
+        );
+    }
+    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, reader)).collect()
+}
+
+fn sink(
+    file: SinkFile,
+    names: &mut Seen<String>,
+    paths: &mut Seen<PathBuf>,
+    reader: &mut Reader<'_>,
+) -> Option<SinkConfig> {
+    let common = file.common;
+    let name = common.name.required(
+        "name",
+        "the sink",
+        &file.place,
+        "a short label: it stands in metrics and in the state",
+        reader,
+    );
+    if let Some(name) = &name {
+        names.check(name.value.clone(), &name.place, reader);
+    }
+    let (defaults, kind) = match file.kind {
+        SinkKindFile::Stdout => (STREAM, Some(SinkKind::Stdout)),
+        SinkKindFile::File(file) => (STREAM, self::file(file, paths, reader).map(SinkKind::File)),
+        SinkKindFile::SplunkHec(file) => (HEC, hec(*file, reader).map(SinkKind::SplunkHec)),
+    };
+    let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };
+    let concurrency =
+        common.concurrency.within(reader, (1, defaults.max_concurrency), ends, defaults.concurrency, |number| *number);
+    Some(SinkConfig {
+        required: common.required.value().unwrap_or(true),
+        format: common.format.value().unwrap_or(defaults.format),
+        batch: batch(common.batch.value().unwrap_or_default(), defaults.linger, concurrency, reader),
+        retry: retry(common.retry.value().unwrap_or_default(), reader),
+        name: name?.value,
+        kind: kind?,
+    })
+}
+
+/// 1 MiB: the body size at which gzip has nothing more to gain and a receiver's limits are far (performance reference, batches).
+fn batch(file: BatchFile, linger: Duration, concurrency: usize, reader: &mut Reader<'_>) -> BatchConfig {
+    let bytes = file.max_bytes.within(reader, (4 * KIB, 64 * MIB), "between 4KiB and 64MiB", MIB, |size: &Size| size.0);
+    BatchConfig {
+        max_bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        max_events: file.max_events.within(reader, (1, 1_000_000), "between 1 and 1000000", 10_000, |number| *number),
+        linger: file.linger.within(reader, (Duration::ZERO, Duration::from_secs(60)), "of at most 1m", linger, |d| *d),
+        concurrency,
+    }
+}
+
+fn retry(file: RetryFile, reader: &mut Reader<'_>) -> RetryConfig {
+    let (millis, hour) = (Duration::from_millis, Duration::from_secs(3600));
+    let initial = file.initial.within(reader, (millis(10), hour), "between 10ms and 1h", millis(500), |d| *d);
+    let place = file.place;
+    let max = file.max.within(reader, (millis(10), hour), "between 10ms and 1h", millis(30_000).max(initial), |d| *d);
+    if max < initial {
+        reader.fault(
+            &place,
+            "`retry.max` is shorter than `retry.initial`",
+            "the wait grows from `initial` up to `max`",
+        );
+    }
+    RetryConfig { initial, max }
+}
+
+fn file(file: FileSinkFile, paths: &mut Seen<PathBuf>, reader: &mut Reader<'_>) -> Option<FileConfig> {
+    let path = file.path.required(
+        "path",
+        FileSinkFile::TITLE,
+        &file.place,
+        "where to write, for instance /var/log/auditferry/audit.ndjson",
+        reader,
+    );
+    let rotate = file.rotate.value().unwrap_or_default();
+    let max_size = match rotate.max_size {
+        Field::Absent => None,
+        written => Some(written.within(reader, (64 * KIB, 1 << 50), "of at least 64KiB", 0, |size| size.0)),
+    };
+    let keep = rotate.keep.within(reader, (1, 10_000), "between 1 and 10000", 10, |number| *number);
+    let path = path?;
+    paths.check(path.value.clone(), &path.place, reader);
+    Some(FileConfig { path: path.value, max_size, keep })
+}
+
+fn hec(file: HecFile, reader: &mut Reader<'_>) -> Option<HecConfig> {
+    let (place, title) = (file.place, HecFile::TITLE);
+    let url = file.url.required("url", title, &place, "the collector's address: `https://splunk:8088`", reader);
+    let token =
+        file.token.required("token", title, &place, "the HEC token, best as \"${file:/run/secrets/…}\"", reader);
+    if let Some(token) = token.as_ref().filter(|token| token.value.literal) {
+        warn_of_literal(&token.place, "HEC token", reader);
+    }
+    let tls = tls(file.tls.value().unwrap_or_default(), reader);
+    let seconds = Duration::from_secs;
+    let timeout = file.timeout.within(reader, (seconds(1), seconds(3600)), "between 1s and 1h", seconds(60), |d| *d);
+    Some(HecConfig {
+        url: url?.value,
+        token: token?.value.source,
+        index: file.index.value(),
+        source: file.source.value(),
+        sourcetype: file.sourcetype.value(),
+        host: file.host.value(),
+        gzip: file.compression.value().unwrap_or(Compression::Gzip) == Compression::Gzip,
+        tls,
+        timeout,
+    })
+}
+
+fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {
+    let place = file.place;
+    let verify = file.verify.given();
+    if let Some(off) = verify.as_ref().filter(|verify| !verify.value) {
+        reader.warning(
+            &off.place,
+            "TLS verification is off: anybody on the way can read the records and the token",
+            "give the receiver's authority as `ca_file` instead",
+        );
+    }
+    let (ca_file, cert_file, key_file) = (file.ca_file.value(), file.cert_file.value(), file.key_file.value());
+    if cert_file.is_some() != key_file.is_some() {
+        reader.fault(&place, "a client certificate needs both `cert_file` and `key_file`", "give both, or neither");
+    }
+    TlsConfig { ca_file, cert_file, key_file, verify: verify.map(|at| at.value) }
+}

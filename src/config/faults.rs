@@ -1,0 +1,125 @@
+//! What is wrong with a configuration: every fault with its place, what was meant and a hint, all of
+//! them at once. Comes in: faults from every step of reading. Goes out: text for a person.
+//! A fault quotes what the file says, never what a variable or a secret file holds.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where something stands: file, line and column (both from 1; line 0 means the file as a whole).
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Place of the file in the order of reading, so that faults print in that order.
+    pub order: u32,
+    pub file: Arc<str>,
+    pub line: u64,
+    pub column: u64,
+}
+
+impl Place {
+    /// The file as a whole.
+    pub fn whole(order: u32, file: &Arc<str>) -> Place {
+        Place { order, file: Arc::clone(file), line: 0, column: 0 }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}", self.file),
+            line => write!(f, "{}:{line}:{}", self.file, self.column),
+        }
+    }
+}
+
+/// A fault stops the program, a warning does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub place: Place,
+    pub severity: Severity,
+    pub text: String,
+    /// What to do; empty when the text says it.
+    pub hint: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{}: {severity}: {}", self.place, self.text)?;
+        if !self.hint.is_empty() {
+            write!(f, "\n    hint: {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+/// All faults of a configuration, in the order of the files; at least one is an error.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct ConfigFaults(pub Vec<Fault>);
+
+impl fmt::Display for ConfigFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for fault in &self.0 {
+            writeln!(f, "{fault}")?;
+        }
+        let count = |wanted| self.0.iter().filter(|fault| fault.severity == wanted).count();
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        write!(f, "{errors} error{}", plural(errors))?;
+        if warnings > 0 {
+            write!(f, ", {warnings} warning{}", plural(warnings))?;
+        }
+        Ok(())
+    }
+}
+
+/// What every step of reading carries: the faults so far, and where variables come from.
+pub(super) struct Reader<'a> {
+    pub faults: Vec<Fault>,
+    pub variables: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(variables: &'a dyn Fn(&str) -> Option<String>) -> Reader<'a> {
+        Reader { faults: Vec::new(), variables }
+    }
+
+    pub fn fault(&mut self, place: &Place, text: impl Into<String>, hint: impl Into<String>) {
+        self.push(place, Severity::Error, text.into(), hint.into());
+    }
+
+    pub fn warning(&mut self, place: &Place, text: impl Into<String>, hint: impl Into<String>) {
+        self.push(place, Severity::Warning, text.into(), hint.into());
+    }
+
+    /// Whether an error has been said: an empty list may then be what is left of a faulty one.
+    pub fn has_errors(&self) -> bool {
+        self.faults.iter().any(|fault| fault.severity == Severity::Error)
+    }
+
+    fn push(&mut self, place: &Place, severity: Severity, text: String, hint: String) {
+        let fault = Fault { place: place.clone(), severity, text, hint };
+        // Tenant defaults are read once and used by many; their faults are said once.
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Ends the reading: the warnings, or everything when something is wrong.
+    pub fn finish(mut self) -> Result<Vec<Fault>, ConfigFaults> {
+        self.faults.sort_by(|a, b| a.place.cmp(&b.place));
+        if self.has_errors() {
+            return Err(ConfigFaults(self.faults));
+        }
+        Ok(self.faults)
+    }
+}

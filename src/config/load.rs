@@ -1,0 +1,128 @@
+//! Files → [`Config`]: reads the file and the directory of tenants, and hands everything to the
+//! check. Comes in: a path. Goes out: the configuration and its warnings, or all faults of all files.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::check::check;
+use super::faults::{ConfigFaults, Fault, Place, Reader};
+use super::file::{File, TenantFile};
+use super::tree::{Node, Value, parse};
+use super::values::FromNode;
+use crate::config::Config;
+
+/// A configuration that may run, and what is still worth a word.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<Fault>,
+}
+
+/// Reads `path` and what it refers to; warnings go to the log. The error holds every fault found.
+pub fn load(path: &Path) -> Result<Config, ConfigFaults> {
+    let loaded = load_with_warnings(path)?;
+    for warning in &loaded.warnings {
+        tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
+    }
+    Ok(loaded.config)
+}
+
+/// As [`load`], with the warnings handed over instead of logged.
+pub fn load_with_warnings(path: &Path) -> Result<Loaded, ConfigFaults> {
+    let variables = |name: &str| std::env::var(name).ok();
+    let mut reader = Reader::new(&variables);
+    let config = read_file(0, path, &mut reader).and_then(|root| read(&root, &mut reader));
+    finish(config, reader)
+}
+
+/// Reads a text that is called `name` in faults.
+pub fn load_str(name: &str, text: &str) -> Result<Config, ConfigFaults> {
+    load_text(name, text, &|variable| std::env::var(variable).ok()).map(|loaded| loaded.config)
+}
+
+/// As [`load_str`], with the variables given, for tests and for the demo.
+pub(super) fn load_text(
+    name: &str,
+    text: &str,
+    variables: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, ConfigFaults> {
+    let mut reader = Reader::new(variables);
+    let config = parse(0, &Arc::from(name), text, &mut reader).and_then(|root| read(&root, &mut reader));
+    finish(config, reader)
+}
+
+fn finish(config: Option<Config>, mut reader: Reader<'_>) -> Result<Loaded, ConfigFaults> {
+    if config.is_none() && reader.faults.is_empty() {
+        reader.fault(&Place::default(), "the configuration could not be read", "");
+    }
+    let warnings = reader.finish()?;
+    match config {
+        Some(config) => Ok(Loaded { config, warnings }),
+        None => Err(ConfigFaults(warnings)),
+    }
+}
+
+fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Config> {
+    if matches!(root.value, Value::Null) {
+        reader.fault(&root.place, "the configuration is empty", "`auditferry config example` prints a complete one");
+        return None;
+    }
+    let file = File::from_node(root, reader)?;
+    let mut tenants = file.tenants.clone().value().unwrap_or_default();
+    if let Some(dir) = file.tenants_from.clone().given() {
+        tenants.extend(tenants_from(&dir.value, &dir.place, reader));
+    }
+    check(file, tenants, reader)
+}
+
+fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
+    let name: Arc<str> = Arc::from(path.to_string_lossy());
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(order, &name, &text, reader),
+        Err(error) => {
+            reader.fault(
+                &Place::whole(order, &name),
+                format!("cannot read the file: {error}"),
+                "check the path and the permissions",
+            );
+            None
+        }
+    }
+}
+
+/// Every `*.yaml`, `*.yml` and `*.json` of the directory, by name; each one tenant or a list of them.
+/// Names that begin with a dot are left out: Kubernetes keeps the older versions of a mount there.
+fn tenants_from(dir: &Path, place: &Place, reader: &mut Reader<'_>) -> Vec<TenantFile> {
+    let listed = std::fs::read_dir(dir)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
+    let mut paths = match listed {
+        Ok(paths) => paths,
+        Err(error) => {
+            reader.fault(
+                place,
+                format!("cannot list `{}`: {error}", dir.display()),
+                "name a directory that holds a file for each tenant",
+            );
+            return Vec::new();
+        }
+    };
+    paths.retain(|path| {
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let known = path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known));
+        !hidden && known
+    });
+    paths.sort();
+    let mut tenants = Vec::new();
+    for (order, path) in (1..).zip(&paths) {
+        let Some(node) = read_file(order, path, reader) else { continue };
+        match &node.value {
+            Value::List(items) => tenants.extend(items.iter().filter_map(|item| TenantFile::from_node(item, reader))),
+            _ => tenants.extend(TenantFile::from_node(&node, reader)),
+        }
+    }
+    tenants
+}
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

@@ -1,0 +1,251 @@
+//! The table of faults: what is wrong, where it is said to be, and with what hint.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Format, SinkKind};
+use crate::secret::SecretSource;
+
+const TENANT: &str = "{name: a, tenant_id: 00000000-0000-4000-8000-00000000000A, client_id: 00000000-0000-4000-8000-00000000000b, auth: {client_secret: canary-secret}}";
+const HEC: &str = "{name: hec, type: splunk_hec, url: 'https://splunk:8088', token: canary-token}";
+
+fn text(extra: &str) -> String {
+    format!("tenants: [{TENANT}]\nsinks: [{HEC}]\n{extra}\n")
+}
+
+fn good(text: &str) -> Loaded {
+    load_text("c.yaml", text, &|_| None).unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+}
+
+fn faults(text: &str) -> Vec<String> {
+    let faults = load_text("c.yaml", text, &|_| None).err().unwrap_or_else(|| panic!("nothing wrong with\n{text}"));
+    faults.0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_least_configuration_has_the_documented_defaults() {
+    let config = good(&text("")).config;
+    let collect = &config.collect;
+    assert_eq!(collect.backfill, Duration::from_secs(7 * 86_400));
+    assert_eq!((collect.in_flight, collect.max_record), (32 << 20, 8 << 20));
+    assert_eq!((collect.requests_per_minute, collect.fetches_per_tenant, collect.fetches), (1000, 8, 32));
+    assert_eq!((collect.poll_interval, collect.stall_timeout), (Duration::from_secs(30), Duration::from_secs(60)));
+    assert_eq!(config.state.max_delivered_bytes, 512 << 20);
+    assert_eq!(config.dead_letters, PathBuf::from("/var/lib/auditferry/dead.ndjson"));
+    assert_eq!(config.admin.listen.unwrap().to_string(), "127.0.0.1:9464");
+    let tenant = &config.tenants[0];
+    assert_eq!(tenant.tenant.id, "00000000-0000-4000-8000-00000000000a", "in lower case");
+    assert_eq!(tenant.publisher_id, tenant.tenant.id);
+    assert_eq!(tenant.content_types.len(), 5);
+    assert_eq!(
+        (tenant.api.as_str(), tenant.login.as_str()),
+        ("https://manage.office.com/", "https://login.microsoftonline.com/")
+    );
+    let sink = &config.sinks[0];
+    assert!(sink.required && sink.format == Format::Raw && matches!(&sink.kind, SinkKind::SplunkHec(hec) if hec.gzip));
+}
+
+#[test]
+fn each_cloud_has_its_hosts_and_endpoints_override_them() {
+    let hosts = |more: &str| {
+        let config = good(&text(&format!("tenant_defaults: {{{more}}}"))).config;
+        let host = |url: &url::Url| url.host_str().unwrap().to_owned();
+        (host(&config.tenants[0].api), host(&config.tenants[0].login))
+    };
+    for (cloud, api, login) in [
+        ("gcc", "manage-gcc.office.com", "login.microsoftonline.com"),
+        ("gcc_high", "manage.office365.us", "login.microsoftonline.us"),
+        ("dod", "manage.protection.apps.mil", "login.microsoftonline.us"),
+    ] {
+        assert_eq!(hosts(&format!("cloud: {cloud}")), (api.to_owned(), login.to_owned()));
+    }
+    let own = hosts("cloud: dod, endpoints: {api: 'http://127.0.0.1:9/'}");
+    assert_eq!(own, ("127.0.0.1".to_owned(), "login.microsoftonline.us".to_owned()));
+}
+
+/// Below the two lines of [`text`]: the line that is wrong stands third.
+#[test]
+fn each_fault_is_said_at_its_place_with_a_hint() {
+    let table = [
+        ("colect: {}", "c.yaml:3:1: error: unknown key `colect`", "did you mean `collect`?"),
+        (
+            "collect: {pollInterval: 30s}",
+            "c.yaml:3:11: error: unknown key `pollInterval`",
+            "did you mean `poll_interval`?",
+        ),
+        ("collect: {zebra: 1}", "c.yaml:3:11: error: unknown key `zebra`", "known here: backfill,"),
+        ("detect: {}", "c.yaml:3:1: error: `detect`", "not in this release yet"),
+        ("normalize: {ecs_profile: elastic}", "c.yaml:3:26: error: profile `elastic`", "not in this release yet"),
+        ("state: {kafka: {}}", "c.yaml:3:9: error: `kafka`", "not in this release yet"),
+        ("tenant_defaults: {auth: {certificate: {}}}", "c.yaml:3:26: error: `certificate`", "not in this release yet"),
+        ("collect: {backfill: 30}", "c.yaml:3:21: error: `30` is not a duration", "`7d`"),
+        ("collect: {backfill: 8d}", "c.yaml:3:21: error: the value is out of range", "at most 7d"),
+        ("collect: {in_flight: 32mb}", "c.yaml:3:22: error: `32mb` is not a size", "`32MiB`"),
+        ("collect: {fetches: 0}", "c.yaml:3:20: error: the value is out of range", "between 1 and 1024"),
+        ("collect: [1]", "c.yaml:3:10: error: here stands a list", "is a mapping"),
+        ("admin: {listen: 9464}", "c.yaml:3:17: error: `9464` is not an address", "0.0.0.0:9464"),
+        ("state: {dir: '${NOT_SET}'}", "c.yaml:3:14: error: the environment variable `NOT_SET`", "give a default"),
+        ("tenant_defaults: {client_id: 1234}", "c.yaml:3:30: error: `1234` is not a GUID", "8-4-4-4-12"),
+        ("tenant_defaults: {name: x}", "c.yaml:3:25: error: `name` in `tenant_defaults`", "each tenant"),
+        ("tenant_defaults: {cloud: china}", "c.yaml:3:26: error: `china` is not a cloud", "endpoints"),
+        ("tenant_defaults: {endpoints: {api: 'http://manage.example'}}", "c.yaml:3:36: error: plain http", "https"),
+        (
+            "tenant_defaults: {endpoints: {api: 'https://u:p@x'}}",
+            "c.yaml:3:36: error: the URL holds credentials",
+            "only",
+        ),
+        ("tenant_defaults: {content_types: [Audit.Foo]}", "c.yaml:3:35: error: `Audit.Foo`", "Audit.Exchange"),
+        ("tenant_defaults: {content_types: [DLP.All, dlp.all]}", "c.yaml:3:44: error: the content type", "c.yaml:3:35"),
+        ("tenants_from: /nowhere/at/all", "c.yaml:3:15: error: cannot list", "/nowhere/at/all"),
+        ("clock: {origin_ms: 1, anchor_ms: 1}", "c.yaml:3:8: error: a clock of its own", "simulator"),
+    ];
+    for (line, place, hint) in table {
+        let said = faults(&text(line));
+        assert!(said.iter().any(|fault| fault.starts_with(place) && fault.contains(hint)), "{line}\n{said:#?}");
+    }
+}
+
+#[test]
+fn each_fault_of_a_sink_is_said() {
+    let table = [
+        ("{type: stdout}", "`name` is missing"),
+        ("{name: x}", "`type` is missing"),
+        ("{name: x, type: splunk}", "unknown sink type"),
+        ("{name: x, type: kafka, brokers: b}", "sink type `kafka` is not in this release yet"),
+        ("{name: x, type: file}", "`path` is missing"),
+        ("{name: x, type: stdout, path: /x}", "unknown key `path` in the stdout sink"),
+        ("{name: x, type: stdout, when: {kind: alert}}", "`when` in the stdout sink is not in this release yet"),
+        ("{name: x, type: stdout, format: cef}", "format `cef` is not in this release yet"),
+        ("{name: x, type: file, path: /x, concurrency: 2}", "keeps an order"),
+        ("{name: x, type: splunk_hec, url: 'http://splunk:8088', token: t}", "plain http"),
+        ("{name: x, type: splunk_hec, url: 'https://s', token: ''}", "the secret is empty"),
+        (
+            "{name: x, type: splunk_hec, url: 'https://s', token: t, tls: {cert_file: /c}}",
+            "both `cert_file` and `key_file`",
+        ),
+        ("{name: x, type: stdout, retry: {initial: 10s, max: 1s}}", "shorter"),
+        ("{name: hec, type: stdout}", "the sink name is already used at c.yaml:2:16"),
+    ];
+    for (sink, part) in table {
+        let said = faults(&format!("tenants: [{TENANT}]\nsinks: [{HEC}, {sink}]"));
+        assert!(said.iter().any(|fault| fault.contains(part)), "{sink}\n{said:#?}");
+    }
+    let twice = "sinks: [{name: a, type: file, path: /x}, {name: b, type: file, path: /x}]\ndead_letters: {file: /x}";
+    assert_eq!(
+        faults(&format!("tenants: [{TENANT}]\n{twice}")).iter().filter(|f| f.contains("path is already")).count(),
+        2
+    );
+}
+
+#[test]
+fn all_faults_are_said_at_once_in_the_order_of_the_file() {
+    let said = faults("state: {dri: x}\ntenants:\n  - name: a\n  - name: a\n    tenant_id: x\nsinks: []\nzebra: 1\n");
+    let lines: Vec<u32> = said.iter().map(|fault| fault.split(':').nth(1).unwrap().parse().unwrap()).collect();
+    assert!(lines.is_sorted(), "{said:#?}");
+    for part in ["`dri`", "`tenant_id` is missing", "`client_id` is missing", "`x` is not a GUID", "`zebra`"] {
+        assert!(said.iter().any(|fault| fault.contains(part)), "{part}: {said:#?}");
+    }
+}
+
+#[test]
+fn nothing_to_do_is_a_fault() {
+    assert!(faults("sinks: []").iter().any(|fault| fault.contains("there is no tenant")));
+    assert!(faults("{}").iter().any(|fault| fault.contains("there is no sink")));
+    assert!(faults(&format!("tenants: [{TENANT}]\nsinks: []")).iter().any(|fault| fault.contains("there is no sink")));
+    assert!(faults("").iter().any(|fault| fault.contains("empty")));
+}
+
+#[test]
+fn the_same_tenant_twice_is_a_fault_whatever_its_spelling() {
+    let said = faults(&format!("tenants: [{TENANT}, {}]\nsinks: [{HEC}]", TENANT.replace("000A", "000a")));
+    assert_eq!(said.iter().filter(|fault| fault.contains("already used at c.yaml:1:")).count(), 2, "{said:#?}");
+}
+
+#[test]
+fn tenants_come_from_a_directory_too_and_their_faults_name_their_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let tenant = |name: &str, id: u8| format!("{{name: {name}, tenant_id: 00000000-0000-4000-8000-0000000000{id}}}");
+    std::fs::write(dir.path().join("b.yaml"), format!("- {}\n- {}\n", tenant("b", 10), tenant("c", 11))).unwrap();
+    std::fs::write(
+        dir.path().join("d.json"),
+        "{\"name\": \"d\", \"tenant_id\": \"00000000-0000-4000-8000-000000000012\"}",
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("notes.txt"), "not: [a tenant").unwrap();
+    std::fs::write(dir.path().join(".hidden.yaml"), "not: [a tenant").unwrap();
+    let main = format!(
+        "tenants_from: {}\ntenant_defaults: {{client_id: 00000000-0000-4000-8000-00000000000b, auth: {{client_secret: x}}}}\nsinks: [{HEC}]",
+        dir.path().display()
+    );
+    let names: Vec<String> = good(&main).config.tenants.iter().map(|tenant| tenant.tenant.name.clone()).collect();
+    assert_eq!(names, ["b", "c", "d"]);
+
+    std::fs::write(dir.path().join("e.yaml"), "name: e\ntenat_id: 1\n").unwrap();
+    let said = faults(&main);
+    assert!(said.iter().any(|fault| fault.contains("e.yaml:2:1: error: unknown key `tenat_id`")), "{said:#?}");
+}
+
+#[test]
+fn a_secret_is_a_file_that_is_read_at_each_use_or_a_value_that_is_never_shown() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "first\n").unwrap();
+    let source = format!("'${{file:{}}}'", file.path().display());
+    let config = good(&text("").replace("canary-secret", &source)).config;
+    let secret = &config.tenants[0].client_secret;
+    assert!(matches!(secret, SecretSource::File(path) if path == file.path()));
+    std::fs::write(file.path(), "second\n").unwrap();
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&secret.read().unwrap()), "second");
+
+    let shown = format!("{:?} {:#?}", good(&text("")), good(&text("")));
+    assert!(!shown.contains("canary"), "{shown}");
+    // Every fault there is, with the secrets in place: none of them quotes one.
+    let said =
+        faults(&text("zebra: 1").replace("canary-token", "[canary]").replace("canary-secret", "{canary: canary}"));
+    assert!(said.len() >= 3 && !said.iter().any(|fault| fault.contains("canary")), "{said:#?}");
+}
+
+#[test]
+fn a_variable_never_becomes_structure_and_its_value_never_shows_in_a_fault() {
+    let injected = |_: &str| Some("x, type: file, path: /canary".to_owned());
+    let loaded = load_text("c.yaml", &text("").replace("name: hec", "name: '${N}'"), &injected).unwrap();
+    assert_eq!(loaded.config.sinks[0].name, "x, type: file, path: /canary");
+    let wrong = load_text("c.yaml", &text("collect: {backfill: '${N}'}"), &injected).unwrap_err().to_string();
+    assert!(wrong.contains("`${N}` is not a duration") && !wrong.contains("canary"), "{wrong}");
+}
+
+#[test]
+fn warns_of_secrets_that_everybody_can_read_and_of_tls_without_verification() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    std::fs::write(&path, text("").replace("token: canary-token", "token: canary-token, tls: {verify: false}"))
+        .unwrap();
+    let warnings = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        load_with_warnings(&path).unwrap_or_else(|faults| panic!("{faults}")).warnings.len()
+    };
+    assert_eq!(warnings(0o644), 3, "two secrets, one verification");
+    assert_eq!(warnings(0o600), 1);
+}
+
+#[test]
+fn a_clock_of_its_own_goes_with_loopback_endpoints_only() {
+    let local = "tenant_defaults: {endpoints: {api: 'http://127.0.0.1:1', login: 'http://[::1]:1'}}\nclock: {origin_ms: 5, anchor_ms: 5, speed: 60}";
+    assert_eq!(good(&text(local)).config.clock.speed(), 60.0);
+    let half = "tenant_defaults: {endpoints: {api: 'http://localhost:1'}}\nclock: {origin_ms: 5, anchor_ms: 5}";
+    assert!(faults(&text(half))[0].contains("a clock of its own"));
+}
+
+#[test]
+fn json_is_yaml() {
+    let json = r#"{"tenants": [{"name": "a", "tenant_id": "00000000-0000-4000-8000-00000000000a", "client_id": "00000000-0000-4000-8000-00000000000b",
+        "auth": {"client_secret": "x"}}], "sinks": [{"name": "o", "type": "stdout"}], "admin": {"listen": "off"}}"#;
+    assert_eq!(good(json).config.admin.listen, None);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let said = load(Path::new("/nowhere/auditferry.yaml")).unwrap_err().to_string();
+    assert!(said.starts_with("/nowhere/auditferry.yaml: error: cannot read the file"), "{said}");
+}

@@ -1,0 +1,252 @@
+//! YAML text → a tree in which every key and value knows its line and column. Comes in: a file's
+//! text. Goes out: [`Node`]s; scalars keep the text as written, whatever type YAML would guess, so
+//! that a GUID that looks like a number stays a GUID. Never interpolates, never checks meaning.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{Location, Spanned};
+
+use super::faults::{Place, Reader};
+
+/// A value of the file and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub place: Place,
+    pub value: Value,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Null,
+    Scalar(String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub key: String,
+    pub place: Place,
+    pub node: Node,
+}
+
+impl Value {
+    /// What it is, for a fault about a wrong shape.
+    pub fn shape(&self) -> &'static str {
+        match self {
+            Value::Null => "nothing",
+            Value::Scalar(_) => "a plain value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Parses one document; a fault of the syntax is said once, at the place where the parser stopped.
+pub(super) fn parse(order: u32, file: &Arc<str>, text: &str, reader: &mut Reader<'_>) -> Option<Node> {
+    let options = serde_saphyr::options! {
+        // The rendered snippet would quote the file, secrets included.
+        with_snippet: false,
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
+    };
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
+        Ok(raw) => Some(Source { order, file, text }.node(raw)),
+        Err(error) => {
+            let place = error.location().map_or(Place::whole(order, file), |at| Source { order, file, text }.place(at));
+            let shown = error.without_snippet().to_string();
+            let message = shown.lines().next().unwrap_or("not YAML").to_owned();
+            reader.fault(
+                &place,
+                message,
+                "YAML indents with spaces; quote values that contain `: `, `#` or begin with a sign",
+            );
+            None
+        }
+    }
+}
+
+struct Source<'a> {
+    order: u32,
+    file: &'a Arc<str>,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn place(&self, at: Location) -> Place {
+        Place { order: self.order, file: Arc::clone(self.file), line: at.line(), column: at.column() }
+    }
+
+    fn node(&self, raw: Spanned<Raw>) -> Node {
+        let value = match raw.value {
+            Raw::Null => Value::Null,
+            Raw::Text(text) => Value::Scalar(text),
+            Raw::Typed(as_read) => Value::Scalar(self.written(raw.defined).map_or(as_read, str::to_owned)),
+            Raw::List(items) => Value::List(items.into_iter().map(|item| self.node(item)).collect()),
+            Raw::Map(entries) => Value::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| Entry {
+                        place: self.place(key.referenced),
+                        key: key.value,
+                        node: self.node(value),
+                    })
+                    .collect(),
+            ),
+        };
+        Node { place: self.place(raw.referenced), value }
+    }
+
+    /// The characters of a plain scalar, as they stand in the file.
+    fn written(&self, at: Location) -> Option<&str> {
+        let span = at.span();
+        let start = usize::try_from(span.byte_offset()?).ok()?;
+        let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
+        self.text.get(start..end).map(str::trim)
+    }
+}
+
+/// A value as the parser hands it over.
+enum Raw {
+    Null,
+    Text(String),
+    /// A number or a boolean: what matters is how it was written, this is only a stand-in.
+    Typed(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<String>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Raw, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value, a list or a mapping")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Typed(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw::Typed(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        Ok(Raw::Typed(value.to_string()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
+        Ok(Raw::Typed(value.to_string()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Raw, E> {
+        Ok(Raw::Typed(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw::Typed(value.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Raw::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Raw::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Node {
+        let mut reader = Reader::new(&|_| None);
+        let node = parse(0, &Arc::from("c.yaml"), text, &mut reader);
+        node.unwrap_or_else(|| panic!("{:?}", reader.faults))
+    }
+
+    fn scalars(node: &Node, into: &mut Vec<(String, u64, u64)>) {
+        match &node.value {
+            Value::Null => into.push(("null".into(), node.place.line, node.place.column)),
+            Value::Scalar(text) => into.push((text.clone(), node.place.line, node.place.column)),
+            Value::List(items) => items.iter().for_each(|item| scalars(item, into)),
+            Value::Map(entries) => entries.iter().for_each(|entry| {
+                into.push((entry.key.clone(), entry.place.line, entry.place.column));
+                scalars(&entry.node, into);
+            }),
+        }
+    }
+
+    #[test]
+    fn scalars_keep_what_was_written_and_where() {
+        let mut seen = Vec::new();
+        scalars(
+            &tree("a: 00123e4\nbé: [yes, 1e999, \"ü x\"]   # note\n c: ~\n".replace(" c", "c").as_str()),
+            &mut seen,
+        );
+        let expected: Vec<(String, u64, u64)> = [
+            ("a", 1, 1),
+            ("00123e4", 1, 4),
+            ("bé", 2, 1),
+            ("yes", 2, 6),
+            ("1e999", 2, 11),
+            ("ü x", 2, 18),
+            ("c", 3, 1),
+            ("null", 3, 4),
+        ]
+        .into_iter()
+        .map(|(text, line, column)| (text.to_owned(), line, column))
+        .collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn an_alias_brings_the_text_of_its_anchor() {
+        let mut seen = Vec::new();
+        scalars(&tree("a: &x 007\nb: *x\n"), &mut seen);
+        assert_eq!(seen[3].0, "007");
+        assert_eq!(seen[3].1, 2);
+    }
+
+    #[test]
+    fn a_fault_of_the_syntax_has_a_place_and_shows_no_line_of_the_file() {
+        let mut reader = Reader::new(&|_| None);
+        assert!(parse(0, &Arc::from("c.yaml"), "token: canary\n  bad: [canary\n", &mut reader).is_none());
+        let fault = &reader.faults[0];
+        assert!(fault.place.line >= 1, "{fault}");
+        assert!(!fault.to_string().contains("canary"), "{fault}");
+    }
+
+    #[test]
+    fn json_is_yaml() {
+        let mut seen = Vec::new();
+        scalars(&tree("{\"a\": {\"b\": [1, true, null]}}"), &mut seen);
+        assert_eq!(seen.len(), 5);
+    }
+}
