@@ -55,7 +55,12 @@ impl ServerClock {
 
     /// Seconds since 1970 UTC by the server.
     pub fn now(&self) -> Seconds {
-        (self.clock.now_ms() + self.offset_ms.load(Ordering::Relaxed)).div_euclid(1000)
+        self.now_ms().div_euclid(1000)
+    }
+
+    /// Milliseconds since 1970 UTC by the server, as well as we know it.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms() + self.offset_ms()
     }
 
     /// Milliseconds by which the server is ahead of us.

@@ -139,7 +139,8 @@ impl TenantRun {
             }
             let now = self.client.server_clock.now();
             let wake = self.act(now).clamp(now + 1, now + LONGEST_SLEEP);
-            let nap = Duration::from_secs(u64::try_from(wake - now).unwrap_or(1));
+            let nap_ms = wake * 1000 - self.client.server_clock.now_ms();
+            let nap = Duration::from_millis(u64::try_from(nap_ms).unwrap_or(0).max(1));
             let inbox = Arc::clone(&self.inbox);
             tokio::select! {
                 () = inbox.arrived.notified() => {}
