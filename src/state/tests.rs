@@ -174,8 +174,8 @@ fn check(state: &State, rounds: u32) {
     }
     assert!(!has(state, a, 3 * rounds));
     let progress = progress(state);
-    assert_eq!(progress.ledger.blobs_listed, rounds.into());
-    assert_eq!(progress.ledger.blobs_settled, rounds.div_ceil(2).into());
+    assert_eq!(progress.ledger.blobs_listed, u64::from(rounds));
+    assert_eq!(progress.ledger.blobs_settled, u64::from(rounds.div_ceil(2)));
     assert_eq!(progress.pending.len() as u32, rounds / 2);
 }
 
