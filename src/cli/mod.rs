@@ -187,9 +187,30 @@ impl Cli {
             Verb::Simulate(args) => simulate::simulate(args).await,
             Verb::Validate(args) => validate::validate(&args.config),
             Verb::Normalize(args) => normalize::run(&args),
-            Verb::State(StateVerb::Show(args)) => state::show(&args),
+            Verb::State(StateVerb::Show(args)) => show_state(&args),
             Verb::Config(ConfigVerb::Example) => config::example(),
         }
+    }
+}
+
+fn show_state(args: &StateShowArgs) -> anyhow::Result<Exit> {
+    let dir = match (&args.place.dir, &args.place.config) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(file)) => match crate::config::load(file) {
+            Ok(config) => config.state.dir,
+            Err(faults) => {
+                eprintln!("{faults}");
+                return Ok(Exit::Usage);
+            }
+        },
+        (None, None) => return Ok(Exit::Usage),
+    };
+    match state::show(&dir, args.json, &mut std::io::stdout().lock()) {
+        Err(error) if error.is::<crate::state::StateError>() => {
+            eprintln!("{error}");
+            Ok(Exit::State)
+        }
+        shown => shown.map(|()| Exit::Good),
     }
 }
 

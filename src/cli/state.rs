@@ -1,177 +1,387 @@
-//! `state show`: each feed's books, without taking the directory from a process that runs. For a
-//! person, or one JSON document. Changes nothing.
+//! `state show`: what is known and what is missing, for people and as JSON.
+//!
+//! Reads the state directory without taking it, so it may be asked while a process runs. Field names
+//! of the JSON are public: they change only with a note in the CHANGELOG.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Exit, StateDir, StateShowArgs};
 use crate::clock::Seconds;
-use crate::config::load;
 use crate::feed::FeedKey;
-use crate::state::{FeedProgress, LostBlob, State};
+use crate::source::grid;
+use crate::state::{FeedProgress, LossReason, State};
 
-/// One feed as shown. Times are seconds since 1970 UTC.
+/// Lost blobs and intervals named one by one for people; the JSON names all that the ledger has.
+const NAMED: usize = 20;
+
+/// Writes what the state in `dir` says to `out`: one JSON document, or lines for people.
+pub fn show(dir: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut feeds: Vec<Feed> = State::inspect(dir)?.iter().map(|(key, progress)| Feed::of(key, progress)).collect();
+    feeds.sort_by(|a, b| (&a.tenant_id, a.content_type).cmp(&(&b.tenant_id, b.content_type)));
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &Shown { feeds })?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    if feeds.is_empty() {
+        writeln!(out, "no feed has been opened yet in {}", dir.display())?;
+    }
+    for feed in &feeds {
+        feed.print(out)?;
+    }
+    Ok(())
+}
+
 #[derive(Serialize)]
-struct FeedView<'a> {
-    tenant_id: &'a str,
+struct Shown {
+    feeds: Vec<Feed>,
+}
+
+#[derive(Serialize)]
+struct Feed {
+    tenant_id: String,
     content_type: &'static str,
-    /// Collection began here.
-    from: Option<Seconds>,
-    subscribed: Option<bool>,
+    from: Option<String>,
+    /// Everything the service listed before this is done.
+    complete_until: Option<String>,
     open_cells: usize,
-    pending: usize,
+    cells: Vec<OpenCell>,
+    pending: Vec<Pending>,
+    ledger: Ledger,
+    subscription: Subscription,
+}
+
+#[derive(Serialize)]
+struct OpenCell {
+    start: String,
+    listed_at: Option<String>,
+    swept: bool,
+    settled: usize,
+}
+
+#[derive(Serialize)]
+struct Pending {
+    content_id: String,
+    created: String,
+    cell: String,
+}
+
+#[derive(Serialize)]
+struct Ledger {
     blobs_listed: u64,
     blobs_settled: u64,
     blobs_lost: u64,
+    bytes: u64,
     delivered: u64,
     duplicate: u64,
     filtered: u64,
     rejected: u64,
-    bytes: u64,
     refused_seconds: u64,
-    refused: &'a [(Seconds, Seconds)],
-    suspected: &'a [(Seconds, Seconds)],
-    lost: &'a [LostBlob],
+    lost: Vec<Lost>,
+    refused: Vec<Interval>,
+    suspected: Vec<Interval>,
 }
 
-/// Prints what the state knows.
-pub(super) fn show(args: &StateShowArgs) -> anyhow::Result<Exit> {
-    let dir = match directory(&args.place) {
-        Ok(dir) => dir,
-        Err(exit) => return Ok(exit),
-    };
-    let feeds = match State::inspect(&dir) {
-        Ok(feeds) => feeds,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::State);
+#[derive(Serialize)]
+struct Lost {
+    content_id: String,
+    created: String,
+    at: String,
+    reason: LossReason,
+}
+
+#[derive(Serialize)]
+struct Interval {
+    from: String,
+    to: String,
+}
+
+#[derive(Serialize)]
+struct Subscription {
+    enabled: Option<bool>,
+    started_at: Option<String>,
+    disabled_since: Option<String>,
+}
+
+fn time(seconds: Seconds) -> String {
+    time_ms(seconds.saturating_mul(1000))
+}
+
+/// RFC 3339 in UTC; the number itself for a time beyond the calendar.
+fn time_ms(milliseconds: i64) -> String {
+    jiff::Timestamp::from_millisecond(milliseconds).map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
+}
+
+fn intervals(known: &[(Seconds, Seconds)]) -> Vec<Interval> {
+    known.iter().map(|(from, to)| Interval { from: time(*from), to: time(*to) }).collect()
+}
+
+/// Up to when the feed is known complete, as of its newest journalled listing.
+fn complete_until(progress: &FeedProgress) -> Option<Seconds> {
+    let newest = progress.cells.values().filter_map(|cell| cell.listed_at).max();
+    Some(grid::complete_until(progress, newest.or(progress.from)?))
+}
+
+impl Feed {
+    fn of(key: &FeedKey, progress: &FeedProgress) -> Feed {
+        let mut pending: Vec<_> = progress.pending.values().collect();
+        pending.sort_by(|a, b| (a.blob.created_ms, &a.blob.content_id).cmp(&(b.blob.created_ms, &b.blob.content_id)));
+        let books = &progress.ledger;
+        let lost = |lost: &crate::state::LostBlob| Lost {
+            content_id: lost.content_id.clone(),
+            created: time_ms(lost.created_ms),
+            at: time(lost.at),
+            reason: lost.reason,
+        };
+        Feed {
+            tenant_id: key.tenant_id.to_string(),
+            content_type: key.content_type.as_str(),
+            from: progress.from.map(time),
+            complete_until: complete_until(progress).map(time),
+            open_cells: progress.cells.len(),
+            cells: progress
+                .cells
+                .iter()
+                .map(|(start, cell)| OpenCell {
+                    start: time(*start),
+                    listed_at: cell.listed_at.map(time),
+                    swept: cell.swept,
+                    settled: cell.settled.as_ref().map_or(0, |settled| settled.len()),
+                })
+                .collect(),
+            pending: pending
+                .into_iter()
+                .map(|pending| Pending {
+                    content_id: pending.blob.content_id.clone(),
+                    created: time_ms(pending.blob.created_ms),
+                    cell: time(pending.cell),
+                })
+                .collect(),
+            ledger: Ledger {
+                blobs_listed: books.blobs_listed,
+                blobs_settled: books.blobs_settled,
+                blobs_lost: books.blobs_lost,
+                bytes: books.bytes,
+                delivered: books.delivered,
+                duplicate: books.duplicate,
+                filtered: books.filtered,
+                rejected: books.rejected,
+                refused_seconds: books.refused_seconds,
+                lost: books.lost.iter().map(lost).collect(),
+                refused: intervals(&books.refused),
+                suspected: intervals(&books.suspected),
+            },
+            subscription: Subscription {
+                enabled: progress.subscription.enabled,
+                started_at: progress.subscription.started_at.map(time),
+                disabled_since: progress.subscription.disabled_since.map(time),
+            },
         }
-    };
-    let views: Vec<FeedView<'_>> = feeds.iter().map(|(key, progress)| view(key, progress)).collect();
-    let text = if args.json { serde_json::to_string_pretty(&views)? + "\n" } else { words(&views)? };
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(Exit::Good)
-}
-
-fn directory(place: &StateDir) -> Result<PathBuf, Exit> {
-    match (&place.dir, &place.config) {
-        (Some(dir), _) => Ok(dir.clone()),
-        (None, Some(file)) => load(file).map(|config| config.state.dir).map_err(|faults| {
-            eprintln!("{faults}");
-            Exit::Usage
-        }),
-        (None, None) => Err(Exit::Usage),
     }
-}
 
-fn view<'a>(key: &'a FeedKey, progress: &'a FeedProgress) -> FeedView<'a> {
-    let ledger = &progress.ledger;
-    FeedView {
-        tenant_id: &key.tenant_id,
-        content_type: key.content_type.as_str(),
-        from: progress.from,
-        subscribed: progress.subscription.enabled,
-        open_cells: progress.cells.len(),
-        pending: progress.pending.len(),
-        blobs_listed: ledger.blobs_listed,
-        blobs_settled: ledger.blobs_settled,
-        blobs_lost: ledger.blobs_lost,
-        delivered: ledger.delivered,
-        duplicate: ledger.duplicate,
-        filtered: ledger.filtered,
-        rejected: ledger.rejected,
-        bytes: ledger.bytes,
-        refused_seconds: ledger.refused_seconds,
-        refused: &ledger.refused,
-        suspected: &ledger.suspected,
-        lost: &ledger.lost,
-    }
-}
-
-fn words(views: &[FeedView<'_>]) -> Result<String, std::fmt::Error> {
-    let mut out = String::new();
-    if views.is_empty() {
-        writeln!(out, "no feed is known yet")?;
-    }
-    for feed in views {
-        writeln!(out, "{} {}", feed.tenant_id, feed.content_type)?;
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let books = &self.ledger;
+        let none = || "-".to_owned();
+        writeln!(out, "{}  {}", self.tenant_id, self.content_type)?;
+        writeln!(out, "  from            {}", self.from.clone().unwrap_or_else(none))?;
+        writeln!(out, "  complete until  {}", self.complete_until.clone().unwrap_or_else(none))?;
+        writeln!(out, "  open cells      {}", self.open_cells)?;
+        let oldest = self.pending.first().map_or_else(String::new, |blob| format!(", oldest created {}", blob.created));
+        writeln!(out, "  pending blobs   {}{oldest}", self.pending.len())?;
         writeln!(
             out,
-            "  since {}, subscription {}",
-            time(feed.from),
-            match feed.subscribed {
-                Some(true) => "enabled",
-                Some(false) => "NOT enabled",
-                None => "not seen yet",
+            "  blobs           {} listed, {} settled, {} lost",
+            books.blobs_listed, books.blobs_settled, books.blobs_lost
+        )?;
+        writeln!(
+            out,
+            "  records         {} delivered, {} duplicate, {} filtered, {} rejected",
+            books.delivered, books.duplicate, books.filtered, books.rejected
+        )?;
+        writeln!(out, "  subscription    {}", self.subscription)?;
+        print_intervals(out, "refused as too old", &books.refused)?;
+        print_intervals(out, "suspected gap", &books.suspected)?;
+        let mut by_reason: BTreeMap<LossReason, Vec<&Lost>> = BTreeMap::new();
+        for lost in &books.lost {
+            by_reason.entry(lost.reason).or_default().push(lost);
+        }
+        for (reason, lost) in by_reason {
+            writeln!(out, "  lost, {}: {}", word(reason), lost.len())?;
+            for blob in lost.iter().rev().take(NAMED) {
+                // An id is the service's text: no control characters to somebody's terminal.
+                let id = blob.content_id.escape_debug();
+                writeln!(out, "    {id}  created {}, given up {}", blob.created, blob.at)?;
             }
-        )?;
-        writeln!(
-            out,
-            "  blobs   {} listed, {} settled, {} pending, {} lost",
-            feed.blobs_listed, feed.blobs_settled, feed.pending, feed.blobs_lost
-        )?;
-        writeln!(
-            out,
-            "  records {} delivered, {} duplicate, {} filtered, {} refused by a sink",
-            feed.delivered, feed.duplicate, feed.filtered, feed.rejected
-        )?;
-        for (from, to) in feed.refused {
-            writeln!(
-                out,
-                "  MISSING {} to {}: the service refused to list it as too old",
-                time(Some(*from)),
-                time(Some(*to))
-            )?;
+            more(out, lost.len())?;
         }
-        for (from, to) in feed.suspected {
-            writeln!(out, "  suspect {} to {}: the subscription was not enabled", time(Some(*from)), time(Some(*to)))?;
-        }
-        for lost in feed.lost {
-            writeln!(
-                out,
-                "  LOST    {} created {}: {:?}",
-                lost.content_id,
-                time(Some(lost.created_ms / 1000)),
-                lost.reason
-            )?;
-        }
+        Ok(())
     }
-    Ok(out)
 }
 
-fn time(seconds: Option<Seconds>) -> String {
-    seconds
-        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-        .map_or_else(|| "the first start".to_owned(), |time| time.to_string())
+impl std::fmt::Display for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.enabled {
+            None => "not yet seen",
+            Some(true) => "enabled",
+            Some(false) => "disabled",
+        })?;
+        if let Some(since) = &self.disabled_since {
+            write!(f, " since {since}")?;
+        }
+        if let Some(at) = &self.started_at {
+            write!(f, ", last started by us {at}")?;
+        }
+        Ok(())
+    }
+}
+
+fn word(reason: LossReason) -> &'static str {
+    match reason {
+        LossReason::Expired => "expired",
+        LossReason::Gone => "gone",
+        LossReason::Unreadable => "unreadable",
+    }
+}
+
+/// The newest intervals, one a line.
+fn print_intervals(out: &mut dyn Write, what: &str, intervals: &[Interval]) -> std::io::Result<()> {
+    for interval in intervals.iter().rev().take(NAMED) {
+        writeln!(out, "  {what}: {} to {}", interval.from, interval.to)?;
+    }
+    more(out, intervals.len())
+}
+
+fn more(out: &mut dyn Write, all: usize) -> std::io::Result<()> {
+    match all.saturating_sub(NAMED) {
+        0 => Ok(()),
+        more => writeln!(out, "    and {more} more; --json names them all"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ack::Settlement;
+    use crate::config::StateConfig;
     use crate::feed::ContentType;
-    use crate::state::{ContentKey, FeedFact, ListedBlob, LossReason};
+    use crate::metrics::Metrics;
+    use crate::state::{ContentKey, FeedFact, ListedBlob};
 
-    fn progress() -> (FeedKey, FeedProgress) {
-        let mut progress = FeedProgress::default();
-        let blob = ListedBlob { content_id: "blob-1".into(), content_uri: String::new(), created_ms: 0, expires: None };
-        progress.apply(&FeedFact::Listed { cell: 0, at: 1, complete: true, last: false, blobs: vec![blob] });
-        progress.apply(&FeedFact::Lost { content: ContentKey::of("blob-1"), at: 2, reason: LossReason::Expired });
-        progress.apply(&FeedFact::Refused { from: 0, to: 60 });
-        (FeedKey { tenant_id: "t".into(), content_type: ContentType::Dlp }, progress)
+    fn shown(json: bool) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
+        let state = State::open(&config, Metrics::new()).unwrap();
+        let feed = state.feed(&FeedKey { tenant_id: "6f1c".into(), content_type: ContentType::Exchange });
+        let blob = |id: &str| ListedBlob {
+            content_id: id.into(),
+            content_uri: "https://x".into(),
+            created_ms: 1_600_000_000_123,
+            expires: None,
+        };
+        let blobs = vec![blob("one"), blob("two"), blob("three")];
+        let counts = Settlement { delivered: 4, rejected: 1, ..Settlement::default() };
+        for fact in [
+            FeedFact::Opened { from: 1_599_998_400 },
+            FeedFact::Subscription { at: 1_599_998_460, enabled: true, started: true },
+            FeedFact::Listed { cell: 1_599_998_400, at: 1_600_000_100, complete: true, last: false, blobs },
+            FeedFact::Settled { content: ContentKey::of("one"), counts, bytes: 77 },
+            FeedFact::Lost { content: ContentKey::of("two"), at: 1_600_000_200, reason: LossReason::Expired },
+            FeedFact::Refused { from: 1_599_998_400, to: 1_599_998_460 },
+        ] {
+            feed.record(fact);
+        }
+        drop((feed, state));
+        let mut out = Vec::new();
+        show(dir.path(), json, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn every_loss_is_named_in_words_and_in_json() {
-        let (key, progress) = progress();
-        let views = [view(&key, &progress)];
-        let said = words(&views).unwrap();
-        assert!(said.contains("LOST    blob-1 created 1970-01-01T00:00:00Z: Expired"), "{said}");
-        assert!(said.contains("MISSING 1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z"), "{said}");
-        let json = serde_json::to_value(&views).unwrap();
-        assert_eq!(json[0]["lost"][0]["reason"], "expired");
-        assert_eq!(json[0]["refused_seconds"], 60);
+    fn people_see_what_is_known_and_what_is_missing() {
+        insta::assert_snapshot!(shown(false), @r#"
+        6f1c  Audit.Exchange
+          from            2020-09-13T12:00:00Z
+          complete until  2020-09-13T12:26:40Z
+          open cells      1
+          pending blobs   1, oldest created 2020-09-13T12:26:40.123Z
+          blobs           3 listed, 1 settled, 1 lost
+          records         4 delivered, 0 duplicate, 0 filtered, 1 rejected
+          subscription    enabled, last started by us 2020-09-13T12:01:00Z
+          refused as too old: 2020-09-13T12:00:00Z to 2020-09-13T12:01:00Z
+          lost, expired: 1
+            two  created 2020-09-13T12:26:40.123Z, given up 2020-09-13T12:30:00Z
+        "#);
+    }
+
+    #[test]
+    fn the_json_has_the_names_that_are_promised() {
+        insta::assert_snapshot!(shown(true), @r#"
+        {
+          "feeds": [
+            {
+              "tenant_id": "6f1c",
+              "content_type": "Audit.Exchange",
+              "from": "2020-09-13T12:00:00Z",
+              "complete_until": "2020-09-13T12:26:40Z",
+              "open_cells": 1,
+              "cells": [
+                {
+                  "start": "2020-09-13T12:00:00Z",
+                  "listed_at": "2020-09-13T12:28:20Z",
+                  "swept": false,
+                  "settled": 2
+                }
+              ],
+              "pending": [
+                {
+                  "content_id": "three",
+                  "created": "2020-09-13T12:26:40.123Z",
+                  "cell": "2020-09-13T12:00:00Z"
+                }
+              ],
+              "ledger": {
+                "blobs_listed": 3,
+                "blobs_settled": 1,
+                "blobs_lost": 1,
+                "bytes": 77,
+                "delivered": 4,
+                "duplicate": 0,
+                "filtered": 0,
+                "rejected": 1,
+                "refused_seconds": 60,
+                "lost": [
+                  {
+                    "content_id": "two",
+                    "created": "2020-09-13T12:26:40.123Z",
+                    "at": "2020-09-13T12:30:00Z",
+                    "reason": "expired"
+                  }
+                ],
+                "refused": [
+                  {
+                    "from": "2020-09-13T12:00:00Z",
+                    "to": "2020-09-13T12:01:00Z"
+                  }
+                ],
+                "suspected": []
+              },
+              "subscription": {
+                "enabled": true,
+                "started_at": "2020-09-13T12:01:00Z",
+                "disabled_since": null
+              }
+            }
+          ]
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error_that_names_it() {
+        let error = show(Path::new("/nonexistent/state"), false, &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/state"), "{error}");
     }
 }

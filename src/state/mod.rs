@@ -1,32 +1,76 @@
 //! What must survive a crash: which feed stands where, which record which sink has, where files end.
 //! A journal of facts with group commit, compacted into a snapshot; facts are the only way to change
 //! what is known, so a start that replays them knows what the process knew.
+//!
+//! ```text
+//! lock                    held while a process has the directory
+//! journal-<generation>.log  blocks of facts, one a group commit
+//! snapshot-<generation>.bin all that was known when the journal of that generation began
+//! keys-<id>.seg             record keys of older journals, sorted
+//! ```
+//! The files hold no secret and no content of a record. Nothing here talks to the network.
 
+mod book;
+mod commit;
+mod compact;
+pub(crate) mod disk;
+mod frame;
+mod group;
+mod journal;
+mod load;
+pub(crate) mod map;
+mod open;
 mod progress;
+mod snapshot;
 
 pub use progress::{
     CELL, Cell, ContentKey, FeedFact, FeedProgress, LEDGER_NAMES, Ledger, ListedBlob, LossReason, LostBlob,
     PendingBlob, Subscription,
 };
 
-use std::path::Path;
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::ack::Outcome;
 use crate::config::StateConfig;
-use crate::delivered::Delivered;
+use crate::delivered::shelf::Limits;
+use crate::delivered::{Delivered, is_had, settle};
+use crate::failpoint;
 use crate::feed::FeedKey;
 use crate::metrics::Metrics;
 use crate::record::RecordKey;
 use crate::sink::{FilePosition, SinkId};
 
+use book::Book;
+use frame::Frame;
+use group::{Group, Pace};
+use load::Listing;
+
+/// Sinks that can ever be named in one state directory: the bits of a `SinkSet`.
+const SINKS: u8 = 32;
+
+/// How often [`State::inspect`] looks again when the running process removes files under its eyes.
+const INSPECT_TRIES: usize = 10;
+
 /// The state directory of the one process that may have it. Cheap to clone.
 #[derive(Clone)]
-pub struct State {}
+pub struct State {
+    handle: Arc<Handle>,
+}
 
 /// One feed's part of the state. Cheap to clone.
 #[derive(Clone)]
-pub struct FeedState {}
+pub struct FeedState {
+    handle: Arc<Handle>,
+    key: FeedKey,
+    progress: Arc<Mutex<FeedProgress>>,
+}
 
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,80 +79,258 @@ pub enum StateError {
     Locked { dir: String },
     #[error("`{path}`: {source}")]
     Io { path: String, source: std::io::Error },
+    #[error("`{path}` has format {version} and this auditferry reads up to {supported}; upgrade auditferry")]
+    Newer { path: String, version: u32, supported: u32 },
+    #[error("sink `{name}` would be number 33 in this state directory; reuse the name of a sink that is gone")]
+    TooManySinks { name: String },
+    #[error("the state has been closed; nothing more is kept")]
+    Closed,
+}
+
+/// Thresholds, apart from the configuration so that tests can make them small.
+#[derive(Clone, Copy, Debug)]
+struct Options {
+    pace: Pace,
+    /// A journal is compacted beyond this and twice the last snapshot, bytes.
+    journal_bytes: u64,
+    /// Keys of a generation in memory.
+    generation_keys: usize,
+    shelf: Limits,
+}
+
+impl Options {
+    fn new(config: &StateConfig) -> Options {
+        Options {
+            // Group commit: DESIGN 2.4.
+            pace: Pace {
+                interval: Duration::from_secs(1),
+                bytes: 1 << 20,
+                // Tells how old the state is when a file was changed after it (see `book`).
+                heartbeat: Duration::from_secs(30),
+            },
+            // Read at a start in well under a second.
+            journal_bytes: 16 << 20,
+            // What a table of 2^19 places takes before it doubles: 11 MB, twice.
+            generation_keys: (1 << 19) / 8 * 7,
+            shelf: Limits::new(config.max_delivered_bytes),
+        }
+    }
+}
+
+/// What the process and the committing thread share.
+pub(crate) struct Shared {
+    dir: PathBuf,
+    options: Options,
+    /// Held for reading while something is changed and journalled, for writing while a journal ends:
+    /// so that a snapshot holds exactly what its older journals say.
+    gate: RwLock<()>,
+    feeds: Mutex<BTreeMap<FeedKey, Arc<Mutex<FeedProgress>>>>,
+    book: Mutex<Book>,
+    group: Group,
+    delivered: Arc<Delivered>,
+    metrics: Arc<Metrics>,
+    next_segment: AtomicU64,
+    newest_at_start: i64,
+}
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, BTreeMap<FeedKey, Arc<Mutex<FeedProgress>>>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changing(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, frame: &Frame<'_>) {
+        self.group.append(frame, &self.options.pace);
+    }
+
+    fn next_segment(&self) -> u64 {
+        self.next_segment.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The last clone to go commits what is pending and lets the directory go.
+struct Handle {
+    shared: Arc<Shared>,
+    running: Mutex<Option<(JoinHandle<()>, File)>>,
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.group.close();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((thread, lock)) = running {
+            let _ = thread.join();
+            drop(lock);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl State {
     /// Takes the directory, loads what is there, recovers what is damaged. Blocking.
-    pub fn open(_config: &StateConfig, _metrics: Arc<Metrics>) -> Result<State, StateError> {
-        todo!()
+    pub fn open(config: &StateConfig, metrics: Arc<Metrics>) -> Result<State, StateError> {
+        State::open_with(config, metrics, Options::new(config))
     }
 
-    /// Reads what is there without taking the directory, for `state show`.
-    pub fn inspect(_dir: &Path) -> Result<Vec<(FeedKey, FeedProgress)>, StateError> {
-        todo!()
+    fn open_with(config: &StateConfig, metrics: Arc<Metrics>, options: Options) -> Result<State, StateError> {
+        Ok(State { handle: Arc::new(open::open(config, metrics, options)?) })
+    }
+
+    /// Reads what is there without taking the directory, for `state show`. A running process may
+    /// have committed more by the time it returns.
+    pub fn inspect(dir: &Path) -> Result<Vec<(FeedKey, FeedProgress)>, StateError> {
+        let mut tries = 0;
+        loop {
+            let loaded = Listing::of(dir).and_then(|listing| load::load(dir, &listing, &mut |_, _| {}));
+            tries += 1;
+            match loaded {
+                // Compacted meanwhile: what was listed is gone, newer files are there.
+                Err(StateError::Io { path, source })
+                    if source.kind() == std::io::ErrorKind::NotFound
+                        && tries < INSPECT_TRIES
+                        && Path::new(&path) != dir => {}
+                loaded => return Ok(loaded?.feeds.into_iter().collect()),
+            }
+        }
     }
 
     /// The id of a sink's name, new or as it was.
-    pub fn sink_id(&self, _name: &str) -> Result<SinkId, StateError> {
-        todo!()
+    pub fn sink_id(&self, name: &str) -> Result<SinkId, StateError> {
+        let shared = &self.handle.shared;
+        let _gate = shared.changing();
+        let mut book = shared.book();
+        if let Some((id, _)) = book.sinks.iter().find(|(_, known)| *known == name) {
+            return Ok(*id);
+        }
+        let free = (0..SINKS).map(SinkId).find(|id| !book.sinks.contains_key(id));
+        let id = free.ok_or_else(|| StateError::TooManySinks { name: name.to_owned() })?;
+        book.name(id, name);
+        shared.append(&Frame::Sink { id, name: Cow::Borrowed(name) });
+        Ok(id)
     }
 
     /// The part of one feed.
-    pub fn feed(&self, _key: &FeedKey) -> FeedState {
-        todo!()
+    pub fn feed(&self, key: &FeedKey) -> FeedState {
+        let progress = Arc::clone(self.handle.shared.feeds().entry(key.clone()).or_default());
+        FeedState { handle: Arc::clone(&self.handle), key: key.clone(), progress }
     }
 
     /// What each sink has.
     pub fn delivered(&self) -> &Delivered {
-        todo!()
+        &self.handle.shared.delivered
     }
 
     /// A sink's verdict on some records: journalled, then told to the delivered map, which tells the blobs.
-    /// Never blocks; durable at the next group commit.
-    pub fn acked(&self, _sink: SinkId, _outcome: Outcome, _keys: &[RecordKey], _position: Option<&FilePosition>) {
-        todo!()
+    /// Never blocks on the disk; durable at the next group commit. A loss is not journalled.
+    pub fn acked(&self, sink: SinkId, outcome: Outcome, keys: &[RecordKey], position: Option<&FilePosition>) {
+        let shared = &self.handle.shared;
+        let verdicts = {
+            let _gate = shared.changing();
+            if is_had(outcome) {
+                let bytes = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+                let mut book = shared.book();
+                if let Some(position) = position {
+                    book.file_at(sink, position);
+                }
+                let position = position.map(Cow::Borrowed);
+                shared.append(&Frame::Acked { sink, keys: bytes.as_flattened(), position });
+            }
+            failpoint::pass("ack");
+            shared.delivered.resolve_later(sink, outcome, keys)
+        };
+        // Without the gate: whoever hears a verdict may record it, and a journal may be about to end.
+        settle(verdicts);
     }
 
     /// Journals where a file begins, before the first byte is written to it.
-    pub fn file_opened(&self, _sink: SinkId, _position: &FilePosition) {
-        todo!()
+    pub fn file_opened(&self, sink: SinkId, position: &FilePosition) {
+        let shared = &self.handle.shared;
+        let _gate = shared.changing();
+        let mut book = shared.book();
+        book.file_at(sink, position);
+        shared.append(&Frame::FileOpened { sink, position: Cow::Borrowed(position) });
     }
 
     /// The newest journalled length of a sink's file by inode, and whether the state may be trusted
-    /// to cut what lies beyond it (false after lost, damaged or older state).
-    pub fn file_length(&self, _sink: SinkId, _inode: u64) -> Option<(u64, bool)> {
-        todo!()
+    /// to cut what lies beyond it (false after lost, damaged or older state). Older state shows only
+    /// by the file's time as well: ask [`State::may_cut`] before cutting.
+    pub fn file_length(&self, sink: SinkId, inode: u64) -> Option<(u64, bool)> {
+        let book = self.handle.shared.book();
+        book.file(sink, inode).map(|file| (file.position.length, file.trusted))
+    }
+
+    /// Whether what lies beyond the journalled length of the file can only be what a crash left. The
+    /// tail of a crash was written within moments of the newest journalled frame of the run that
+    /// had the file; a file last modified (world time, milliseconds since 1970) more than 10 minutes
+    /// later was written by a process this state knows nothing of.
+    pub fn may_cut(&self, sink: SinkId, inode: u64, modified_world_ms: i64) -> bool {
+        self.handle.shared.book().file(sink, inode).is_some_and(|file| file.may_be_cut(modified_world_ms))
+    }
+
+    /// World time of the newest frame found at the start, milliseconds since 1970; 0 for new state.
+    pub fn newest_frame_world_ms(&self) -> i64 {
+        self.handle.shared.newest_at_start
     }
 
     /// Returns when everything appended so far is fsynced.
     pub async fn durable(&self) -> Result<(), StateError> {
-        todo!()
+        self.handle.shared.group.durable().await
     }
 
     /// Resolves when the journal can no longer be written: the process must end.
     pub async fn failed(&self) -> StateError {
-        todo!()
+        self.handle.shared.group.failed().await
     }
 
-    /// Commits what is pending and lets the directory go.
+    /// Commits what is pending and lets the directory go. What is in flight is lost, so end the
+    /// sinks first; later changes are not kept.
     pub async fn close(&self) -> Result<(), StateError> {
-        todo!()
+        self.handle.shared.delivered.abandon_all();
+        let result = self.durable().await;
+        let handle = Arc::clone(&self.handle);
+        let joined = tokio::task::spawn_blocking(move || handle.close()).await;
+        joined.map_err(|error| StateError::Io { path: "state".into(), source: std::io::Error::other(error) })?;
+        match result {
+            // Closed twice.
+            Err(StateError::Closed) => Ok(()),
+            result => result,
+        }
     }
 }
 
 impl FeedState {
     /// Changes what is known by one fact and journals it, in one order for both.
-    pub fn record(&self, _fact: FeedFact) {
-        todo!()
+    pub fn record(&self, fact: FeedFact) {
+        let shared = &self.handle.shared;
+        let _gate = shared.changing();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.apply(&fact);
+        shared.append(&Frame::Feed { key: Cow::Borrowed(&self.key), fact: Cow::Owned(fact) });
     }
 
     /// Changes what is known by a fact that is cheap to lose (it is not journalled).
-    pub fn note(&self, _fact: FeedFact) {
-        todo!()
+    pub fn note(&self, fact: FeedFact) {
+        let _gate = self.handle.shared.changing();
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).apply(&fact);
     }
 
     /// Looks at what is known. Short: the lock is held meanwhile.
-    pub fn read<T>(&self, _look: impl FnOnce(&FeedProgress) -> T) -> T {
-        todo!()
+    pub fn read<T>(&self, look: impl FnOnce(&FeedProgress) -> T) -> T {
+        look(&self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! A start: takes the directory, loads it, repairs what is damaged, begins to write.
+//!
+//! After any finding but a plain torn tail a snapshot of what is known is written first and the
+//! damaged files are set aside after it, so that a crash in between finds the same damage again and
+//! no file of a sink is cut on the word of a state that has lost something.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::commit::Committer;
+use super::group::Group;
+use super::journal::{End, Writer};
+use super::load::{self, Finding, Listing, Loaded, REASONS};
+use super::{Handle, Options, Shared, StateError, disk};
+use crate::clock;
+use crate::config::StateConfig;
+use crate::delivered::Delivered;
+use crate::delivered::segment::Segment;
+use crate::metrics::Metrics;
+
+/// Files set aside that are kept for whoever wants to look.
+const DAMAGED_KEPT: usize = 16;
+
+pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options) -> Result<Handle, StateError> {
+    let dir = config.dir.clone();
+    disk::create_dir(&dir)?;
+    let lock = disk::lock(&dir)?;
+    for reason in REASONS {
+        metrics.state_recoveries.with_label_values(&[reason]);
+    }
+    let listing = Listing::of(&dir)?;
+    for path in &listing.temporary {
+        disk::remove(path)?;
+    }
+    let delivered = Delivered::new(&metrics);
+    let mut loaded = load::load(&dir, &listing, &mut |sink, keys| delivered.restore(sink, keys))?;
+    let segments = open_segments(&dir, &listing, &mut loaded)?;
+    delivered.set_segments(segments);
+    let newest_at_start = loaded.book.newest_ms;
+    loaded.book.run_begins();
+    if !loaded.findings.is_empty() {
+        loaded.book.distrust();
+    }
+    for Finding { reason, path } in &loaded.findings {
+        metrics.state_recoveries.with_label_values(&[reason]).inc();
+        tracing::warn!(reason, path = %path.display(), "{}", what_it_means(reason));
+    }
+
+    let writer = match loaded.journal {
+        Some((generation, length, End::Clean)) if loaded.findings.is_empty() => {
+            Writer::resume(&dir, generation, length)?
+        }
+        Some((generation, length, End::Torn)) if loaded.findings.is_empty() => cut(&dir, generation, length)?,
+        _ => Writer::create(&dir, loaded.next_generation)?,
+    };
+    let next_segment = listing.segments.last().map_or(0, |id| id + 1);
+    let shared = Arc::new(Shared {
+        dir,
+        options,
+        gate: RwLock::new(()),
+        feeds: Mutex::new(loaded.feeds.into_iter().map(|(k, p)| (k, Arc::new(Mutex::new(p)))).collect()),
+        book: Mutex::new(loaded.book),
+        group: Group::new(),
+        delivered: Arc::new(delivered),
+        metrics,
+        next_segment: AtomicU64::new(next_segment),
+        newest_at_start,
+    });
+    let mut committer = Committer {
+        shared: Arc::clone(&shared),
+        writer,
+        base: loaded.base,
+        snapshot_bytes: 0,
+        base_segments: loaded.segments,
+        running: None,
+        failed: None,
+    };
+    shared.append_start(true);
+    committer.commit()?;
+    if !loaded.findings.is_empty() {
+        let done = committer.rotate()?.run(&shared)?;
+        committer.compacted(done);
+        set_aside(&shared.dir, &loaded.findings, &listing)?;
+    }
+    let thread = std::thread::Builder::new().name("state-commit".into()).spawn(move || committer.run());
+    let thread = thread.map_err(|source| StateError::Io { path: "a thread".into(), source })?;
+    Ok(Handle { shared, running: Mutex::new(Some((thread, lock))) })
+}
+
+fn what_it_means(reason: &str) -> &'static str {
+    match reason {
+        "snapshot" => "a snapshot is damaged and set aside; the previous one and its journals are used",
+        "tail" => "the newest group of the journal is damaged; a copy is set aside, what precedes it is kept",
+        "segment" => "a file of record keys is damaged and set aside; duplicates are possible",
+        "journal" => "a journal is damaged or missing; what precedes it is kept, duplicates are possible",
+        _ => "the state is lost; the last 7 days are listed again, duplicates are possible",
+    }
+}
+
+/// Cuts what a crash left of a block that was never reported durable.
+fn cut(dir: &Path, generation: u64, length: u64) -> Result<Writer, StateError> {
+    if length == 0 {
+        return Writer::create(dir, generation);
+    }
+    disk::truncate(&super::journal::path(dir, generation), length)?;
+    Writer::resume(dir, generation, length)
+}
+
+/// Opens the key segments: those the snapshot names, or after damage all there are, since what they
+/// say stays true. One in which an id bears another name than now is not used.
+fn open_segments(dir: &Path, listing: &Listing, loaded: &mut Loaded) -> Result<Vec<Arc<Segment>>, StateError> {
+    let mut ids: HashSet<u64> = loaded.segments.iter().copied().collect();
+    if !loaded.findings.is_empty() || loaded.base.is_none() {
+        ids.extend(&listing.segments);
+    }
+    let mut ids: Vec<u64> = ids.into_iter().collect();
+    ids.sort_unstable();
+    let mut segments = Vec::new();
+    for id in ids {
+        let there = listing.segments.contains(&id);
+        let segment = if there { Segment::open(dir, id)? } else { None };
+        let usable = |segment: &Segment| names_agree(&segment.sinks, &mut loaded.book);
+        match segment.filter(usable) {
+            Some(segment) => segments.push(Arc::new(segment)),
+            None => {
+                let path = crate::delivered::segment::path(dir, id);
+                loaded.findings.push(Finding { reason: "segment", path });
+            }
+        }
+    }
+    segments.sort_by_key(|segment| (segment.newest_ms, segment.id));
+    Ok(segments)
+}
+
+fn names_agree(names: &BTreeMap<crate::sink::SinkId, String>, book: &mut super::book::Book) -> bool {
+    let agree = names.iter().all(|(id, name)| book.sinks.get(id).is_none_or(|known| known == name));
+    if agree {
+        for (id, name) in names {
+            book.name(*id, name);
+        }
+    }
+    agree
+}
+
+/// Renames what was found damaged, for whoever wants to look, and lets the oldest of these go.
+fn set_aside(dir: &Path, findings: &[Finding], listing: &Listing) -> Result<(), StateError> {
+    let now = clock::world_ms();
+    for Finding { reason, path } in findings {
+        if *reason == "lost" || !path.exists() {
+            continue;
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{now}"));
+        disk::rename(path, Path::new(&name))?;
+    }
+    let surplus = (listing.damaged.len() + findings.len()).saturating_sub(DAMAGED_KEPT);
+    for path in listing.damaged.iter().take(surplus) {
+        disk::remove(path)?;
+    }
+    disk::fsync_dir(dir)
+}
