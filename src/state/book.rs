@@ -38,15 +38,17 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// A process begins at `world_ms` with what is known so far.
-    pub(crate) fn run_begins(&mut self) {
+    /// A process begins with what is known so far; the one before had last written at `ended_ms`.
+    pub(crate) fn run_begins(&mut self, ended_ms: i64) {
         for file in &mut self.files {
-            file.run_end_ms.get_or_insert(self.newest_ms);
+            file.run_end_ms.get_or_insert(ended_ms);
         }
     }
 
+    /// A frame of this world time was written. Not the greatest but the last: a clock that was once
+    /// far ahead must not make old state look new for ever.
     pub(crate) fn saw(&mut self, world_ms: i64) {
-        self.newest_ms = self.newest_ms.max(world_ms);
+        self.newest_ms = world_ms;
     }
 
     /// The name of an id, unless the id already has another.
@@ -93,9 +95,9 @@ mod tests {
         let sink = SinkId(0);
         book.saw(1000);
         book.file_at(sink, &FilePosition { path: "f".into(), inode: 1, length: 10 });
-        book.run_begins();
+        book.run_begins(book.newest_ms);
         book.saw(90_000_000);
-        book.run_begins();
+        book.run_begins(book.newest_ms);
         let file = book.file(sink, 1).unwrap();
         assert!(file.may_be_cut(1000 + REWOUND_AFTER_MS));
         assert!(!file.may_be_cut(1001 + REWOUND_AFTER_MS));

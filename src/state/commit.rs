@@ -6,18 +6,15 @@
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::compact::{Done, Job};
 use super::frame::Frame;
-use super::group::Due;
+use super::group::{Due, Group};
 use super::journal::Writer;
 use super::snapshot::Encoder;
 use super::{Shared, StateError};
 use crate::clock;
-
-/// Wait before a failed compaction is tried again: the disk may be full, and somebody may mend it.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 type Compaction = Result<Done, Box<(Job, StateError)>>;
 
@@ -37,6 +34,7 @@ impl Committer {
     /// Runs until the group is closed or the journal fails.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        let _end = End(&shared.group);
         let mut idle_since = Instant::now();
         loop {
             let due = shared.group.wait(&shared.options.pace, idle_since);
@@ -57,7 +55,6 @@ impl Committer {
         if let Some(running) = self.running.take() {
             let _ = running.join();
         }
-        shared.group.ended();
     }
 
     fn commit_or_rotate(&mut self) -> Result<(), StateError> {
@@ -104,7 +101,7 @@ impl Committer {
             let (frames, number) = shared.group.take();
             let control = shared.encode().map_err(bad_encoding)?;
             let frozen = shared.delivered.freeze().map(|keys| (shared.next_segment(), keys));
-            shared.append_start(false);
+            shared.append_start(None);
             let sinks = shared.book().sinks.clone();
             let previous_segments = self.base_segments.clone();
             (frames, number, Job { generation, control, frozen, sinks, previous: self.base, previous_segments })
@@ -139,7 +136,7 @@ impl Committer {
                 Ok(Ok(done)) => self.compacted(done),
                 Ok(Err(failed)) => {
                     let (job, error) = *failed;
-                    tracing::warn!(%error, "compaction failed; the journals keep everything, next try in a minute");
+                    tracing::warn!(%error, "compaction failed; the journals keep everything, another try follows");
                     self.failed = Some((Instant::now(), job));
                 }
                 Err(_) => {
@@ -148,10 +145,23 @@ impl Committer {
                 }
             }
         }
-        match self.failed.take_if(|(at, _)| at.elapsed() >= RETRY_AFTER) {
+        match self.failed.take_if(|(at, _)| at.elapsed() >= self.shared.options.retry_after) {
             Some((_, job)) => self.compact_beside(job),
             None => Ok(()),
         }
+    }
+}
+
+/// Tells those who wait that the thread is over, however it ended.
+struct End<'a>(&'a Group);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let source = std::io::Error::other("the committing thread panicked");
+            self.0.fail(&StateError::Io { path: "journal".into(), source });
+        }
+        self.0.ended();
     }
 }
 
@@ -171,9 +181,9 @@ impl Shared {
     }
 
     /// The frame that begins a journal or a run.
-    pub(crate) fn append_start(&self, run: bool) {
+    pub(crate) fn append_start(&self, last_run_ended_ms: Option<i64>) {
         let book = self.book();
         let sinks = book.sinks.iter().map(|(id, name)| (*id, Cow::Borrowed(name.as_str()))).collect();
-        self.group.append(&Frame::Start { world_ms: clock::world_ms(), run, sinks }, &self.options.pace);
+        self.append(&Frame::Start { last_run_ended_ms, sinks });
     }
 }

@@ -12,11 +12,10 @@ use crate::sink::{FilePosition, SinkId};
 /// One journalled fact. The order of the variants is the format: append only.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Frame<'a> {
-    /// First frame of a journal file, and of every run in it: the world's time, whether a process
-    /// starts here, and all sinks known, so that no later frame names an unknown one.
+    /// First frame of a journal file, and of every run in it: all sinks known, so that no later
+    /// frame names an unknown one; where a process starts, the newest frame it found.
     Start {
-        world_ms: i64,
-        run: bool,
+        last_run_ended_ms: Option<i64>,
         #[serde(borrow)]
         sinks: Vec<(SinkId, Cow<'a, str>)>,
     },

@@ -79,6 +79,8 @@ impl Group {
     pub(crate) fn append(&self, frame: &Frame<'_>, pace: &Pace) {
         let mut pending = self.pending();
         if pending.over {
+            // Counted, so that `durable` does not say yes.
+            pending.appended += 1;
             return;
         }
         if let Err(error) = frame.encode(&mut pending.bytes) {

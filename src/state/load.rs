@@ -140,11 +140,10 @@ impl Loaded {
 
     fn apply(&mut self, frame: &Frame<'_>, had: &mut dyn FnMut(SinkId, &[u8])) {
         match frame {
-            Frame::Start { world_ms, run, sinks } => {
-                if *run {
-                    self.book.run_begins();
+            Frame::Start { last_run_ended_ms, sinks } => {
+                if let Some(ended_ms) = last_run_ended_ms {
+                    self.book.run_begins(*ended_ms);
                 }
-                self.book.saw(*world_ms);
                 for (id, name) in sinks {
                     self.book.name(*id, name);
                 }

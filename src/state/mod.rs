@@ -96,6 +96,8 @@ struct Options {
     /// Keys of a generation in memory.
     generation_keys: usize,
     shelf: Limits,
+    /// Wait before a failed compaction is tried again.
+    retry_after: Duration,
 }
 
 impl Options {
@@ -113,6 +115,8 @@ impl Options {
             // What a table of 2^19 places takes before it doubles: 11 MB, twice.
             generation_keys: (1 << 19) / 8 * 7,
             shelf: Limits::new(config.max_delivered_bytes),
+            // The disk may be full, and somebody may mend it.
+            retry_after: Duration::from_secs(60),
         }
     }
 }

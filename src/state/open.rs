@@ -39,7 +39,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
     let segments = open_segments(&dir, &listing, &mut loaded)?;
     delivered.set_segments(segments);
     let newest_at_start = loaded.book.newest_ms;
-    loaded.book.run_begins();
+    loaded.book.run_begins(newest_at_start);
     if !loaded.findings.is_empty() {
         loaded.book.distrust();
     }
@@ -77,7 +77,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
         running: None,
         failed: None,
     };
-    shared.append_start(true);
+    shared.append_start(Some(newest_at_start));
     committer.commit()?;
     if !loaded.findings.is_empty() {
         let done = committer.rotate()?.run(&shared)?;

@@ -19,7 +19,8 @@ fn options(dir: &Path) -> Options {
 fn small(dir: &Path) -> Options {
     let options = options(dir);
     let pace = Pace { interval: Duration::from_millis(5), ..options.pace };
-    Options { journal_bytes: 1, generation_keys: 10, pace, shelf: Limits { segments: 2, ..options.shelf } }
+    let shelf = Limits { segments: 2, ..options.shelf };
+    Options { journal_bytes: 1, generation_keys: 10, pace, shelf, retry_after: Duration::from_millis(20) }
 }
 
 fn open(dir: &Path) -> State {
@@ -385,6 +386,103 @@ async fn after_a_failed_write_nothing_is_reported_durable() {
     state.feed(&feed_key()).record(listed(1));
     assert!(matches!(state.durable().await, Err(StateError::Io { .. })));
     assert_eq!(state.failed().await.to_string(), "`x`: no space");
+}
+
+#[tokio::test]
+async fn what_comes_after_the_close_is_not_called_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path());
+    state.close().await.unwrap();
+    state.close().await.unwrap();
+    state.feed(&feed_key()).record(listed(1));
+    assert!(matches!(state.durable().await, Err(StateError::Closed)));
+}
+
+#[test]
+fn a_state_older_than_the_file_does_not_cut_it_at_this_start_nor_at_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sink, an_hour_ago) = (SinkId(0), world_ms() - 3_600_000);
+    let mut first = Vec::new();
+    Frame::Time { world_ms: an_hour_ago }.encode(&mut first).unwrap();
+    Frame::FileOpened { sink, position: Cow::Owned(position(1, 10)) }.encode(&mut first).unwrap();
+    journal::Writer::create(dir.path(), 0).unwrap().commit(&first, &[]).unwrap();
+    for _ in 0..3 {
+        let state = open(dir.path());
+        assert!(!state.may_cut(sink, 1, world_ms()));
+        assert!(state.may_cut(sink, 1, an_hour_ago + 60_000));
+    }
+    let state = open(dir.path());
+    state.file_opened(sink, &position(1, 20));
+    assert!(state.may_cut(sink, 1, world_ms()), "opened by this process, so known again");
+}
+
+/// What is in memory and what the files say agree, however facts and compactions fall together.
+#[tokio::test]
+async fn facts_of_many_threads_survive_compaction_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { journal_bytes: 2000, ..small(dir.path()) };
+    let state = State::open_with(&config(dir.path()), Metrics::new(), options).unwrap();
+    let sinks = [0, 1, 2].map(|n| state.sink_id(&format!("sink {n}")).unwrap());
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let state = &state;
+            scope.spawn(move || {
+                let feed = state.feed(&feed_key());
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                for n in (0..400).map(|n| n * 3 + thread) {
+                    feed.record(listed(n));
+                    state.acked(sinks[thread as usize], Outcome::Delivered, &[key(n)], Some(&position(1, n.into())));
+                    if n % 2 == 0 {
+                        feed.record(settled(n));
+                    }
+                    if n % 20 == 0 {
+                        runtime.block_on(state.durable()).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let known = progress(&state);
+    let ends = sinks.map(|sink| state.file_length(sink, 1));
+    state.close().await.unwrap();
+    let snapshots = state.handle.shared.metrics.snapshots.with_label_values(&["ok"]).get();
+    assert!(snapshots > 1, "{snapshots} compactions");
+    drop(state);
+    let (state, found) = reopen(dir.path());
+    assert_eq!((found, progress(&state)), (vec![], known));
+    assert_eq!(sinks.map(|sink| state.file_length(sink, 1)), ends);
+    for n in 0..1200 {
+        assert_eq!(sinks.map(|sink| has(&state, sink, n)), [0, 1, 2].map(|thread| n % 3 == thread), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_compaction_is_repeated_and_nothing_is_lost_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Metrics::new();
+    let state = State::open_with(&config(dir.path()), Arc::clone(&metrics), small(dir.path())).unwrap();
+    let obstacle = dir.path().join("snapshot-1.bin.tmp");
+    std::fs::create_dir(&obstacle).unwrap();
+    let a = state.sink_id("a").unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut n = 0;
+    let mut wait_for = async |word: &str| {
+        while metrics.snapshots.with_label_values(&[word]).get() == 0 {
+            assert!(Instant::now() < until, "no {word}");
+            state.acked(a, Outcome::Delivered, &[key(n)], None);
+            n += 1;
+            state.durable().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    wait_for("error").await;
+    std::fs::remove_dir(&obstacle).unwrap();
+    wait_for("ok").await;
+    assert!((0..n).all(|n| has(&state, a, n)));
+    drop(state);
+    let (state, found) = reopen(dir.path());
+    assert_eq!(found, [""; 0]);
+    assert!((0..n).all(|n| has(&state, a, n)));
 }
 
 #[test]
