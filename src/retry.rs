@@ -98,7 +98,7 @@ mod tests {
             ("86400", Some(600)),
             ("99999999999999999999999", Some(600)),
             (date, Some(37)),
-            ("Mon, 07 Nov 2094 08:49:37 GMT", Some(600)),
+            ("Sun, 07 Nov 2094 08:49:37 GMT", Some(600)),
             ("", None),
             ("-5", None),
             ("soon", None),

@@ -22,10 +22,6 @@ use crate::metrics::Metrics;
 use crate::state::State;
 use disk::{Opened, OutputFile};
 
-/// How much later than the newest frame of the journal a file may have been written by us: the
-/// group commit is at most a second behind, so what is much younger is somebody else's.
-const TAIL_WITHIN_MS: i64 = 10 * 60 * 1000;
-
 /// One output file and its rotated predecessors.
 pub struct FileSink {
     name: String,
@@ -67,7 +63,7 @@ impl FileSink {
         match known {
             // Nothing of ours can lie beyond: the journal knows every byte.
             Some((trusted, _)) if trusted == length => return Ok(file),
-            Some((trusted, true)) if trusted < length && self.is_tail_of_ours(modified_ms) => {
+            Some((trusted, true)) if trusted < length && may_cut(&self.state, self.id, file.inode, modified_ms) => {
                 file = self.blocking(move || file.cut_to(trusted).map(|()| file)).await?;
                 tracing::info!(sink = %self.name, path = %shown, bytes = length - trusted,
                     "cut what the last run wrote but did not record; its records are fetched again");
@@ -88,10 +84,6 @@ impl FileSink {
         }
         self.journal_start(&file).await?;
         Ok(file)
-    }
-
-    fn is_tail_of_ours(&self, modified_ms: i64) -> bool {
-        newest_frame_world_ms(&self.state).is_none_or(|frame_ms| modified_ms <= frame_ms + TAIL_WITHIN_MS)
     }
 
     /// Journals where a file begins before its first byte, so that a crash right after the first
@@ -160,10 +152,11 @@ impl FileSink {
     }
 }
 
-/// When the newest frame of the loaded journal was written, by the world's clock.
-/// MERGE POINT: `State` is to offer this; until then every tail of a trusted state counts as ours.
-fn newest_frame_world_ms(_state: &State) -> Option<i64> {
-    None
+/// Whether what lies beyond the journalled length can only be what a crash of ours left: a file last
+/// modified long after the journal's newest frame was written by a process this state knows nothing of.
+/// MERGE POINT: `state.may_cut(sink, inode, modified_ms)`; until then every tail counts as ours.
+fn may_cut(_state: &State, _sink: SinkId, _inode: u64, _modified_ms: i64) -> bool {
+    true
 }
 
 impl Sink for FileSink {
@@ -203,6 +196,3 @@ impl Sink for FileSink {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

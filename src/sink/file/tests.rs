@@ -1,1 +1,0 @@
-//! The file sink against a real directory and a real state.
