@@ -1,0 +1,70 @@
+//! What is happening and why, in words: from the change of the metrics between two looks. Each kind
+//! is said at most every few seconds, with the count of all that came since.
+
+use std::time::Duration;
+
+use super::gauges::Gauges;
+
+/// How often one kind of note is said; in between it is counted.
+const PAUSE: Duration = Duration::from_secs(5);
+
+type Count = fn(&Gauges) -> u64;
+
+/// Which number means what.
+const KINDS: &[(Count, &str)] = &[
+    (|g| g.subscription_starts, "subscription started: the service keeps records only for who subscribed"),
+    (
+        |g| g.throttled,
+        "the service said \"too many requests\": it is left alone for as long as it asked, then asked again",
+    ),
+    (|g| g.requests_failed, "the service failed to answer: asked again after a growing, random pause"),
+    (|g| g.blobs_retried, "a download broke off or could not be read: the blob stays unsettled and is fetched again"),
+    (|g| g.duplicate, "records came a second time: their keys are known, nothing is sent twice"),
+    (
+        |g| g.unreadable,
+        "a record was not valid JSON: it goes on as an event of kind pipeline_error with its bytes kept",
+    ),
+    (|g| g.refused_urls, "the service named an address outside its own host: no token was sent there"),
+    (|g| g.blobs_lost, "the service no longer has a blob that it listed: named in the ledger as lost, not passed over"),
+    (|g| g.rejected, "a receiver refused a record for good: kept in the dead letters"),
+];
+
+/// What has been said so far, for each of [`KINDS`].
+#[derive(Default)]
+pub(super) struct Notes {
+    said: Vec<(u64, Option<Duration>)>,
+}
+
+impl Notes {
+    /// The notes that are due, `now` being the time since the start.
+    pub fn look(&mut self, gauges: &Gauges, now: Duration) -> Vec<String> {
+        self.said.resize(KINDS.len(), (0, None));
+        let mut notes = Vec::new();
+        for ((count, words), (said, when)) in KINDS.iter().zip(&mut self.said) {
+            let value = count(gauges);
+            let due = when.is_none_or(|when| now >= when + PAUSE);
+            if value > *said && due {
+                notes.push(format!("{}x {words}", value - *said));
+                (*said, *when) = (value, Some(now));
+            }
+        }
+        notes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_said_at_once_and_then_gathered() {
+        let mut notes = Notes::default();
+        let throttled = |n| Gauges { throttled: n, ..Gauges::default() };
+        let at = Duration::from_secs;
+        assert!(notes.look(&throttled(0), at(0)).is_empty());
+        assert!(notes.look(&throttled(2), at(1))[0].starts_with("2x the service said"));
+        assert!(notes.look(&throttled(5), at(2)).is_empty());
+        assert!(notes.look(&throttled(9), at(7))[0].starts_with("7x "));
+        assert!(notes.look(&throttled(9), at(20)).is_empty());
+    }
+}
