@@ -5,5 +5,6 @@
 #[allow(dead_code, reason = "not every test file turns every knob")]
 mod hec;
 
+mod normalize;
 mod sink;
 mod tidy;

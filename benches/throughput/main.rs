@@ -1,0 +1,177 @@
+//! What is claimed about speed, as ratios within one run on one machine (docs: "Speed and size").
+//!
+//! Comes in: an invented corpus, the same in every run. Goes out: a table. Each row first checks that
+//! both sides do the same work, then times them in turn, in CPU time of this thread, and gives the
+//! median. Run it with `cargo bench --bench throughput`. Never a test: nothing here passes or fails
+//! by a time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
+mod corpus;
+mod tree;
+
+use std::hint::black_box;
+use std::io::Write as _;
+
+use auditferry::feed::ContentType;
+use auditferry::normalize::{self, Context, hec};
+use auditferry::record::{RecordKey, View, ViewBuffer};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+const BLOBS: usize = 20;
+const RECORDS: usize = 500;
+const ROUNDS: usize = 9;
+/// Bytes of a body before it is compressed.
+const BODY: usize = 1024 * 1024;
+
+pub const CONTEXT: Context<'static> = Context {
+    tenant_id: corpus::TENANT,
+    tenant_name: "northwind",
+    content_type: Some(ContentType::General),
+    received_ms: None,
+};
+
+fn main() {
+    let blobs: Vec<String> = (0..BLOBS).map(|seed| corpus::blob(seed as u64, RECORDS)).collect();
+    let bytes: usize = blobs.iter().map(String::len).sum();
+    let records = BLOBS * RECORDS;
+    println!("{records} records in {BLOBS} blobs, {} bytes a record", bytes / records);
+    documents(&blobs, records);
+    bodies(&blobs, records);
+}
+
+/// Row 1: blob bytes to ECS documents, against a `serde_json::Value` build of the same mapping.
+fn documents(blobs: &[String], records: usize) {
+    for blob in blobs {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        ours_documents(blob, &mut ours);
+        tree::documents(blob, &mut theirs);
+        let read = |bytes: &[u8]| -> Vec<Value> {
+            serde_json::Deserializer::from_slice(bytes).into_iter().collect::<Result<_, _>>().unwrap()
+        };
+        let (ours, theirs) = (read(&ours), read(&theirs));
+        assert_eq!(ours.len(), theirs.len());
+        for (one, other) in ours.iter().zip(&theirs) {
+            assert_eq!(one, other, "the two builds do not make the same document");
+        }
+    }
+    let mut out = Vec::new();
+    let mut out_tree = Vec::new();
+    let (ours, theirs) = interleaved(
+        || each(blobs, |blob| ours_documents(blob, fresh(&mut out))),
+        || each(blobs, |blob| tree::documents(blob, fresh(&mut out_tree))),
+    );
+    println!(
+        "blob -> ECS documents        ours {:6.0} ns/record  Value tree {:6.0} ns/record  {:4.1} x less",
+        ours / records as f64,
+        theirs / records as f64,
+        theirs / ours
+    );
+}
+
+/// Row 2: blob bytes to gzipped HEC bodies with the raw record in them, against gzip alone.
+fn bodies(blobs: &[String], records: usize) {
+    let mut plain: Vec<Vec<u8>> = Vec::new();
+    each(blobs, |blob| ours_bodies(blob, |body| plain.push(body.to_vec())));
+    let expected: usize = plain.iter().map(|body| gzip(body, &mut Vec::new())).sum();
+    let mut compressed = Vec::new();
+    let mut total = 0;
+    each(blobs, |blob| ours_bodies(blob, |body| total += gzip(body, &mut compressed)));
+    assert_eq!(total, expected, "the two sides do not compress the same bytes");
+    let mut alone = Vec::new();
+    let (ours, theirs) = interleaved(
+        || each(blobs, |blob| ours_bodies(blob, |body| _ = black_box(gzip(body, &mut compressed)))),
+        || plain.iter().for_each(|body| _ = black_box(gzip(body, &mut alone))),
+    );
+    println!(
+        "blob -> gzipped HEC bodies   ours {:6.0} ns/record  gzip alone {:6.0} ns/record  {:4.2} x",
+        ours / records as f64,
+        theirs / records as f64,
+        ours / theirs
+    );
+}
+
+fn each(blobs: &[String], work: impl FnMut(&str)) {
+    blobs.iter().map(String::as_str).for_each(work);
+}
+
+fn fresh(out: &mut Vec<u8>) -> &mut Vec<u8> {
+    out.clear();
+    out
+}
+
+/// Records of a blob. Here alone, so that another way to split can be put in its place.
+fn split(blob: &str) -> Vec<&[u8]> {
+    let records: Vec<&RawValue> = serde_json::from_str(blob).unwrap();
+    records.into_iter().map(|record| record.get().as_bytes()).collect()
+}
+
+fn ours_documents(blob: &str, out: &mut Vec<u8>) {
+    let mut buffer = ViewBuffer::default();
+    for record in split(blob) {
+        let view = View::parse_in(record, buffer).unwrap();
+        let key = RecordKey::of(CONTEXT.tenant_id, &view);
+        normalize::document(&CONTEXT, key, &view, out);
+        buffer = view.into_buffer();
+    }
+    black_box(&out);
+}
+
+fn ours_bodies(blob: &str, mut take: impl FnMut(&[u8])) {
+    let mut buffer = ViewBuffer::default();
+    let mut body = Vec::with_capacity(BODY + BODY / 4);
+    for record in split(blob) {
+        let view = View::parse_in(record, buffer).unwrap();
+        let envelope = hec::Envelope {
+            time_ms: view.creation_time_ms(),
+            source: hec::SOURCE,
+            sourcetype: hec::SOURCETYPE,
+            key: RecordKey::of(CONTEXT.tenant_id, &view),
+            tenant_name: CONTEXT.tenant_name,
+            content_type: CONTEXT.content_type,
+            ..hec::Envelope::default()
+        };
+        envelope.write(record, &mut body);
+        buffer = view.into_buffer();
+        if body.len() >= BODY {
+            take(&body);
+            body.clear();
+        }
+    }
+    take(&body);
+}
+
+fn gzip(body: &[u8], into: &mut Vec<u8>) -> usize {
+    into.clear();
+    let mut encoder = GzEncoder::new(into, Compression::new(1));
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap().len()
+}
+
+/// Medians of both, in nanoseconds, each round one after the other so that both meet the same noise.
+fn interleaved(mut ours: impl FnMut(), mut theirs: impl FnMut()) -> (f64, f64) {
+    let (mut all_ours, mut all_theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        all_ours.push(timed(&mut ours));
+        all_theirs.push(timed(&mut theirs));
+    }
+    (median(all_ours), median(all_theirs))
+}
+
+fn timed(work: &mut impl FnMut()) -> f64 {
+    let now = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+    };
+    let before = now();
+    work();
+    now() - before
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
