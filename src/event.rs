@@ -4,17 +4,13 @@
 //! One allocation a part: the raw records stay in the buffer they were fetched into, the ECS
 //! documents lie in one buffer beside it, an event is a handful of ranges into both.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::budget::Charge;
 use crate::feed::BlobId;
-use crate::record::RecordKey;
-
-/// A range of a part's raw bytes. `u32`: a part is at most `max_record` plus one part's size.
-pub type Span = Range<u32>;
+use crate::record::{RecordKey, Span};
 
 /// What the pipeline knows of one event.
 #[derive(Clone, Debug, Default)]

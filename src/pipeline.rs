@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::ack::Finalizer;
 use crate::delivered::Delivered;
-use crate::event::{Delivery, Event, EventMeta, Part, Span};
+use crate::event::{Delivery, Event, EventMeta, Part};
 use crate::feed::BlobId;
 use crate::metrics::Metrics;
 use crate::normalize::{self, Context};
-use crate::record::{Field, RecordKey, UnreadableRecord, View, ViewBuffer};
+use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::Routes;
 use crate::sink::{SinkId, SinkSet};
 use crate::source::RawBatch;

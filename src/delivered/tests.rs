@@ -1,3 +1,5 @@
+//! What the delivered map promises, by example.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;

@@ -18,3 +18,6 @@ pub mod view;
 pub use field::{Field, FieldSet};
 pub use key::RecordKey;
 pub use view::{UnreadableRecord, View, ViewBuffer};
+
+/// Where something lies in a buffer of at most 4 GiB (a part is about 1 MiB, a record at most `collect.max_record`).
+pub type Span = std::ops::Range<u32>;

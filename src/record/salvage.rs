@@ -4,7 +4,7 @@
 use memchr::memmem;
 use serde_json::value::RawValue;
 
-use crate::event::Span;
+use super::Span;
 
 /// Places tried before the rest is taken as one piece: each try reads on to where it fails, so this
 /// bounds the work on a hostile body.

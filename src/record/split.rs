@@ -7,7 +7,7 @@
 
 use memchr::memchr2;
 
-use crate::event::Span;
+use super::Span;
 
 /// Why a body is not an array of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

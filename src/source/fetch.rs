@@ -18,10 +18,10 @@ use super::error::ApiError;
 use super::pin::PinnedUrl;
 use crate::ack::Finalizer;
 use crate::budget::{Budget, Charge};
-use crate::event::Span;
 use crate::failpoint;
 use crate::feed::BlobId;
 use crate::metrics::Metrics;
+use crate::record::Span;
 use crate::record::salvage::salvage;
 use crate::record::split::{SplitError, Splitter};
 
