@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::budget::Budget;
-use crate::event::{EventMeta, Part, Span};
+use crate::event::{EventMeta, Part};
 use crate::feed::{BlobId, ContentType, Feed, Tenant};
 use crate::record::RecordKey;
+use crate::record::Span;
 
 pub(crate) const RECORD: &str = "{\"Id\":\"id-1\",\r\n\"Workload\":\"Exchange\",\"Operation\":\"New-\\\"Rule\\\"\"}";
 
