@@ -1,11 +1,257 @@
-//! `simulate`: the simulated Management Activity API as a server.
+//! The verb `simulate`: the Management Activity API on this machine, with scenarios. Prints one JSON
+//! line when it is ready, writes a configuration that `run` can be pointed at, serves until stopped.
 
-use super::{Exit, SimulateArgs};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-/// Serves until told to stop.
-pub(super) async fn simulate(args: SimulateArgs) -> anyhow::Result<Exit> {
-    // SEAM simulator: start the world that `args` describes, print its ready line, serve until a signal.
-    let SimulateArgs { listen, scenario, seed, tenants, records, speed } = args;
-    tracing::debug!(%listen, ?scenario, seed, tenants, records, speed, "simulate");
-    anyhow::bail!("`simulate` is not wired in this tree")
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use crate::clock::world_ms;
+use crate::simulator::{Identity, SCENARIOS, Scenario, SimulatorHandle, WorldConfig, serve};
+
+/// Serve the Management Activity API from a seed, with the faults of the real one.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SimulateArgs {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+
+    /// What goes wrong: names separated by commas, `all`, or `none`; `list` prints them.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none")]
+    pub scenario: Vec<String>,
+
+    /// The same seed gives the same world and the same faults.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Number of tenants.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub tenants: u32,
+
+    /// Records of the history, over all tenants.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub records: u64,
+
+    /// Virtual seconds in a second.
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
+    pub speed: f64,
+
+    /// Days of history.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=30))]
+    pub days: u32,
+
+    /// What a content id names: a fixed blob, or what the query cuts out of one.
+    #[arg(long, value_name = "MODE", default_value = "stable", value_parser = identity)]
+    pub identity: Identity,
+
+    /// Further records a minute (virtual) and content type of a tenant, as time passes.
+    #[arg(long, value_name = "N", default_value_t = 0.0)]
+    pub live_rate: f64,
+
+    /// Records of a blob on average; about 40 blobs a content type when not given.
+    #[arg(long, value_name = "N")]
+    pub records_per_blob: Option<u32>,
+
+    /// Blobs on a page of a listing.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub page_size: u32,
+
+    /// Seconds (virtual) that a token lasts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3599)]
+    pub token_lifetime: i64,
+
+    /// Where to write the configuration; a fresh temporary directory when not given.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.001..=1e6).contains(&speed) => Ok(speed),
+        _ => Err("a number from 0.001 to 1000000 is expected".into()),
+    }
+}
+
+fn identity(text: &str) -> Result<Identity, String> {
+    match text {
+        "stable" => Ok(Identity::Stable),
+        "windowed" => Ok(Identity::Windowed),
+        _ => Err("`stable` or `windowed` is expected".into()),
+    }
+}
+
+impl SimulateArgs {
+    /// The world that the arguments describe.
+    ///
+    /// # Errors
+    /// A scenario has no such name.
+    pub fn world(&self) -> anyhow::Result<WorldConfig> {
+        let mut config = WorldConfig::new()
+            .seed(self.seed)
+            .tenants(self.tenants as usize)
+            .records(self.records)
+            .days(self.days)
+            .speed(self.speed)
+            .identity(self.identity)
+            .live_rate(self.live_rate)
+            .tune(|protocol| {
+                protocol.page_size = self.page_size as usize;
+                protocol.token_lifetime_s = self.token_lifetime;
+            });
+        config.records_per_blob = self.records_per_blob;
+        for name in &self.scenario {
+            let scenarios = Scenario::parse(name)
+                .with_context(|| format!("there is no scenario `{name}`; `--scenario list` prints all of them"))?;
+            config = config.scenarios(&scenarios);
+        }
+        Ok(config)
+    }
+}
+
+/// Serves until SIGINT or SIGTERM.
+///
+/// # Errors
+/// A scenario has no such name, the address cannot be had, or the configuration cannot be written.
+#[allow(clippy::print_stdout)] // the line and the list are what this verb is asked for
+pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
+    if args.scenario.iter().any(|name| name == "list") {
+        for (name, what) in SCENARIOS {
+            println!("{name:24} {what}");
+        }
+        return Ok(());
+    }
+    let config = args.world()?;
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on `{}`", args.listen))?;
+    let simulator = serve(config, listener).await.context("cannot start the simulator")?;
+    let directory = match &args.dir {
+        Some(directory) => directory.clone(),
+        None => std::env::temp_dir().join(format!("auditferry-simulate-{}-{}", std::process::id(), world_ms())),
+    };
+    let path = write_configuration(&simulator, &directory)?;
+    println!("{}", ready_line(&simulator, &path));
+    terminated().await;
+    simulator.shutdown().await;
+    Ok(())
+}
+
+/// The line that says where everything is.
+pub fn ready_line(simulator: &SimulatorHandle, configuration: &Path) -> String {
+    let tenants = simulator.tenants();
+    let first = tenants.first();
+    serde_json::json!({
+        "api": simulator.api_url(),
+        "login": simulator.login_url(),
+        "client_id": first.map(|t| &t.client_id),
+        "client_secret": first.map(|t| &t.client_secret),
+        "tenants": tenants
+            .iter()
+            .map(|t| serde_json::json!({"name": t.name, "tenant_id": t.tenant_id}))
+            .collect::<Vec<_>>(),
+        "config": configuration,
+    })
+    .to_string()
+}
+
+/// Writes `auditferry.yaml` and an empty state directory below `directory`, readable by us alone.
+///
+/// # Errors
+/// A directory or the file cannot be written.
+pub fn write_configuration(simulator: &SimulatorHandle, directory: &Path) -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let state = directory.join("state");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&state)
+        .with_context(|| format!("cannot create `{}`", state.display()))?;
+    let path = directory.join("auditferry.yaml");
+    let text = configuration(simulator, &state);
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(&path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(path)
+}
+
+/// A configuration that forwards this simulator to stdout.
+fn configuration(simulator: &SimulatorHandle, state: &Path) -> String {
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = format!("state: {{ dir: {} }}\nadmin: {{ listen: 127.0.0.1:0 }}\n", quote(&state.to_string_lossy()));
+    if let Some((origin_ms, anchor_ms, speed)) = simulator.clock_setting() {
+        // Both processes then agree on virtual time (src/clock.rs).
+        text += &format!("clock: {{ origin_ms: {origin_ms}, anchor_ms: {anchor_ms}, speed: {speed} }}\n");
+    }
+    text += "tenants:\n";
+    for tenant in simulator.tenants() {
+        text += &format!(
+            "  - name: {}\n    tenant_id: {}\n    client_id: {}\n    auth: {{ client_secret: {} }}\n    endpoints: {{ api: {}, login: {} }}\n    domains: [{}]\n",
+            quote(&tenant.name),
+            quote(&tenant.tenant_id),
+            quote(&tenant.client_id),
+            quote(&tenant.client_secret),
+            quote(&simulator.api_url()),
+            quote(&simulator.login_url()),
+            quote(&tenant.domain),
+        );
+    }
+    text += "sinks:\n  - { name: out, type: stdout }\n";
+    text
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    fn parse(words: &[&str]) -> SimulateArgs {
+        let words = std::iter::once("simulate").chain(words.iter().copied());
+        <Cli as clap::Parser>::parse_from(words).args
+    }
+
+    #[tokio::test]
+    async fn the_ready_line_leads_to_a_configuration() {
+        let args = parse(&["--scenario", "late,half_json", "--tenants", "2", "--records", "100", "--speed", "60"]);
+        let world = args.world().unwrap();
+        assert_eq!(world.scenarios, [Scenario::Late, Scenario::HalfJson]);
+        let listener = TcpListener::bind(args.listen).await.unwrap();
+        let simulator = serve(world, listener).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = write_configuration(&simulator, directory.path()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&ready_line(&simulator, &path)).unwrap();
+        assert_eq!(line["tenants"].as_array().unwrap().len(), 2);
+        assert_eq!(line["api"].as_str().unwrap(), simulator.api_url());
+        let text = std::fs::read_to_string(line["config"].as_str().unwrap()).unwrap();
+        for part in ["clock: {", "speed: 60", line["tenants"][1]["tenant_id"].as_str().unwrap(), "type: stdout"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        simulator.shutdown().await;
+    }
+
+    #[test]
+    fn an_unknown_scenario_is_named() {
+        let error = parse(&["--scenario", "half_jason"]).world().unwrap_err();
+        assert!(error.to_string().contains("half_jason"), "{error}");
+    }
 }

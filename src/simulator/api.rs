@@ -1,0 +1,258 @@
+//! The operations of the Management Activity API below `/activity/feed` (activity-api 1.4): who may
+//! call, which subscription it needs, and the faults that strike any request.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderValue, Method, header};
+use axum::response::Response;
+
+use super::faults::{Object, Scenario};
+use super::server::{Call, Refusal, Shared, answer};
+use super::settings::ContentType;
+use super::stamp::{self, SECOND_MS};
+use super::subscriptions::{StartOutcome, State};
+use super::token::{Claims, TokenError};
+use super::{chance, download, listing};
+
+/// Routes what follows `/activity/feed/`. `path` is in lower case, `last` the last segment as sent.
+pub(super) fn operation(shared: &Arc<Shared>, call: &Call, tenant_id: &str, path: &[&str], last: &str) -> Response {
+    let done = (|| {
+        let (tenant, claims) = authorize(shared, call, tenant_id)?;
+        publisher(shared, call);
+        match (path, &call.method) {
+            (["subscriptions", "start"], &Method::POST) => start(shared, call, tenant),
+            (["subscriptions", "stop"], &Method::POST) => stop(shared, call, tenant),
+            (["subscriptions", "list"], &Method::GET) => Ok(list(shared, tenant)),
+            (["subscriptions", "content"], &Method::GET) => listing::content(shared, call, tenant, &claims),
+            (["subscriptions", "notifications"], &Method::GET) => {
+                shared.ledger.request("notifications");
+                content_type(call)?;
+                Ok(json("[]"))
+            }
+            (["audit", _], &Method::GET) => download::blob(shared, call, tenant, &claims, last),
+            (["resources", "dlpsensitivetypes"], &Method::GET) => {
+                Ok(json(r#"[{"id":"50842eb7-edc8-4019-85dd-5a5c1f2bb085","name":"Credit Card Number"}]"#))
+            }
+            _ => Ok(answer(404, "application/json; charset=utf-8", r#"{"Message":"No HTTP resource was found."}"#)),
+        }
+    })();
+    done.unwrap_or_else(|refusal: Denied| refusal.0)
+}
+
+/// An answer that ends the request early.
+#[derive(Debug)]
+pub(super) struct Denied(pub Response);
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Denied {
+        Denied(refusal.response())
+    }
+}
+
+pub(super) fn json(body: impl Into<axum::body::Body>) -> Response {
+    answer(200, "application/json; charset=utf-8", body)
+}
+
+/// An expired token is a sin only when it is used long after: seconds, virtual, and at least so many of the world.
+const EXPIRED_GRACE_S: i64 = 300;
+const EXPIRED_GRACE_WORLD_S: f64 = 5.0;
+
+fn unauthorized() -> Denied {
+    let body = r#"{"Message":"Authorization has been denied for this request."}"#;
+    let mut response = answer(401, "application/json; charset=utf-8", body);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Denied(response)
+}
+
+/// Token and tenant (AF20010, AF20011, AF20013).
+fn authorize(shared: &Shared, call: &Call, tenant_id: &str) -> Result<(usize, Claims), Denied> {
+    let world = &shared.world;
+    let bearer = call.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let Some(token) =
+        bearer.and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+    else {
+        shared.ledger.violation("no_token", || format!("{} {}", call.method, call.path));
+        return Err(unauthorized());
+    };
+    let claims = match shared.tokens.check(token.1.trim(), world.clock.now()) {
+        Ok(claims) => claims,
+        Err(error) => {
+            let grace = EXPIRED_GRACE_S.max((EXPIRED_GRACE_WORLD_S * world.config.speed) as i64);
+            match error {
+                TokenError::Expired(ago) if ago > grace => {
+                    shared.ledger.violation("expired_token", || format!("{ago} s after its end: {}", call.path));
+                }
+                TokenError::Invalid => shared.ledger.violation("invalid_token", || call.path.clone()),
+                _ => {}
+            }
+            return Err(unauthorized());
+        }
+    };
+    let guid = tenant_id.len() == 36
+        && tenant_id
+            .bytes()
+            .enumerate()
+            .all(|(at, b)| if matches!(at, 8 | 13 | 18 | 23) { b == b'-' } else { b.is_ascii_hexdigit() });
+    if !guid {
+        return Err(Refusal::new(400, "AF20013", "The tenant ID passed in the URL is not a valid GUID.").into());
+    }
+    let Some(tenant) = world.tenants.iter().position(|t| t.id == tenant_id) else {
+        return Err(Refusal::new(400, "AF20011", "Specified tenant ID does not exist in the system.").into());
+    };
+    if tenant != claims.tenant {
+        shared.ledger.violation("token_of_another_tenant", || call.path.clone());
+        return Err(Refusal::new(
+            400,
+            "AF20010",
+            "The tenant ID passed in the URL does not match the tenant ID passed in the access token.",
+        )
+        .into());
+    }
+    Ok((tenant, claims))
+}
+
+/// Every call carries the publisher (activity-api 1.4, 1.9).
+fn publisher(shared: &Shared, call: &Call) {
+    if call.param("publisheridentifier").is_none_or(str::is_empty) {
+        shared.ledger.violation("no_publisher_identifier", || format!("{} {}", call.method, call.path));
+    }
+}
+
+/// The `contentType` parameter, and as it was spelled.
+pub(super) fn content_type(call: &Call) -> Result<(ContentType, &str), Refusal> {
+    let name = call.param("contenttype").filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| Refusal::new(400, "AF20001", "Missing parameter: contentType."))?;
+    let kind = ContentType::parse(name)
+        .ok_or_else(|| Refusal::new(400, "AF20020", format!("The specified content type {name} is not valid.")))?;
+    Ok((kind, name))
+}
+
+/// The subscription must be enabled (AF20022, AF20023); DLP.All needs its own permission (AF10001).
+pub(super) fn subscribed(shared: &Shared, tenant: usize, kind: ContentType, claims: &Claims) -> Result<(), Refusal> {
+    if kind == ContentType::Dlp && !claims.may_read_dlp {
+        return Err(Refusal::new(
+            401,
+            "AF10001",
+            "The permission set (ActivityFeed.Read) sent in the request does not include the expected permission.",
+        ));
+    }
+    match shared.subscriptions.get(tenant, kind).state {
+        State::Enabled => Ok(()),
+        State::NeverStarted => {
+            Err(Refusal::new(400, "AF20022", "No subscription found for the specified content type."))
+        }
+        State::Disabled => {
+            if shared.world.faults.is_on(Scenario::SubscriptionDisabled) {
+                shared.world.faults.count(Scenario::SubscriptionDisabled);
+            }
+            Err(Refusal::new(400, "AF20023", "The subscription was disabled."))
+        }
+    }
+}
+
+fn start(shared: &Shared, call: &Call, tenant: usize) -> Result<Response, Denied> {
+    shared.ledger.request("start");
+    let (kind, name) = content_type(call)?;
+    let now_ms = shared.world.clock.now_ms();
+    let cooldown_ms = shared.world.config.protocol.start_cooldown_s * SECOND_MS;
+    let start = shared.subscriptions.start(tenant, kind, now_ms, cooldown_ms);
+    if start.too_soon {
+        shared.ledger.violation("start_within_cooldown", || format!("{} {name}", shared.world.tenants[tenant].name));
+    }
+    match start.outcome {
+        StartOutcome::Started => Ok(json(format!(r#"{{"contentType":"{name}","status":"enabled","webhook":null}}"#))),
+        StartOutcome::Redundant => {
+            Err(Refusal::new(400, "AF20024", "The subscription is already enabled. No property change.").into())
+        }
+        StartOutcome::Refused => Err(Refusal::new(429, "AF429", "Too many requests. Method=StartSubscription").into()),
+    }
+}
+
+fn stop(shared: &Shared, call: &Call, tenant: usize) -> Result<Response, Denied> {
+    shared.ledger.request("stop");
+    let (kind, name) = content_type(call)?;
+    shared.ledger.violation("subscription_stopped", || name.to_owned());
+    shared.subscriptions.disable(tenant, kind);
+    Ok(answer(200, "application/json; charset=utf-8", ""))
+}
+
+fn list(shared: &Shared, tenant: usize) -> Response {
+    shared.ledger.request("list");
+    let entries: Vec<String> = ContentType::ALL
+        .into_iter()
+        .filter_map(|kind| {
+            let status = match shared.subscriptions.get(tenant, kind).state {
+                State::NeverStarted => return None,
+                State::Enabled => "enabled",
+                State::Disabled => "disabled",
+            };
+            Some(format!(r#"{{"contentType":"{}","status":"{status}","webhook":null}}"#, kind.as_str()))
+        })
+        .collect();
+    json(format!("[{}]", entries.join(",")))
+}
+
+/// The faults that strike listings and downloads alike; `method` as AF429 names it.
+pub(super) fn strike(shared: &Shared, call: &Call, tenant: usize, object: Object, method: &str) -> Result<(), Denied> {
+    let faults = &shared.world.faults;
+    let (Object::Blob(key) | Object::Listing(key) | Object::Record(key)) = object;
+    if wears_out(shared, tenant) {
+        shared.tokens.revoke(tenant);
+        faults.count(Scenario::TokenExpiry);
+        return Err(unauthorized());
+    }
+    if faults.strikes(Scenario::Throttle429, object) {
+        return Err(throttled(shared, call, tenant, 429, faults.variant(Scenario::Throttle429, key), method));
+    }
+    if faults.strikes(Scenario::Throttle403, object) {
+        return Err(throttled(shared, call, tenant, 403, 2, method));
+    }
+    if faults.strikes(Scenario::ServerError, object) {
+        return Err(Refusal::new(500, "AF50000", "An internal error occurred. Retry the request.").into());
+    }
+    if faults.strikes(Scenario::HtmlError, object) {
+        let status = if key.is_multiple_of(2) { 502 } else { 503 };
+        let page = "<html>\r\n<head><title>Bad Gateway</title></head>\r\n<body><h1>The service is unavailable.</h1></body></html>";
+        return Err(Denied(answer(status, "text/html", page)));
+    }
+    if faults.strikes(Scenario::GarbageError, object) {
+        let world = &shared.world.tenants[tenant];
+        let code = format!(
+            "StartSubscription [CorrId={}][TenantId={},ContentType=Audit.General,ApplicationId={},PublisherId=][AppId",
+            chance::guid(key, key),
+            world.id,
+            shared.world.client_id
+        );
+        return Err(Refusal::new(400, &code, "=] Exception: System.AggregateException: One or more errors").into());
+    }
+    Ok(())
+}
+
+/// Scenarios `token_expiry` and `token_endpoint_error`: a token lasts so many requests, about 1/20 of
+/// what a tenant needs for its whole history.
+fn wears_out(shared: &Shared, tenant: usize) -> bool {
+    let world = &shared.world;
+    if !world.faults.is_on(Scenario::TokenExpiry) && !world.faults.is_on(Scenario::TokenEndpointError) {
+        return false;
+    }
+    let blobs: usize = world.tenants[tenant].feeds.iter().map(|f| f.history.len()).sum();
+    let needed = blobs as u64 + 5 * 24 * u64::from(world.config.days);
+    shared.tokens.worn_out(tenant, (needed / 24).clamp(12, 5000))
+}
+
+fn throttled(shared: &Shared, call: &Call, tenant: usize, status: u16, variant: u64, method: &str) -> Denied {
+    let publisher = call.param("publisheridentifier").unwrap_or("00000000-0000-0000-0000-000000000000");
+    let _ = tenant;
+    let text = format!("Too many requests. Method={method}, PublisherId={publisher}");
+    let mut response = Refusal::new(status, "AF429", text).response();
+    let after = 1 + variant / 3 % 5;
+    let header = match variant % 3 {
+        0 => Some(after.to_string()),
+        1 => Some(stamp::http_date(shared.world.clock.now_ms() + after as i64 * SECOND_MS)),
+        _ => None,
+    };
+    if let Some(value) = header.and_then(|h| HeaderValue::from_str(&h).ok()) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    Denied(response)
+}

@@ -1,0 +1,105 @@
+//! The token endpoint, v1 and v2: client credentials with a secret (activity-api 1.2).
+
+use std::sync::Arc;
+
+use axum::response::Response;
+
+use super::faults::{Object, Scenario};
+use super::server::{Call, Shared, answer};
+use super::{chance, stamp};
+
+/// Which of the two endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    V1,
+    V2,
+}
+
+/// An error in the form of the identity platform.
+fn refuse(shared: &Shared, status: u16, error: &str, code: u32, text: &str) -> Response {
+    let now = stamp::seconds(shared.world.clock.now_ms()).replace('T', " ");
+    let body = serde_json::json!({
+        "error": error,
+        "error_description": format!("AADSTS{code}: {text} Trace ID: 00000000 Timestamp: {now}Z"),
+        "error_codes": [code],
+        "timestamp": format!("{now}Z"),
+        "error_uri": format!("https://login.example/error?code={code}"),
+    });
+    answer(status, "application/json; charset=utf-8", body.to_string())
+}
+
+pub(super) fn token(shared: &Arc<Shared>, call: &Call, tenant_id: &str, version: Version) -> Response {
+    shared.ledger.request("token");
+    let world = &shared.world;
+    let form: Vec<(String, String)> = url::form_urlencoded::parse(&call.body).into_owned().collect();
+    let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let Some(tenant) = world.tenants.iter().position(|t| t.id == tenant_id || t.domain == tenant_id) else {
+        return refuse(shared, 400, "invalid_request", 90_002, "Tenant not found.");
+    };
+    if call.method != axum::http::Method::POST || field("grant_type") != Some("client_credentials") {
+        return refuse(shared, 400, "unsupported_grant_type", 70_003, "The grant type is not supported.");
+    }
+    if let Some(fault) = fault(shared, tenant) {
+        return fault;
+    }
+    if field("client_id") != Some(&world.client_id) {
+        return refuse(shared, 400, "unauthorized_client", 700_016, "Application was not found in the directory.");
+    }
+    if field("client_secret") != Some(&world.client_secret) {
+        return refuse(shared, 401, "invalid_client", 7_000_215, "Invalid client secret provided.");
+    }
+    let audience = match version {
+        Version::V2 => field("scope").and_then(|scope| scope.strip_suffix("/.default")),
+        Version::V1 => field("resource"),
+    };
+    let Some(audience) = audience else {
+        return refuse(shared, 400, "invalid_scope", 70_011, "The provided value for scope is not valid.");
+    };
+    let lifetime_s = world.config.protocol.token_lifetime_s;
+    let now = world.clock.now();
+    let token = shared.tokens.issue(
+        tenant,
+        &world.tenants[tenant].id,
+        &world.client_id,
+        audience.trim_end_matches('/'),
+        now,
+        lifetime_s,
+        !world.config.protocol.without_dlp.contains(&tenant),
+    );
+    let body = match version {
+        Version::V2 => format!(
+            r#"{{"token_type":"Bearer","expires_in":{lifetime_s},"ext_expires_in":{lifetime_s},"access_token":"{token}"}}"#
+        ),
+        // Numbers in strings, as v1 has them (activity-api 1.2).
+        Version::V1 => format!(
+            r#"{{"token_type":"Bearer","expires_in":"{lifetime_s}","ext_expires_in":"{lifetime_s}","expires_on":"{}","not_before":"{now}","resource":"{audience}","access_token":"{token}"}}"#,
+            now + lifetime_s
+        ),
+    };
+    answer(200, "application/json; charset=utf-8", body)
+}
+
+/// Scenario `token_endpoint_error`: one to three failures in front of most tokens.
+fn fault(shared: &Shared, tenant: usize) -> Option<Response> {
+    let faults = &shared.world.faults;
+    if !faults.is_on(Scenario::TokenEndpointError) {
+        return None;
+    }
+    // The next token's serial names the object, so that each one fails a bounded number of times.
+    let key = chance::hash(&[tenant as u64, shared.tokens.next_serial(tenant), 0x109]);
+    if !faults.strikes_again(Scenario::TokenEndpointError, Object::Listing(key)) {
+        return None;
+    }
+    Some(match faults.variant(Scenario::TokenEndpointError, key) % 4 {
+        0 => {
+            refuse(shared, 400, "temporarily_unavailable", 90_033, "A transient error has occurred. Please try again.")
+        }
+        1 => {
+            let mut response = refuse(shared, 429, "throttled", 90_025, "Request timed out within the service.");
+            response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static("1"));
+            response
+        }
+        2 => answer(500, "text/html", "<html><body>Server Error</body></html>"),
+        _ => answer(503, "application/json", ""),
+    })
+}

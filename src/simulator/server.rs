@@ -1,0 +1,393 @@
+//! Serves a world over HTTP/1.1 and h2: routes a request to its operation, puts the service's headers
+//! on the answer, and hands tests a handle on it all.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::faults::Scenario;
+use super::ledger::Ledger;
+use super::report::{self, Report};
+use super::settings::{ContentType, WorldConfig};
+use super::stamp::{self, DAY_MS, SECOND_MS};
+use super::subscriptions::Subscriptions;
+use super::token::Tokens;
+use super::truth::Truth;
+use super::world::World;
+use super::{api, login};
+use crate::clock::Clock;
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub world: Arc<World>,
+    pub tokens: Tokens,
+    pub subscriptions: Subscriptions,
+    pub ledger: Ledger,
+    /// `http://host:port` of this server.
+    pub base: String,
+    /// `host:port` of the listener that nobody should call.
+    pub trap: String,
+    /// Everything but `/_sim` answers 503.
+    pub offline: AtomicBool,
+}
+
+/// A refusal in the service's form (activity-api 1.10).
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub status: u16,
+    pub code: String,
+    pub message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, code: &str, message: impl Into<String>) -> Refusal {
+        Refusal { status, code: code.to_owned(), message: message.into() }
+    }
+
+    pub(super) fn response(&self) -> Response {
+        let mut out = Vec::new();
+        let mut json = super::records::json::Json { out: &mut out };
+        json.begin(b'{');
+        json.open("error", b'{');
+        json.text("code", &self.code);
+        json.text("message", &self.message);
+        json.close(b'}');
+        json.close(b'}');
+        out.pop();
+        answer(self.status, "application/json; charset=utf-8", out)
+    }
+}
+
+/// A response with a status, a type and a body.
+pub(super) fn answer(status: u16, content_type: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// A request, taken apart as far as every operation needs it.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub method: Method,
+    /// As sent, still percent-encoded.
+    pub path: String,
+    /// Decoded pairs in order, names in lower case.
+    pub query: Vec<(String, String)>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Call {
+    pub(super) fn param(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn accepts_gzip(&self) -> bool {
+        let accept = self.headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("");
+        accept.split(',').any(|part| {
+            let mut part = part.split(';').map(str::trim);
+            part.next() == Some("gzip") && part.next() != Some("q=0")
+        })
+    }
+}
+
+/// Decodes `%xx`.
+pub(super) fn percent_decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The largest request body that is read.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, MAX_REQUEST_BYTES).await else {
+        return answer(413, "text/plain", "request too large");
+    };
+    let query = parts.uri.query().unwrap_or("");
+    let call = Call {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: url::form_urlencoded::parse(query.as_bytes())
+            .map(|(key, value)| (key.to_ascii_lowercase(), value.into_owned()))
+            .collect(),
+        headers: parts.headers,
+        body,
+    };
+    let mut response = route(&shared, &call);
+    let now_ms = shared.world.clock.now_ms();
+    let headers = response.headers_mut();
+    // The headers of the real thing (activity-api 1.4).
+    for (name, value) in [
+        ("cache-control", "no-cache"),
+        ("pragma", "no-cache"),
+        ("expires", "-1"),
+        ("server", "Microsoft-IIS/10.0"),
+        ("x-aspnet-version", "4.0.30319"),
+        ("x-powered-by", "ASP.NET"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(date) = HeaderValue::from_str(&stamp::http_date(now_ms)) {
+        headers.insert(header::DATE, date);
+    }
+    response
+}
+
+fn route(shared: &Arc<Shared>, call: &Call) -> Response {
+    let segments: Vec<&str> = call.path.split('/').filter(|s| !s.is_empty()).collect();
+    let lower: Vec<String> = segments.iter().map(|s| s.to_ascii_lowercase()).collect();
+    let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
+    if lower.first() == Some(&"_sim") {
+        return own(shared, call, &lower[1..]);
+    }
+    if shared.offline.load(Ordering::Relaxed) {
+        return answer(503, "text/html", "<html><body>Service Unavailable</body></html>");
+    }
+    match lower.as_slice() {
+        [tenant, "oauth2", "v2.0", "token"] => login::token(shared, call, tenant, login::Version::V2),
+        [tenant, "oauth2", "token"] => login::token(shared, call, tenant, login::Version::V1),
+        ["api", "v1.0" | "v1", tenant, "activity", "feed", rest @ ..] => {
+            let last = segments.last().copied().unwrap_or("");
+            api::operation(shared, call, tenant, rest, last)
+        }
+        _ => answer(404, "text/html", "<html><body>404 - File or directory not found.</body></html>"),
+    }
+}
+
+/// `/_sim/…`: the simulator speaks for itself.
+fn own(shared: &Arc<Shared>, call: &Call, path: &[&str]) -> Response {
+    match path {
+        ["report"] => match serde_json::to_vec(&report::report(shared)) {
+            Ok(body) => answer(200, "application/json", body),
+            Err(error) => answer(500, "text/plain", error.to_string()),
+        },
+        ["truth"] => {
+            let with_record = call.param("ids").is_none_or(|v| v == "0" || v == "false");
+            let lines = futures_util::stream::unfold(Truth::new(Arc::clone(shared)), move |mut truth| async move {
+                /// Bytes handed over at once.
+                const PIECE: usize = 256 * 1024;
+                let mut out = Vec::with_capacity(PIECE + 8192);
+                while out.len() < PIECE
+                    && let Some(record) = truth.next()
+                {
+                    record.write_line(with_record, &mut out);
+                }
+                tokio::task::yield_now().await;
+                (!out.is_empty()).then(|| (Ok::<_, Infallible>(Bytes::from(out)), truth))
+            });
+            answer(200, "application/x-ndjson", Body::from_stream(lines))
+        }
+        _ => answer(404, "text/plain", "there is /_sim/report and /_sim/truth"),
+    }
+}
+
+/// Anybody who comes here followed a forged address.
+async fn trap(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let what = format!("{} {}", request.method(), request.uri());
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        shared.ledger.violation("token_to_foreign_host", || what);
+    } else {
+        shared.ledger.violation("request_to_foreign_host", || what);
+    }
+    answer(200, "application/json; charset=utf-8", "[]")
+}
+
+/// How a tenant is reached.
+#[derive(Clone, Debug)]
+pub struct TenantAccess {
+    pub name: String,
+    pub tenant_id: String,
+    pub client_id: String,
+    pub client_secret: String,
+    /// What the tenant's people have behind the `@`.
+    pub domain: String,
+}
+
+/// A running simulator. Dropping the handle ends it.
+#[derive(Debug)]
+pub struct SimulatorHandle {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    tenants: Vec<TenantAccess>,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Lays out the world and serves it until the handle is dropped or shut down.
+///
+/// # Errors
+/// The listener has no address, or a second one for the trap could not be had.
+pub async fn serve(config: WorldConfig, listener: TcpListener) -> std::io::Result<SimulatorHandle> {
+    let address = listener.local_addr()?;
+    let trap_listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let count = config.tenants;
+    let world = Arc::new(World::new(config));
+    // As if somebody had started them long before the history begins.
+    let since = world.config.protocol.subscribed.then(|| world.origin_ms - 30 * DAY_MS);
+    let shared = Arc::new(Shared {
+        tokens: Tokens::new(world.config.seed, count),
+        subscriptions: Subscriptions::new(count, since),
+        ledger: Ledger::new(count),
+        base: format!("http://{address}"),
+        trap: trap_listener.local_addr()?.to_string(),
+        offline: AtomicBool::new(false),
+        world,
+    });
+    let tenants = shared
+        .world
+        .tenants
+        .iter()
+        .map(|t| TenantAccess {
+            name: t.name.clone(),
+            tenant_id: t.id.clone(),
+            client_id: shared.world.client_id.clone(),
+            client_secret: shared.world.client_secret.clone(),
+            domain: t.domain.clone(),
+        })
+        .collect();
+    let (stop, stopped) = watch::channel(false);
+    let wait = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let app = Router::new().fallback(handle).with_state(Arc::clone(&shared));
+    let trap_app = Router::new().fallback(trap).with_state(Arc::clone(&shared));
+    let main = axum::serve(listener, app).with_graceful_shutdown(wait(stopped.clone()));
+    let side = axum::serve(trap_listener, trap_app).with_graceful_shutdown(wait(stopped));
+    let task = tokio::spawn(async move {
+        let (main, side) = tokio::join!(main.into_future(), side.into_future());
+        if let Err(error) = main.and(side) {
+            tracing::error!(%error, "the simulator stopped serving");
+        }
+    });
+    Ok(SimulatorHandle { shared, address, tenants, stop, task })
+}
+
+/// How long open connections may take to end at a shutdown.
+const DRAIN: Duration = Duration::from_secs(2);
+
+impl SimulatorHandle {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Root of the Management Activity API, without a slash at the end.
+    pub fn api_url(&self) -> String {
+        self.shared.base.clone()
+    }
+
+    /// Root of the token endpoint; the same server.
+    pub fn login_url(&self) -> String {
+        self.shared.base.clone()
+    }
+
+    /// `host:port` that forged addresses point to; a request there is a violation in the report.
+    pub fn trap_address(&self) -> &str {
+        &self.shared.trap
+    }
+
+    pub fn tenants(&self) -> &[TenantAccess] {
+        &self.tenants
+    }
+
+    /// The clock that the world runs on.
+    pub fn clock(&self) -> Clock {
+        self.shared.world.clock.clone()
+    }
+
+    /// `(origin_ms, anchor_ms, speed)` for another process; `None`: the system's clock.
+    pub fn clock_setting(&self) -> Option<(i64, i64, f64)> {
+        let world = &self.shared.world;
+        let system = world.config.speed == 1.0 && world.config.start_ms.is_none();
+        (!system).then_some((world.origin_ms, world.anchor_ms, world.config.speed))
+    }
+
+    /// Every record that exists now.
+    pub fn truth(&self) -> Truth {
+        Truth::new(Arc::clone(&self.shared))
+    }
+
+    pub fn report(&self) -> Report {
+        report::report(&self.shared)
+    }
+
+    /// Switches a scenario on. `rate`: the part of objects struck, `None` some 50 in the world.
+    /// `duplicates` must be on from the start: its blobs are laid out with the world.
+    pub fn enable(&self, scenario: Scenario, rate: Option<f64>) {
+        self.shared.world.faults.set(scenario, rate);
+    }
+
+    pub fn disable(&self, scenario: Scenario) {
+        self.shared.world.faults.clear(scenario);
+    }
+
+    /// Ends all tokens that a tenant (by position) was given so far.
+    pub fn revoke_tokens(&self, tenant: usize) {
+        if tenant < self.tenants.len() {
+            self.shared.tokens.revoke(tenant);
+        }
+    }
+
+    /// Disables a subscription, as an administrator would.
+    pub fn disable_subscription(&self, tenant: usize, kind: ContentType) {
+        if tenant < self.tenants.len() {
+            self.shared.subscriptions.disable(tenant, kind);
+        }
+    }
+
+    /// Off: everything but `/_sim` answers 503.
+    pub fn set_online(&self, online: bool) {
+        self.shared.offline.store(!online, Ordering::Relaxed);
+    }
+
+    /// Serves until the task ends.
+    pub async fn serve_forever(mut self) {
+        let _ = (&mut self.task).await;
+    }
+
+    /// Stops accepting, gives open connections two seconds, ends.
+    pub async fn shutdown(mut self) {
+        let _ = self.stop.send(true);
+        let _ = tokio::time::timeout(DRAIN, &mut self.task).await;
+    }
+}
+
+impl Drop for SimulatorHandle {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        self.task.abort();
+    }
+}
+
+/// The oldest `contentCreated` that can be listed now.
+pub(super) fn window_start_ms(shared: &Shared, now_ms: i64) -> i64 {
+    now_ms - 7 * DAY_MS - shared.world.config.protocol.window_tolerance_s * SECOND_MS
+}

@@ -1,0 +1,228 @@
+//! The truth: every record that exists, where it can be had, and whether it can be had at all. Made
+//! again from the seed, one record at a time; nothing of it is kept.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::blobs::content_id;
+use super::chance::guid;
+use super::faults::{Object, Scenario};
+use super::ledger::{GONE, LISTED, WITHHELD};
+use super::records::json::Json;
+use super::records::{self, Meta};
+use super::server::Shared;
+use super::settings::ContentType;
+use super::stamp::{self, DAY_MS, SECOND_MS};
+use super::world::{Blob, blob_key};
+
+/// A record as it was, or will be, served.
+#[derive(Clone, Debug)]
+pub struct TruthRecord {
+    pub tenant_id: String,
+    /// The feed that it was first listed in.
+    pub content_type: ContentType,
+    /// Position in that feed.
+    pub index: u64,
+    /// `None`: missing, null or empty.
+    pub id: Option<String>,
+    /// `YYYY-MM-DDTHH:MM:SS`.
+    pub creation_time: String,
+    pub record_type: i64,
+    pub operation: &'static str,
+    /// The blobs that hold it, each in full (windowed identity may list parts under other ids).
+    pub content_ids: Vec<String>,
+    /// False: no blob that holds it can be had now; `reason` says why.
+    pub reachable: bool,
+    pub reason: Option<&'static str>,
+    /// The scenario that spoiled it.
+    pub hostile: Option<&'static str>,
+    /// Verbatim.
+    pub record: Vec<u8>,
+}
+
+impl TruthRecord {
+    /// One line of NDJSON, with or without the record. A record that is not JSON comes as `record_base64`.
+    pub fn write_line(&self, with_record: bool, out: &mut Vec<u8>) {
+        let mut json = Json { out };
+        json.begin(b'{');
+        json.text("tenant_id", &self.tenant_id);
+        json.text("content_type", self.content_type.as_str());
+        match &self.id {
+            Some(id) => json.text("id", id),
+            None => json.raw("id", "null"),
+        }
+        json.text("creation_time", &self.creation_time);
+        json.number("record_type", self.record_type);
+        json.text("operation", self.operation);
+        json.open("content_ids", b'[');
+        for id in &self.content_ids {
+            json.item(id);
+        }
+        json.close(b']');
+        json.flag("reachable", self.reachable);
+        if let Some(reason) = self.reason {
+            json.text("reason", reason);
+        }
+        if let Some(hostile) = self.hostile {
+            json.text("hostile", hostile);
+        }
+        if with_record {
+            let valid = self.hostile.is_none()
+                || serde_json::from_slice::<&serde_json::value::RawValue>(&self.record).is_ok()
+                    && !self.record.contains(&b'\n');
+            if valid {
+                json.key("record");
+                json.out.extend_from_slice(&self.record);
+                json.out.push(b',');
+            } else {
+                json.text("record_base64", &STANDARD.encode(&self.record));
+            }
+        }
+        json.close(b'}');
+        out.pop();
+        out.push(b'\n');
+    }
+}
+
+/// Why a blob cannot be had now; `None`: it can.
+pub(super) fn unreachable(
+    shared: &Shared,
+    tenant: usize,
+    kind: ContentType,
+    blob: &Blob,
+    now_ms: i64,
+) -> Option<&'static str> {
+    let world = &shared.world;
+    let object = Object::Blob(blob_key(tenant, kind, blob.number));
+    let marks = shared.ledger.lock().marks(tenant, kind, blob.number);
+    if marks & GONE != 0 || world.faults.selects(Scenario::Vanished, object) {
+        return Some("vanished");
+    }
+    if world.faults.selects(Scenario::Expired, object) {
+        return Some("expired");
+    }
+    if world.available_ms(tenant, kind, blob) > now_ms {
+        return Some("pending");
+    }
+    if marks & LISTED == 0 {
+        let window = 7 * DAY_MS + world.config.protocol.window_tolerance_s * SECOND_MS;
+        if blob.created_ms < now_ms - window {
+            return Some("too_old");
+        }
+        if marks & WITHHELD != 0 {
+            return Some("withheld");
+        }
+    }
+    None
+}
+
+/// All records that exist now, tenant by tenant, type by type, in order.
+#[derive(Debug)]
+pub struct Truth {
+    shared: Arc<Shared>,
+    tenant: usize,
+    kind: usize,
+    index: u64,
+    end: u64,
+    now_ms: i64,
+    home: Option<(Blob, Option<&'static str>)>,
+}
+
+impl Truth {
+    pub(super) fn new(shared: Arc<Shared>) -> Truth {
+        let now_ms = shared.world.clock.now_ms();
+        let mut truth = Truth { shared, tenant: 0, kind: 0, index: 0, end: 0, now_ms, home: None };
+        truth.end = truth.existing();
+        truth
+    }
+
+    /// Records of the feed at hand that exist.
+    fn existing(&self) -> u64 {
+        if self.tenant >= self.shared.world.tenants.len() {
+            return 0;
+        }
+        let kind = ContentType::ALL[self.kind];
+        records_of(&self.shared, self.tenant, kind, self.now_ms)
+    }
+
+    /// The record at (tenant, type, index).
+    fn record(&mut self, kind: ContentType, index: u64) -> TruthRecord {
+        let world = Arc::clone(&self.shared.world);
+        let feed = world.feed(self.tenant, kind);
+        let (home, mut reason) = match self.home {
+            Some((home, reason)) if (home.first..home.first + u64::from(home.count)).contains(&index) => (home, reason),
+            _ => {
+                let home = feed.home(index, kind, world.origin_ms);
+                let reason = unreachable(&self.shared, self.tenant, kind, &home, self.now_ms);
+                *self.home.insert((home, reason))
+            }
+        };
+        let mut content_ids = vec![content_id(kind, &home, 0, home.count)];
+        if reason.is_none() && (index - home.first) as u32 >= world.filled(&home, self.now_ms) {
+            reason = Some("pending");
+        }
+        for (first, end, into, number) in &feed.copies {
+            if !(*first..*end).contains(&index) {
+                continue;
+            }
+            let copy = world.feed(self.tenant, *into).history[*number as usize];
+            content_ids.push(content_id(*into, &copy, 0, copy.count));
+            if reason.is_some() && unreachable(&self.shared, self.tenant, *into, &copy, self.now_ms).is_none() {
+                reason = None;
+            }
+        }
+        let mut record = Vec::with_capacity(2048);
+        let meta: Meta = records::write(&world, self.tenant, kind, index, home.created_ms, &mut record);
+        TruthRecord {
+            tenant_id: world.tenants[self.tenant].id.clone(),
+            content_type: kind,
+            index,
+            id: meta.id.map(|(high, low)| guid(high, low)),
+            creation_time: stamp::seconds(meta.creation_ms),
+            record_type: meta.record_type,
+            operation: meta.operation,
+            content_ids,
+            reachable: reason.is_none(),
+            reason,
+            hostile: meta.hostile.map(Scenario::name),
+            record,
+        }
+    }
+}
+
+/// Records of a feed that exist at `now_ms`, come in or not.
+pub(super) fn records_of(shared: &Shared, tenant: usize, kind: ContentType, now_ms: i64) -> u64 {
+    let world = &shared.world;
+    let feed = world.feed(tenant, kind);
+    let live = feed.live_blobs(world.origin_ms, now_ms);
+    if live == 0 {
+        return feed.records;
+    }
+    let last = feed.live_blob(live - 1, kind, world.origin_ms);
+    last.first + u64::from(world.filled(&last, now_ms))
+}
+
+impl Iterator for Truth {
+    type Item = TruthRecord;
+
+    fn next(&mut self) -> Option<TruthRecord> {
+        while self.tenant < self.shared.world.tenants.len() {
+            if self.index < self.end {
+                let index = self.index;
+                self.index += 1;
+                return Some(self.record(ContentType::ALL[self.kind], index));
+            }
+            self.index = 0;
+            self.home = None;
+            self.kind += 1;
+            if self.kind == ContentType::ALL.len() {
+                self.kind = 0;
+                self.tenant += 1;
+            }
+            self.end = self.existing();
+        }
+        None
+    }
+}
