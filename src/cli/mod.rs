@@ -118,8 +118,8 @@ struct SimulateArgs {
     /// Where to listen; port 0 picks a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: std::net::SocketAddr,
-    /// What goes wrong in this world; may be given several times.
-    #[arg(long, value_name = "NAME", default_value = "calm")]
+    /// What goes wrong in this world (none, all, or a name); may be given several times.
+    #[arg(long, value_name = "NAME", default_value = "none")]
     scenario: Vec<String>,
     /// The same seed makes the same world.
     #[arg(long, default_value_t = 1)]
@@ -132,6 +132,9 @@ struct SimulateArgs {
     /// How much faster than the world's the simulated clock runs.
     #[arg(long, default_value_t = 1.0)]
     speed: f64,
+    /// Records a minute and feed that keep appearing.
+    #[arg(long, default_value_t = 0.0)]
+    live_rate: f64,
 }
 
 #[derive(Debug, Args)]
