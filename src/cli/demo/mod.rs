@@ -5,7 +5,7 @@
 mod arrivals;
 mod gauges;
 mod notes;
-pub(super) mod scratch;
+mod scratch;
 mod summary;
 mod view;
 mod watcher;
