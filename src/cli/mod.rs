@@ -63,7 +63,7 @@ enum Verb {
     /// The whole thing at work against a simulated tenant: no account, no file.
     Demo(DemoArgs),
     /// Serve the simulated Management Activity API.
-    Simulate(SimulateArgs),
+    Simulate(simulate::SimulateArgs),
     /// Check a configuration: all faults at once, then what would run.
     Validate(ConfigArgs),
     /// Turn audit records (NDJSON or a JSON array) into what a sink would get.
@@ -112,27 +112,6 @@ struct DemoArgs {
 enum DemoFormat {
     Ecs,
     Raw,
-}
-
-#[derive(Debug, Args)]
-struct SimulateArgs {
-    /// Where to listen; port 0 picks a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-    listen: std::net::SocketAddr,
-    /// What goes wrong in this world; may be given several times.
-    #[arg(long, value_name = "NAME", default_value = "calm")]
-    scenario: Vec<String>,
-    /// The same seed makes the same world.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    #[arg(long, default_value_t = 1)]
-    tenants: usize,
-    /// Records over all tenants and content types.
-    #[arg(long, default_value_t = 1000)]
-    records: u64,
-    /// How much faster than the world's the simulated clock runs.
-    #[arg(long, default_value_t = 1.0)]
-    speed: f64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -184,7 +163,7 @@ impl Cli {
         match self.verb {
             Verb::Run(args) => run::run(args).await,
             Verb::Demo(args) => demo::demo(args).await,
-            Verb::Simulate(args) => simulate::simulate(args).await,
+            Verb::Simulate(args) => simulate::run(args).await.map(|()| Exit::Good),
             Verb::Validate(args) => validate::validate(&args.config),
             Verb::Normalize(args) => normalize::run(&args),
             Verb::State(StateVerb::Show(args)) => show_state(&args),

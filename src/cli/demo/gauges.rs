@@ -15,6 +15,7 @@ pub(super) struct Gauges {
     pub unreadable: u64,
     pub blobs_settled: u64,
     pub blobs_retried: u64,
+    pub blobs_pending: u64,
     pub blobs_lost: u64,
     pub throttled: u64,
     pub refused_urls: u64,
@@ -36,6 +37,13 @@ impl Gauges {
             unreadable: sum(&metrics.unreadable.collect(), &[]),
             blobs_settled: sum(&metrics.blobs_settled.collect(), &[]),
             blobs_retried: sum(&metrics.blobs_retried.collect(), &[]),
+            blobs_pending: metrics
+                .blobs_pending
+                .collect()
+                .iter()
+                .flat_map(MetricFamily::get_metric)
+                .map(|metric| metric.get_gauge().get_value() as u64)
+                .sum(),
             blobs_lost: sum(&metrics.blobs_lost.collect(), &[]),
             throttled: sum(&metrics.api_throttled.collect(), &[]),
             refused_urls: sum(&metrics.api_refused_urls.collect(), &[]),

@@ -2,6 +2,7 @@
 //! file. On a terminal every event is a line one can read; piped, stdout carries the events as a sink
 //! writes them and stderr the words. Leaves nothing behind.
 
+mod arrivals;
 mod gauges;
 mod notes;
 mod scratch;
@@ -24,6 +25,7 @@ use crate::admin::{Admin, Heartbeat};
 use crate::app::{App, RunOptions};
 use crate::config::Format;
 use crate::metrics::Metrics;
+use arrivals::Arrivals;
 use gauges::Gauges;
 use notes::Notes;
 use scratch::Scratch;
@@ -34,16 +36,19 @@ use world::World;
 
 /// Time between two looks at the pipeline: quick enough to feel live, slow enough to read a line.
 const TICK: Duration = Duration::from_millis(160);
+/// How long the last records may take after time is up: longer than any pause the simulator asks for.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs for `args.period`, or until told to stop, and says what happened.
 pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
     let piped = !std::io::stdout().is_terminal();
-    let mut view = View::new(piped);
-    view.say("A simulated Microsoft 365 with faults on purpose, and auditferry that carries its audit records.");
     let world = World::start().await?;
-    let scratch = Scratch::new().context("cannot make a temporary directory; set TMPDIR to one that can be written")?;
-    let format = if args.format == DemoFormat::Raw && piped { Format::Raw } else { Format::Ecs };
-    let config = world.config(&scratch, piped, format);
+    let mut view = View::new(piped, world.speed());
+    view.say("A simulated Microsoft 365 with faults on purpose, and auditferry that carries its audit records.");
+    let scratch =
+        Scratch::new("demo").context("cannot make a temporary directory; set TMPDIR to one that can be written")?;
+    let format = if args.format == DemoFormat::Raw { Format::Raw } else { Format::Ecs };
+    let config = world.config(&scratch, piped.then_some(format))?;
     let tenants = config.tenants.len();
 
     let metrics = Metrics::new();
@@ -54,9 +59,7 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
         listener.with_context(|| format!("cannot listen on `{}`; give `--admin` a free address", args.admin))?;
     let address = listener.local_addr()?;
     tokio::spawn(admin.clone().serve(listener, std::future::pending()));
-    view.say(&format!(
-        "{tenants} tenants; metrics at http://{address}/metrics, state of things at /status; ctrl-c ends it early."
-    ));
+    view.say(&format!("{tenants} tenants; http://{address}/metrics and /status; ctrl-c ends it early."));
 
     let (watcher, mut events) = Watcher::new();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -80,34 +83,49 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
     let mut stop = Some(stop);
     let mut tick = tokio::time::interval(TICK);
     let mut notes = Notes::default();
+    let mut arrivals = Arrivals::default();
+    // What the simulator's books say at the moment when time is up.
+    let mut owed: Option<Vec<Option<String>>> = None;
+    let mut over = args.period;
     let ending = loop {
         tokio::select! {
             ending = &mut running => break ending,
-            () = &mut interrupted, if stop.is_some() => drop(stop.take()),
-            _ = tick.tick() => {
-                if began.elapsed() >= args.period && stop.is_some() {
-                    view.say("time is up: what is in flight is brought to an end");
-                    drop(stop.take());
-                }
-                while let Ok(line) = events.try_recv() {
-                    view.offer(line);
-                }
-                let gauges = Gauges::read(&metrics);
-                for note in notes.look(&gauges, began.elapsed()) {
-                    view.note(&note);
-                }
-                view.draw(&gauges, watcher.take_skipped(), world.served().faults_in_all());
+            () = &mut interrupted, if owed.is_none() => over = Duration::ZERO,
+            _ = tick.tick() => {}
+        }
+        while let Ok(line) = events.try_recv() {
+            view.offer(line);
+        }
+        arrivals.follow(&scratch.file())?;
+        let gauges = Gauges::read(&metrics);
+        for note in notes.look(&gauges, began.elapsed()) {
+            view.note(&note);
+        }
+        view.draw(&gauges, watcher.take_skipped(), world.faults().values().sum());
+        match &owed {
+            None if began.elapsed() >= over => {
+                over = began.elapsed();
+                owed = Some(world.owed());
+                view.say("time is up: what could be had until now is brought in and counted");
             }
+            Some(owed) if arrivals.missing(owed) == 0 || began.elapsed() >= over + GRACE => drop(stop.take()),
+            _ => {}
         }
     };
     view.finish();
     let exit = ended(ending);
+    arrivals.follow(&scratch.file())?;
+    let owed = owed.unwrap_or_default();
+    let missing = arrivals.missing(&owed);
     let summary = Summary {
         gauges: Gauges::read(&metrics),
-        served: world.served(),
-        lines: scratch.lines(),
+        faults: world.faults(),
+        owed: owed.len() as u64,
+        missing,
+        lines: arrivals.lines,
+        doubled: arrivals.doubled,
         elapsed: began.elapsed(),
     };
-    view.say(&summary.to_string());
-    Ok(if exit == Exit::Good && summary.missing() > 0 { Exit::No } else { exit })
+    view.say(&format!("\n{summary}"));
+    Ok(if exit == Exit::Good && missing + arrivals.doubled > 0 { Exit::No } else { exit })
 }

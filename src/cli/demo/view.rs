@@ -24,6 +24,7 @@ const CLEAR_LINE: &str = "\r\x1b[2K";
 
 pub(super) struct View {
     piped: bool,
+    speed: f64,
     colour: bool,
     began: Instant,
     waiting: VecDeque<Line>,
@@ -37,10 +38,12 @@ pub(super) struct View {
 }
 
 impl View {
-    pub fn new(piped: bool) -> View {
+    /// `speed`: how many seconds of the simulated clock pass in one of ours.
+    pub fn new(piped: bool, speed: f64) -> View {
         let terminal = if piped { std::io::stderr().is_terminal() } else { true };
         View {
             piped,
+            speed,
             colour: colours(terminal),
             began: Instant::now(),
             waiting: VecDeque::new(),
@@ -129,7 +132,7 @@ impl View {
             parts.push(format!("{} blobs settled", thousands(gauges.blobs_settled)));
             parts.push(format!("{faults} faults thrown, {} lost", gauges.blobs_lost));
             if let Some(median) = gauges.median_latency_since(earlier) {
-                parts.push(format!("p50 ≤ {}", seconds_in_words(median)));
+                parts.push(format!("p50 ≤ {}", seconds_in_words(median / self.speed)));
             }
         }
         if let Some(bytes) = gauges.memory {
@@ -255,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_operation_that_was_shown_least_comes_next_and_the_rest_is_counted() {
-        let mut view = View::new(false);
+        let mut view = View::new(false, 1.0);
         for operation in ["FileAccessed", "FileAccessed", "Add member to role.", "FileAccessed"] {
             view.offer(line(operation));
         }

@@ -5,106 +5,127 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use secrecy::SecretString;
+use tokio::net::TcpListener;
 use url::Url;
 
 use super::scratch::Scratch;
-use crate::clock::Clock;
 use crate::config::{
     AdminConfig, BatchConfig, CollectConfig, Config, FileConfig, Format, RetryConfig, SinkConfig, SinkKind,
     StateConfig, TenantConfig,
 };
 use crate::feed::{ContentType, Tenant};
 use crate::secret::SecretSource;
+use crate::simulator::{Scenario, SimulatorHandle, TenantAccess, WorldConfig, serve};
 
-/// What the simulator has handed out so far.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Served {
-    /// Different records in bodies that were sent whole.
-    pub records: u64,
-    /// How often each fault was thrown.
-    pub faults: BTreeMap<String, u64>,
-}
-
-impl Served {
-    pub fn faults_in_all(&self) -> u64 {
-        self.faults.values().sum()
-    }
-}
+/// A minute of the simulated world takes three seconds, so that a pause that the service asks for
+/// ends while somebody looks.
+const SPEED: f64 = 20.0;
+/// The faults that are thrown: everything that a client can heal within the demo's time.
+const FAULTS: &[&str] = &[
+    "truncated_body",
+    "half_json",
+    "throttle_429",
+    "throttle_403",
+    "server_error",
+    "html_error",
+    "token_expiry",
+    "duplicates",
+    "out_of_order",
+    "eventual",
+    "page_error",
+    "garbage_error",
+];
 
 /// A running simulator.
 pub(super) struct World {
-    api: Url,
-    login: Url,
-    client_id: String,
-    client_secret: SecretString,
-    /// Name, directory id and domain of each tenant.
-    tenants: Vec<(String, String, String)>,
-    clock: Clock,
-    served: Box<dyn Fn() -> Served + Send + Sync>,
+    simulator: SimulatorHandle,
 }
 
 impl World {
-    /// Starts the simulator on a free port of loopback, with the faults that a client can live with.
+    /// Starts the simulator on a free port of loopback.
     pub async fn start() -> anyhow::Result<World> {
-        // SEAM simulator: serve `WorldConfig::demo()` in this process and fill in the fields below.
-        anyhow::bail!("the simulator is not in this tree")
+        let mut scenarios: Vec<Scenario> = Vec::new();
+        for name in FAULTS {
+            scenarios.extend(Scenario::parse(name).with_context(|| format!("the simulator knows no `{name}`"))?);
+        }
+        let config = WorldConfig::demo().speed(SPEED).scenarios(&scenarios);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on loopback")?;
+        let simulator = serve(config, listener).await.context("cannot start the simulator")?;
+        Ok(World { simulator })
     }
 
-    /// What the simulator's books say now.
-    pub fn served(&self) -> Served {
-        (self.served)()
+    /// How often each fault was thrown so far.
+    pub fn faults(&self) -> BTreeMap<String, u64> {
+        let mut faults = self.simulator.report().faults;
+        faults.retain(|_, count| *count > 0);
+        faults
     }
 
-    /// A configuration that collects all tenants of this world.
-    pub fn config(&self, scratch: &Scratch, piped: bool, format: Format) -> Config {
-        let kind = if piped {
-            SinkKind::Stdout
-        } else {
-            SinkKind::File(FileConfig { path: scratch.file(), max_size: None, keep: 1 })
-        };
-        let sink = SinkConfig {
-            name: kind.type_name().to_owned(),
-            required: true,
-            format,
-            batch: BatchConfig {
-                max_bytes: 1 << 20,
-                max_events: 1000,
-                linger: Duration::from_millis(100),
-                concurrency: 1,
-            },
-            retry: RetryConfig { initial: Duration::from_millis(100), max: Duration::from_secs(2) },
-            kind,
-        };
-        Config {
+    /// Every record that can be had now: its `Id`, where it has one.
+    pub fn owed(&self) -> Vec<Option<String>> {
+        self.simulator.truth().filter(|record| record.reachable).map(|record| record.id).collect()
+    }
+
+    /// How many times as fast as the world's the simulated clock runs.
+    pub fn speed(&self) -> f64 {
+        self.simulator.clock().speed()
+    }
+
+    /// A configuration that collects all tenants of this world into the scratch file, and to stdout
+    /// where that is a pipe.
+    pub fn config(&self, scratch: &Scratch, piped: Option<Format>) -> anyhow::Result<Config> {
+        let file = SinkKind::File(FileConfig { path: scratch.file(), max_size: None, keep: 1 });
+        let mut sinks = vec![sink(file, Format::Ecs)];
+        sinks.extend(piped.map(|format| sink(SinkKind::Stdout, format)));
+        let tenants: anyhow::Result<Vec<_>> =
+            self.simulator.tenants().iter().map(|tenant| self.tenant(tenant)).collect();
+        Ok(Config {
             state: StateConfig { dir: scratch.path().join("state"), max_delivered_bytes: 64 << 20 },
             admin: AdminConfig { listen: None },
             collect: CollectConfig {
                 backfill: Duration::from_secs(86_400),
-                poll_interval: Duration::from_secs(1),
+                // Simulated time: half a second of ours.
+                poll_interval: Duration::from_secs(10),
                 in_flight: 32 << 20,
                 max_record: 8 << 20,
-                requests_per_minute: 6000,
+                requests_per_minute: 1000,
                 fetches_per_tenant: 8,
                 fetches: 16,
                 stall_timeout: Duration::from_secs(5),
             },
-            tenants: self.tenants.iter().map(|tenant| self.tenant(tenant)).collect(),
+            tenants: tenants?,
             dead_letters: scratch.path().join("dead.ndjson"),
-            sinks: vec![sink],
-            clock: self.clock.clone(),
-        }
+            sinks,
+            clock: self.simulator.clock(),
+        })
     }
 
-    fn tenant(&self, (name, id, domain): &(String, String, String)) -> TenantConfig {
-        TenantConfig {
-            tenant: Arc::new(Tenant { name: name.clone(), id: id.clone(), domains: vec![domain.clone()] }),
-            client_id: self.client_id.clone(),
-            client_secret: SecretSource::Value(self.client_secret.clone()),
-            api: self.api.clone(),
-            login: self.login.clone(),
+    fn tenant(&self, access: &TenantAccess) -> anyhow::Result<TenantConfig> {
+        Ok(TenantConfig {
+            tenant: Arc::new(Tenant {
+                name: access.name.clone(),
+                id: access.tenant_id.clone(),
+                domains: vec![access.domain.clone()],
+            }),
+            client_id: access.client_id.clone(),
+            client_secret: SecretSource::Value(SecretString::from(access.client_secret.clone())),
+            api: Url::parse(&self.simulator.api_url())?,
+            login: Url::parse(&self.simulator.login_url())?,
             content_types: ContentType::ALL.to_vec(),
-            publisher_id: id.clone(),
-        }
+            publisher_id: access.tenant_id.clone(),
+        })
+    }
+}
+
+fn sink(kind: SinkKind, format: Format) -> SinkConfig {
+    SinkConfig {
+        name: kind.type_name().to_owned(),
+        required: true,
+        format,
+        batch: BatchConfig { max_bytes: 1 << 20, max_events: 1000, linger: Duration::from_millis(100), concurrency: 1 },
+        retry: RetryConfig { initial: Duration::from_millis(100), max: Duration::from_secs(2) },
+        kind,
     }
 }
