@@ -486,6 +486,31 @@ async fn a_failed_compaction_is_repeated_and_nothing_is_lost_meanwhile() {
 }
 
 #[test]
+fn nothing_changes_while_a_journal_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path());
+    let changes: [fn(&State); 4] = [
+        |state| state.feed(&feed_key()).record(listed(1)),
+        |state| state.acked(SinkId(0), Outcome::Delivered, &[key(1)], None),
+        |state| state.file_opened(SinkId(0), &position(1, 0)),
+        |state| drop(state.sink_id("a")),
+    ];
+    for change in changes {
+        let (done, finished) = std::sync::mpsc::sync_channel(1);
+        let ending = state.handle.shared.gate.write().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                change(&state);
+                done.send(()).unwrap();
+            });
+            assert!(finished.recv_timeout(Duration::from_millis(50)).is_err());
+            drop(ending);
+            finished.recv_timeout(Duration::from_secs(20)).unwrap();
+        });
+    }
+}
+
+#[test]
 fn the_thirty_third_sink_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let state = open(dir.path());
