@@ -206,7 +206,13 @@ impl State {
                     if source.kind() == std::io::ErrorKind::NotFound
                         && tries < INSPECT_TRIES
                         && Path::new(&path) != dir => {}
-                loaded => return Ok(loaded?.feeds.into_iter().collect()),
+                loaded => {
+                    let loaded = loaded?;
+                    for load::Finding { reason, path } in &loaded.findings {
+                        tracing::warn!(reason, path = %path.display(), "damaged state; the next start repairs it");
+                    }
+                    return Ok(loaded.feeds.into_iter().collect());
+                }
             }
         }
     }

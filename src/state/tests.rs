@@ -510,6 +510,32 @@ fn nothing_changes_while_a_journal_ends() {
     }
 }
 
+#[tokio::test]
+async fn a_full_disk_ends_the_process_and_loses_nothing_reported_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open_with(&config(dir.path()), Metrics::new(), small(dir.path())).unwrap();
+    let next = journal::path(dir.path(), 1);
+    std::os::unix::fs::symlink("/dev/full", &next).unwrap();
+    let a = state.sink_id("a").unwrap();
+    let mut durable = 0;
+    let error = loop {
+        assert!(durable < 1000, "the disk is not full");
+        state.acked(a, Outcome::Delivered, &[key(durable)], None);
+        match state.durable().await {
+            Ok(()) => durable += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().starts_with(&format!("`{}`", next.display())), "{error}");
+    assert_eq!(state.failed().await.to_string(), error.to_string());
+    assert!(state.durable().await.is_err(), "never again");
+    drop(state);
+    std::fs::remove_file(&next).unwrap();
+    let (state, found) = reopen(dir.path());
+    assert_eq!(found, [""; 0]);
+    assert!((0..durable).all(|n| has(&state, a, n)));
+}
+
 #[test]
 fn the_thirty_third_sink_is_refused() {
     let dir = tempfile::tempdir().unwrap();
