@@ -1,3 +1,5 @@
+//! Claims and verdicts, as the pipeline and the drivers make them.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
