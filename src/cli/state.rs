@@ -3,16 +3,15 @@
 //! Reads the state directory without taking it, so it may be asked while a process runs. Field names
 //! of the JSON are public: they change only with a note in the CHANGELOG.
 
+mod document;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use serde::Serialize;
+use document::{Feed, Interval, Lost, Shown, Subscription};
 
-use crate::clock::Seconds;
-use crate::feed::FeedKey;
-use crate::source::grid;
-use crate::state::{FeedProgress, LossReason, State};
+use crate::state::{LossReason, State};
 
 /// Lost blobs and intervals named one by one for people; the JSON names all that the ledger has.
 const NAMED: usize = 20;
@@ -35,153 +34,7 @@ pub fn show(dir: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[derive(Serialize)]
-struct Shown {
-    feeds: Vec<Feed>,
-}
-
-#[derive(Serialize)]
-struct Feed {
-    tenant_id: String,
-    content_type: &'static str,
-    from: Option<String>,
-    /// Everything the service listed before this is done.
-    complete_until: Option<String>,
-    open_cells: usize,
-    cells: Vec<OpenCell>,
-    pending: Vec<Pending>,
-    ledger: Ledger,
-    subscription: Subscription,
-}
-
-#[derive(Serialize)]
-struct OpenCell {
-    start: String,
-    listed_at: Option<String>,
-    swept: bool,
-    settled: usize,
-}
-
-#[derive(Serialize)]
-struct Pending {
-    content_id: String,
-    created: String,
-    cell: String,
-}
-
-#[derive(Serialize)]
-struct Ledger {
-    blobs_listed: u64,
-    blobs_settled: u64,
-    blobs_lost: u64,
-    bytes: u64,
-    delivered: u64,
-    duplicate: u64,
-    filtered: u64,
-    rejected: u64,
-    refused_seconds: u64,
-    lost: Vec<Lost>,
-    refused: Vec<Interval>,
-    suspected: Vec<Interval>,
-}
-
-#[derive(Serialize)]
-struct Lost {
-    content_id: String,
-    created: String,
-    at: String,
-    reason: LossReason,
-}
-
-#[derive(Serialize)]
-struct Interval {
-    from: String,
-    to: String,
-}
-
-#[derive(Serialize)]
-struct Subscription {
-    enabled: Option<bool>,
-    started_at: Option<String>,
-    disabled_since: Option<String>,
-}
-
-fn time(seconds: Seconds) -> String {
-    time_ms(seconds.saturating_mul(1000))
-}
-
-/// RFC 3339 in UTC; the number itself for a time beyond the calendar.
-fn time_ms(milliseconds: i64) -> String {
-    jiff::Timestamp::from_millisecond(milliseconds).map_or_else(|_| milliseconds.to_string(), |time| time.to_string())
-}
-
-fn intervals(known: &[(Seconds, Seconds)]) -> Vec<Interval> {
-    known.iter().map(|(from, to)| Interval { from: time(*from), to: time(*to) }).collect()
-}
-
-/// Up to when the feed is known complete, as of its newest journalled listing.
-fn complete_until(progress: &FeedProgress) -> Option<Seconds> {
-    let newest = progress.cells.values().filter_map(|cell| cell.listed_at).max();
-    Some(grid::complete_until(progress, newest.or(progress.from)?))
-}
-
 impl Feed {
-    fn of(key: &FeedKey, progress: &FeedProgress) -> Feed {
-        let mut pending: Vec<_> = progress.pending.values().collect();
-        pending.sort_by(|a, b| (a.blob.created_ms, &a.blob.content_id).cmp(&(b.blob.created_ms, &b.blob.content_id)));
-        let books = &progress.ledger;
-        let lost = |lost: &crate::state::LostBlob| Lost {
-            content_id: lost.content_id.clone(),
-            created: time_ms(lost.created_ms),
-            at: time(lost.at),
-            reason: lost.reason,
-        };
-        Feed {
-            tenant_id: key.tenant_id.to_string(),
-            content_type: key.content_type.as_str(),
-            from: progress.from.map(time),
-            complete_until: complete_until(progress).map(time),
-            open_cells: progress.cells.len(),
-            cells: progress
-                .cells
-                .iter()
-                .map(|(start, cell)| OpenCell {
-                    start: time(*start),
-                    listed_at: cell.listed_at.map(time),
-                    swept: cell.swept,
-                    settled: cell.settled.as_ref().map_or(0, |settled| settled.len()),
-                })
-                .collect(),
-            pending: pending
-                .into_iter()
-                .map(|pending| Pending {
-                    content_id: pending.blob.content_id.clone(),
-                    created: time_ms(pending.blob.created_ms),
-                    cell: time(pending.cell),
-                })
-                .collect(),
-            ledger: Ledger {
-                blobs_listed: books.blobs_listed,
-                blobs_settled: books.blobs_settled,
-                blobs_lost: books.blobs_lost,
-                bytes: books.bytes,
-                delivered: books.delivered,
-                duplicate: books.duplicate,
-                filtered: books.filtered,
-                rejected: books.rejected,
-                refused_seconds: books.refused_seconds,
-                lost: books.lost.iter().map(lost).collect(),
-                refused: intervals(&books.refused),
-                suspected: intervals(&books.suspected),
-            },
-            subscription: Subscription {
-                enabled: progress.subscription.enabled,
-                started_at: progress.subscription.started_at.map(time),
-                disabled_since: progress.subscription.disabled_since.map(time),
-            },
-        }
-    }
-
     fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
         let books = &self.ledger;
         let none = || "-".to_owned();
@@ -266,7 +119,7 @@ mod tests {
     use super::*;
     use crate::ack::Settlement;
     use crate::config::StateConfig;
-    use crate::feed::ContentType;
+    use crate::feed::{ContentType, FeedKey};
     use crate::metrics::Metrics;
     use crate::state::{ContentKey, FeedFact, ListedBlob};
 

@@ -10,6 +10,13 @@ use crate::sink::SinkSet;
 pub(crate) const ENTRY: usize = 20;
 pub(crate) type Entry = [u8; ENTRY];
 
+/// Keys of a table of 2^19 places before it doubles: 11 MB.
+pub(crate) const FULL: usize = (1 << 19) / 8 * 7;
+
+/// From so many keys on a table takes its full size at once (1.4 MB before): tables that double and
+/// are freed on the way leave holes that the allocator keeps.
+const SMALL: usize = (1 << 16) / 8 * 7;
+
 /// Slices of the key space in which a table is sorted, so that sorting needs a sixteenth of its size.
 const SLICES: u8 = 16;
 
@@ -40,6 +47,9 @@ impl Generation {
 
     /// Adds the sinks to those that have the record.
     pub(crate) fn mark(&mut self, key: &RecordKey, sinks: SinkSet) {
+        if self.0.len() == SMALL && self.0.capacity() < FULL {
+            self.0.reserve(FULL - SMALL, |entry| place(entry));
+        }
         let known =
             self.0.entry(place(&key.0), |entry| key_of(entry) == key.0, |entry| place(entry)).or_insert_with(|| {
                 let mut entry = [0; ENTRY];
@@ -51,8 +61,11 @@ impl Generation {
         entry[16..].copy_from_slice(&all.0.to_le_bytes());
     }
 
-    /// Forgets everything and keeps the memory for the next keys.
+    /// Forgets everything and keeps the memory for the next keys, unless it is more than they need.
     pub(crate) fn clear(&mut self) {
+        if self.0.capacity() > FULL {
+            self.0 = HashTable::new();
+        }
         self.0.clear();
     }
 
@@ -71,6 +84,23 @@ impl Generation {
 mod tests {
     use super::*;
     use crate::sink::SinkId;
+
+    #[test]
+    fn a_table_grows_to_its_full_size_at_once_and_no_further_when_used_again() {
+        let mut generation = Generation::default();
+        let key = |n: usize| {
+            let mut key = RecordKey::default();
+            key.0.copy_from_slice(&blake3::hash(&n.to_le_bytes()).as_bytes()[..16]);
+            key
+        };
+        (0..=SMALL).for_each(|n| generation.mark(&key(n), SinkSet(1)));
+        assert_eq!(generation.0.capacity(), FULL);
+        generation.clear();
+        assert_eq!((generation.len(), generation.0.capacity()), (0, FULL));
+        generation.0.reserve(FULL + 1, |entry| place(entry));
+        generation.clear();
+        assert_eq!(generation.0.capacity(), 0);
+    }
 
     #[test]
     fn sinks_of_a_key_add_up_and_keys_come_out_sorted() {

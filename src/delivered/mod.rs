@@ -20,7 +20,7 @@ use crate::sink::{SinkId, SinkSet};
 
 use flight::Flight;
 pub(crate) use flight::Verdicts;
-pub(crate) use generation::Generation;
+pub(crate) use generation::{FULL, Generation};
 use segment::Segment;
 
 /// What each sink has.

@@ -1,4 +1,4 @@
-//! What the delivered map promises, by example.
+//! Claims and verdicts, as the pipeline and the drivers make them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -152,4 +152,50 @@ fn keys_outlive_one_freeze_in_memory_and_sinks_add_up_over_generations() {
     map.freeze();
     assert_eq!(claim(&map, BOTH, BOTH, 1).0, ONLY_A, "the first generation is gone, B's mark is not");
     assert!(map.freeze().is_none(), "nothing new");
+}
+
+/// Whatever comes in whatever order: nothing is sent twice, every share is settled once, and none is
+/// called done before every sink it waits for has the record.
+#[test]
+fn random_claims_and_verdicts_keep_the_promise() {
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let map = delivered();
+        let mut had = [SinkSet::EMPTY; 4];
+        let mut sending: Vec<(SinkId, u8)> = Vec::new();
+        let mut waiting: Vec<(Heard, u8, SinkSet)> = Vec::new();
+        for step in 0..200 {
+            let n = random.u8(0..4);
+            if step < 150 && random.bool() {
+                let wanted = SinkSet(random.u32(1..8));
+                let required = wanted.intersection(SinkSet(random.u32(0..8)));
+                let (send, heard) = claim(&map, wanted, required, n);
+                for sink in send.iter() {
+                    assert!(wanted.contains(sink) && !had[n as usize].contains(sink), "seed {seed}");
+                    assert!(!sending.contains(&(sink, n)), "seed {seed}: sent twice");
+                    sending.push((sink, n));
+                }
+                waiting.push((heard, n, required));
+            } else if !sending.is_empty() {
+                let (sink, n) = sending.swap_remove(random.usize(0..sending.len()));
+                let outcomes = [Outcome::Delivered, Outcome::Rejected, Outcome::Lost];
+                let outcome = outcomes[random.usize(0..3)];
+                if outcome != Outcome::Lost {
+                    had[n as usize] = had[n as usize].union(SinkSet::of(sink));
+                }
+                map.resolve(sink, outcome, &[key(n)]);
+            }
+            waiting.retain(|(share, n, required)| {
+                let Some(settlement) = heard(share) else { return true };
+                let lacks = required.minus(had[*n as usize]);
+                assert!(lacks.is_empty() || !settlement.is_settled(), "seed {seed}: done, and {lacks:?} lack it");
+                false
+            });
+        }
+        for (sink, n) in sending {
+            map.resolve(sink, Outcome::Delivered, &[key(n)]);
+        }
+        assert!(waiting.iter().all(|(share, ..)| heard(share).is_some()), "seed {seed}: somebody waits for ever");
+        assert_eq!(map.known().flight.len(), 0, "seed {seed}");
+    }
 }

@@ -72,7 +72,8 @@ pub enum Refusal {
     Error(ApiError),
 }
 
-/// Classifies an answer by the table of activity-api 1.10. `body` may be anything.
+/// Classifies an answer by the table of activity-api 1.10. `body` may be anything. A code that is an
+/// exception's text (auditing is off, or a passing fault) falls to the default like any unknown one.
 pub fn classify(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Refusal {
     let (code, message) = code_and_message(body);
     let text = describe(status, &code, &message);
@@ -90,8 +91,6 @@ pub fn classify(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Refu
         // AF10001 is a missing permission, which only a fresh token can show to be granted; AF20010 a token of another tenant.
         "AF10001" | "AF20010" | "AF20013" | "AF20020" => ApiError::Unauthorized { text },
         "AF20011" | "AF20012" => ApiError::Unprovisioned { text },
-        // An exception's text instead of a code: auditing is off or the tenant is not provisioned.
-        code if code.starts_with("StartSubscription") => ApiError::Unprovisioned { text },
         _ => match status {
             401 => return Refusal::Token { text },
             403 => ApiError::Unauthorized { text },
@@ -176,7 +175,7 @@ mod tests {
             (400, "AF20052", "", "not_found"),
             (500, "AF50000", "retry in an hour", "transient"),
             (400, "AF99999", "", "transient"),
-            (400, "StartSubscription [CorrId=", "Tenant x does not exist", "unprovisioned"),
+            (400, "StartSubscription [CorrId=", "Tenant x does not exist", "transient"),
         ];
         for (status, code, message, expected) in table {
             assert_eq!(class(status, code, message), expected, "{status} {code} {message}");

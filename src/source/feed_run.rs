@@ -19,7 +19,9 @@ use crate::state::{ContentKey, FeedFact, FeedState, LossReason, PendingBlob};
 /// Back-off of a listing or a blob, doubling between these (activity-api 3.3).
 const FIRST_RETRY: Seconds = 1;
 const LAST_RETRY: Seconds = 600;
-/// How long a feed rests after its permission or token was refused, and while the tenant is being set up.
+/// How long a feed rests after its permission or token was refused, or while the tenant is being set
+/// up: doubling from the first to these, since one refusal may be a hiccup and many are a setting.
+const FIRST_REST: Seconds = 15;
 const UNAUTHORIZED_REST: Seconds = 15 * 60;
 const UNPROVISIONED_REST: Seconds = 30 * 60;
 /// And after the service said there is no enabled subscription, whatever its list says.
@@ -72,6 +74,8 @@ pub struct FeedRun {
     relist: BTreeSet<Seconds>,
     /// Nothing is asked for the feed before this.
     rest_until: Seconds,
+    /// Refusals of the feed since something last went well.
+    refusals: u32,
     /// For a run that ends: cells not yet listed since it began. `None` before the first look.
     once: Option<HashSet<Seconds>>,
     /// Why the feed rests or retries, for `/status`.
@@ -94,6 +98,7 @@ impl FeedRun {
             held: BTreeMap::new(),
             relist: BTreeSet::new(),
             rest_until: Seconds::MIN,
+            refusals: 0,
             once: None,
             trouble_text: None,
         }
@@ -149,6 +154,7 @@ impl FeedRun {
             Ok(listed) => {
                 self.held.remove(&listing.cell);
                 self.trouble_text = None;
+                self.refusals = 0;
                 if let Some(once) = &mut self.once {
                     once.remove(&listing.cell);
                 }
@@ -238,10 +244,11 @@ impl FeedRun {
 
     fn settle(&mut self, key: ContentKey, counts: Settlement, bytes: u64, now: Seconds) {
         let created_ms = self.state.read(|p| p.pending.get(&key).map(|pending| pending.blob.created_ms));
+        let Some(created_ms) = created_ms else { return };
         self.state.record(FeedFact::Settled { content: key, counts, bytes });
         self.trouble.remove(&key);
         self.metrics.blobs_settled.with_label_values(&self.labels()).inc();
-        if let Some(created_ms) = created_ms.filter(|created| *created > 0) {
+        if created_ms > 0 {
             let latency = (now - created_ms.div_euclid(1000)).max(0) as f64;
             self.metrics.pipeline_latency.with_label_values(&[self.feed.content_type.as_str()]).observe(latency);
         }
@@ -344,7 +351,7 @@ impl FeedRun {
 
     /// What a refusal means for the feed as a whole. Returns true when the subscription must be looked after.
     fn react(&mut self, error: &ApiError, now: Seconds) -> bool {
-        let rest = match error {
+        let longest = match error {
             ApiError::Unauthorized { .. } => UNAUTHORIZED_REST,
             ApiError::Unprovisioned { .. } => UNPROVISIONED_REST,
             ApiError::NotSubscribed { .. } => {
@@ -360,7 +367,13 @@ impl FeedRun {
             }
             _ => return false,
         };
-        if self.rest_until <= now {
+        // Several requests in the air are refused together; that is one refusal.
+        if self.rest_until > now {
+            return false;
+        }
+        let rest = FIRST_REST.saturating_mul(1 << self.refusals.min(10)).min(longest);
+        self.refusals += 1;
+        if self.refusals >= 3 {
             tracing::error!(tenant = %self.feed.tenant.name, content_type = %self.feed.content_type, error = %error, rest,
                 "the service refuses this feed; it rests and is tried again, its cells stay open");
         }

@@ -268,6 +268,19 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_lies_elsewhere_than_it_was_written_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut bytes, ends) = sample(dir.path());
+        bytes.copy_within(ends[0]..ends[1], ends[1]);
+        let file = path(dir.path(), 3);
+        std::fs::write(&file, &bytes).unwrap();
+        assert_eq!(times(&file), (vec![0], ends[1] as u64, End::Damaged));
+        std::fs::rename(&file, path(dir.path(), 4)).unwrap();
+        let (good, end) = read(&path(dir.path(), 4), 4, &mut |_| panic!("another generation's")).unwrap();
+        assert_eq!((good, end), (0, End::Damaged));
+    }
+
+    #[test]
     fn a_later_version_is_refused_and_not_called_damage() {
         let dir = tempfile::tempdir().unwrap();
         let (mut bytes, _) = sample(dir.path());

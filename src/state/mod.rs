@@ -40,7 +40,7 @@ use std::time::Duration;
 use crate::ack::Outcome;
 use crate::config::StateConfig;
 use crate::delivered::shelf::Limits;
-use crate::delivered::{Delivered, is_had, settle};
+use crate::delivered::{Delivered, FULL, is_had, settle};
 use crate::failpoint;
 use crate::feed::FeedKey;
 use crate::metrics::Metrics;
@@ -112,8 +112,9 @@ impl Options {
             },
             // Read at a start in well under a second.
             journal_bytes: 16 << 20,
-            // What a table of 2^19 places takes before it doubles: 11 MB, twice.
-            generation_keys: (1 << 19) / 8 * 7,
+            // Some room for what is acknowledged until the journal has ended: a table beyond `FULL`
+            // keys doubles to 22 MB.
+            generation_keys: FULL - (1 << 15),
             shelf: Limits::new(config.max_delivered_bytes),
             // The disk may be full, and somebody may mend it.
             retry_after: Duration::from_secs(60),
@@ -205,7 +206,13 @@ impl State {
                     if source.kind() == std::io::ErrorKind::NotFound
                         && tries < INSPECT_TRIES
                         && Path::new(&path) != dir => {}
-                loaded => return Ok(loaded?.feeds.into_iter().collect()),
+                loaded => {
+                    let loaded = loaded?;
+                    for load::Finding { reason, path } in &loaded.findings {
+                        tracing::warn!(reason, path = %path.display(), "damaged state; the next start repairs it");
+                    }
+                    return Ok(loaded.feeds.into_iter().collect());
+                }
             }
         }
     }
@@ -252,7 +259,13 @@ impl State {
                 shared.append(&Frame::Acked { sink, keys: bytes.as_flattened(), position });
             }
             failpoint::pass("ack");
-            shared.delivered.resolve_later(sink, outcome, keys)
+            let full = || shared.delivered.current_len() >= shared.options.generation_keys;
+            let was_full = full();
+            let verdicts = shared.delivered.resolve_later(sink, outcome, keys);
+            if !was_full && full() {
+                shared.group.hurry();
+            }
+            verdicts
         };
         // Without the gate: whoever hears a verdict may record it, and a journal may be about to end.
         settle(verdicts);
