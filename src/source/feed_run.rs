@@ -77,13 +77,14 @@ pub struct FeedRun {
     /// Refusals of the feed since something last went well.
     refusals: u32,
     /// For a run that ends: cells not yet listed since it began. `None` before the first look.
-    once: Option<HashSet<Seconds>>,
+    once: Option<BTreeSet<Seconds>>,
+    is_once: bool,
     /// Why the feed rests or retries, for `/status`.
     pub trouble_text: Option<String>,
 }
 
 impl FeedRun {
-    pub fn new(feed: Feed, state: FeedState, metrics: Arc<Metrics>) -> FeedRun {
+    pub fn new(feed: Feed, state: FeedState, metrics: Arc<Metrics>, is_once: bool) -> FeedRun {
         let mut queue = Queue::default();
         state.read(|p| p.pending.iter().for_each(|(key, pending)| queue.push(pending.blob.created_ms, *key)));
         FeedRun {
@@ -100,6 +101,7 @@ impl FeedRun {
             rest_until: Seconds::MIN,
             refusals: 0,
             once: None,
+            is_once,
             trouble_text: None,
         }
     }
@@ -114,7 +116,7 @@ impl FeedRun {
             let backfill = Seconds::try_from(backfill.as_secs()).unwrap_or(RETENTION);
             self.state.record(FeedFact::Opened { from: grid::first_start(now, backfill) });
         }
-        if self.once.is_none() {
+        if self.is_once && self.once.is_none() {
             self.once = Some(self.state.read(|p| grid::open_cells(p, now).collect()));
         }
     }
@@ -426,7 +428,7 @@ impl FeedRun {
 
     /// For a run that ends: every cell that was open has been listed and everything listed is done.
     pub fn is_done_once(&self) -> bool {
-        self.once.as_ref().is_some_and(HashSet::is_empty)
+        self.once.as_ref().is_some_and(BTreeSet::is_empty)
             && self.in_air.is_empty()
             && self.state.read(|p| p.pending.is_empty())
     }

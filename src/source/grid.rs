@@ -5,6 +5,8 @@
 //! every cell is listed again, ever more seldom, until the service's retention ends
 //! (activity-api 3.1–3.2). Always with the cell's own bounds, or content ids would change.
 
+use std::collections::BTreeSet;
+
 use crate::clock::Seconds;
 use crate::state::{CELL, Cell, FeedProgress};
 
@@ -95,6 +97,20 @@ pub fn next(progress: &FeedProgress, now: Seconds, poll: Seconds, held: impl Fn(
     match found {
         Some(cell) => Next::Now(listing(progress, cell, now)),
         None => Next::At(soonest),
+    }
+}
+
+/// The next listing of a run that ends: the first of `cells` that is not held back, due or not.
+pub fn next_of(
+    progress: &FeedProgress,
+    cells: &BTreeSet<Seconds>,
+    now: Seconds,
+    held: impl Fn(Seconds) -> Seconds,
+) -> Next {
+    let free = cells.iter().copied().find(|cell| held(*cell) <= now);
+    match free {
+        Some(cell) => Next::Now(listing(progress, cell, now)),
+        None => Next::At(cells.iter().copied().map(held).min().unwrap_or(Seconds::MAX)),
     }
 }
 

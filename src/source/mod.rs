@@ -79,7 +79,7 @@ pub fn spawn(
         let feeds = config.content_types.iter().map(|content_type| {
             let feed = Feed { tenant: Arc::clone(&config.tenant), content_type: *content_type };
             let feed_state = state.feed(&feed.key());
-            feed_run::FeedRun::new(feed, feed_state, Arc::clone(&metrics))
+            feed_run::FeedRun::new(feed, feed_state, Arc::clone(&metrics), once)
         });
         let run = tenant::TenantRun::new(Arc::clone(&shared), client, feeds.collect(), once);
         loops.spawn(run.run(stop.clone()));
