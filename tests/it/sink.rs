@@ -416,6 +416,49 @@ async fn a_ca_of_ones_own_is_trusted_and_no_other() {
     assert_eq!(offer.settled().await, counts(10, 0));
 }
 
+/// Everything at once: partial refusals, busy spells, lost answers, large batches refused, token
+/// trouble. The books must agree whatever the order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_every_fault_at_once_each_record_gets_its_true_verdict() {
+    let hec = FakeHec::start().await;
+    hec.set(|knobs| {
+        knobs.refuse = Some(Arc::new(|offered| offered.event.contains("13\",")));
+        knobs.max_body = Some(60_000);
+    });
+    let bench = Bench::start(hec_sink(&hec));
+    let mut offers = Vec::new();
+    let mut hung_up = 0;
+    for round in 0..40 {
+        offers.push(bench.offer(records(round * 250, 250)).await);
+        match round % 5 {
+            0 => hec.set(|knobs| knobs.busy += 2),
+            1 => {
+                hung_up += 1;
+                hec.set(|knobs| knobs.hang_up += 1);
+            }
+            2 => hec.set(|knobs| knobs.token = "other".into()),
+            3 => hec.set(|knobs| knobs.garbage += 1),
+            _ => hec.set(|knobs| knobs.token = "token".into()),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (mut delivered, mut rejected) = (0, 0);
+    for offer in &offers {
+        let settlement = offer.settled().await;
+        assert_eq!(settlement.lost, 0);
+        delivered += settlement.delivered;
+        rejected += settlement.rejected;
+    }
+    // 10,000 records, of which those that end in 13 are refused.
+    assert_eq!((delivered, rejected), (9900, 100));
+    let received = hec.received();
+    assert_eq!(received.distinct(), 9900);
+    assert_eq!(bench.dead_letters().len(), 100);
+    let largest = received.batches.iter().map(|(events, _)| *events).max().unwrap_or(0);
+    assert!(received.duplicates().len() <= hung_up * largest, "only what was booked and not answered comes twice");
+    bench.stop().await;
+}
+
 fn file_sink(path: PathBuf, max_size: Option<u64>) -> SinkConfig {
     sink_config("disk", SinkKind::File(FileConfig { path, max_size, keep: 3 }))
 }
