@@ -17,7 +17,7 @@ use auditferry::record::RecordKey;
 use auditferry::secret::SecretSource;
 use auditferry::sink::dead_letters::DeadLetters;
 use auditferry::sink::driver::{self, DriverHandle};
-use auditferry::sink::{SinkId, SinkSet, build};
+use auditferry::sink::{EncodedBatch, Sink, SinkId, SinkSet, build};
 use auditferry::state::State;
 use tokio::time::Instant;
 
@@ -505,6 +505,26 @@ async fn what_a_crash_left_beyond_the_journal_is_cut() {
     bench.offer(records(10, 10)).await.settled().await;
     assert_eq!(lines(&path), records(0, 20).collect::<Vec<_>>());
     bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_batch_that_the_journal_never_heard_of_is_cut_too() {
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("audit.ndjson");
+    let config = file_sink(path.clone(), None);
+    let state_config = StateConfig { dir: files.path().join("state"), max_delivered_bytes: 1 << 20 };
+    std::fs::create_dir_all(&state_config.dir).unwrap();
+    for line in ["{\"n\":1}\n", "{\"n\":2}\n"] {
+        let state = State::open(&state_config, Metrics::new()).unwrap();
+        let id = state.sink_id("disk").unwrap();
+        let sink = build(&config, id, &state, Metrics::new()).unwrap();
+        let batch = EncodedBatch { bytes: line.as_bytes().to_vec(), ends: vec![line.len()] };
+        let accepted = sink.send(&batch).await.unwrap();
+        assert_eq!(accepted.position.unwrap().length, line.len() as u64);
+        // No verdict: the process died in between.
+        state.close().await.unwrap();
+    }
+    assert_eq!(lines(&path), ["{\"n\":2}"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -143,10 +143,9 @@ impl Circuit {
         self.hold(&mut self.known(), Cause::Fatal, reason);
     }
 
-    /// Told of each refusal within a batch of `events`, `refused` of them so far, the last for
-    /// `reason`: opens the circuit when this and the batch before it are refused for the same reason
-    /// by more than half. True when the refused events must be kept for the receiver instead of
-    /// becoming dead letters.
+    /// A batch of `events` is done, `refused` of them refused, the last for `reason`: opens the
+    /// circuit when this and the batch before it are refused for the same reason by more than half.
+    /// True when the refused events must be kept for the receiver instead of becoming dead letters.
     pub fn is_mass_refusal(&self, events: usize, refused: usize, reason: &str) -> bool {
         let mut known = self.known();
         let (events, refused) = (known.small.0 + events, known.small.1 + refused);
