@@ -320,7 +320,7 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
         return (StatusCode::PAYLOAD_TOO_LARGE, "too large").into_response();
     }
     match booked(shared, &knobs, &body) {
-        Err(response) => return response,
+        Err(response) => return *response,
         Ok(events) if events.is_empty() => return said(400, 5, "No data", None),
         Ok(events) => {
             let mut books = locked(&shared.books);
@@ -342,15 +342,19 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
     said(200, 0, "Success", None)
 }
 
-fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Response> {
+fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Box<Response>> {
     let mut events = Vec::new();
     for (number, envelope) in serde_json::Deserializer::from_slice(body).into_iter::<Envelope<'_>>().enumerate() {
         let number_said = (!knobs.refuse_without_number).then_some(number);
-        let Ok(envelope) = envelope else { return Err(said(400, 6, "Invalid data format", number_said)) };
-        let Some(event) = envelope.event else { return Err(said(400, 12, "Event field is required", number_said)) };
+        let Ok(envelope) = envelope else {
+            return Err(said(400, 6, "Invalid data format", number_said).into());
+        };
+        let Some(event) = envelope.event else {
+            return Err(said(400, 12, "Event field is required", number_said).into());
+        };
         let key = envelope.fields.get("auditferry_key").map_or("", String::as_str);
         if knobs.refuse.as_ref().is_some_and(|refuse| refuse(&Offered { number, key, event: event.get() })) {
-            return Err(said(400, 6, "Invalid data format", number_said));
+            return Err(said(400, 6, "Invalid data format", number_said).into());
         }
         events.push(Booked {
             key: key.into(),

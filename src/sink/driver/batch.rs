@@ -142,3 +142,113 @@ impl Filling {
 fn empty(verdicts: &Arc<Verdicts>) -> Batch {
     Batch { events: Unsettled::new(Vec::new(), Arc::clone(verdicts)), encoded: EncodedBatch::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Format;
+    use crate::event::{Delivery, Event};
+    use crate::metrics::Metrics;
+    use crate::sink::{Accepted, SendError, SinkId, line, samples};
+
+    /// Encodes as the file sink does.
+    struct Lines;
+    impl Sink for Lines {
+        fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+            line::push_event(event, Format::Raw, out);
+        }
+        async fn send(&self, _: &EncodedBatch) -> Result<Accepted, SendError> {
+            Ok(Accepted::default())
+        }
+        async fn probe(&self) -> Result<(), SendError> {
+            Ok(())
+        }
+    }
+
+    fn verdicts() -> (tempfile::TempDir, Arc<Verdicts>) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::config::StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
+        let metrics = Metrics::new();
+        let state = crate::state::State::open(&config, Arc::clone(&metrics)).unwrap();
+        (dir, Arc::new(Verdicts::new("sink", SinkId(0), state, metrics)))
+    }
+
+    fn queued(records: &[String], verdicts: &Arc<Verdicts>) -> Queued {
+        let records: Vec<_> = records.iter().map(String::as_str).collect();
+        let part = samples::part(&records);
+        let events = (0..records.len() as u32).collect();
+        Queued::new(Delivery { part, events }, Arc::clone(verdicts), None)
+    }
+
+    fn filling(max_bytes: usize, max_events: usize, verdicts: &Arc<Verdicts>) -> Filling {
+        let limits = BatchConfig { max_bytes, max_events, linger: Duration::ZERO, concurrency: 1 };
+        Filling::new(&limits, Arc::clone(verdicts))
+    }
+
+    /// The batch's events one by one, as its encoding has them and as its items have them.
+    fn contents(batch: &Batch) -> Vec<String> {
+        let mut from = 0;
+        let encoded: Vec<_> = batch
+            .encoded
+            .ends
+            .iter()
+            .map(|end| {
+                let text = String::from_utf8(batch.encoded.bytes[from..*end].to_vec()).unwrap();
+                from = *end;
+                text.trim_end().to_owned()
+            })
+            .collect();
+        assert_eq!(from, batch.encoded.bytes.len());
+        let items: Vec<_> = batch.events.items.iter().map(|item| item.event().raw().to_vec()).collect();
+        assert_eq!(items, encoded.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>());
+        encoded
+    }
+
+    #[tokio::test]
+    async fn batches_keep_their_limits_and_an_oversized_event_goes_alone() {
+        let (_dir, verdicts) = verdicts();
+        let record = |n: usize, pad: usize| format!("{{\"n\":{n},\"p\":\"{}\"}}", "x".repeat(pad));
+        let records: Vec<_> =
+            [10, 10, 500, 10, 10, 10, 10].iter().enumerate().map(|(n, pad)| record(n, *pad)).collect();
+        let mut delivery = queued(&records, &verdicts);
+        let mut filling = filling(100, 3, &verdicts);
+        let mut batches = Vec::new();
+        while !delivery.is_empty() {
+            filling.take_from(&mut delivery, &Lines, Duration::ZERO);
+            batches.push(contents(&filling.finish()));
+        }
+        let sizes: Vec<_> = batches.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 1, 3, 1]);
+        assert_eq!(batches.concat(), records);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// Whatever is taken out or cut off, items and encoding stay in step and nothing is lost.
+        #[test]
+        fn removing_and_halving_keep_items_and_encoding_in_step(
+            pads in prop::collection::vec(0_usize..20, 1..30),
+            picks in prop::collection::vec(any::<bool>(), 30),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _inside = runtime.enter();
+            let (_dir, verdicts) = verdicts();
+            let records: Vec<_> =
+                pads.iter().enumerate().map(|(n, pad)| format!("{{\"n\":{n},\"p\":\"{}\"}}", "x".repeat(*pad))).collect();
+            let mut delivery = queued(&records, &verdicts);
+            let mut filling = filling(usize::MAX, usize::MAX, &verdicts);
+            filling.take_from(&mut delivery, &Lines, Duration::ZERO);
+            let mut batch = filling.finish();
+            let indices: Vec<_> = (0..records.len()).filter(|n| picks[*n]).collect();
+            let removed = batch.remove(&indices);
+            let removed: Vec<_> = removed.iter().map(|item| String::from_utf8(item.event().raw().to_vec()).unwrap()).collect();
+            prop_assert_eq!(removed, indices.iter().map(|n| records[*n].clone()).collect::<Vec<_>>());
+            let kept: Vec<_> = (0..records.len()).filter(|n| !picks[*n]).map(|n| records[n].clone()).collect();
+            prop_assert_eq!(contents(&batch), kept.clone());
+            let second = batch.split_off_half();
+            prop_assert_eq!([contents(&batch), contents(&second)].concat(), kept);
+        }
+    }
+}

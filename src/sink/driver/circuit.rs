@@ -143,10 +143,9 @@ impl Circuit {
         self.hold(&mut self.known(), Cause::Fatal, reason);
     }
 
-    /// Told of each refusal within a batch of `events`, `refused` of them so far, the last for
-    /// `reason`: opens the circuit when this and the batch before it are refused for the same reason
-    /// by more than half. True when the refused events must be kept for the receiver instead of
-    /// becoming dead letters.
+    /// A batch of `events` is done, `refused` of them refused, the last for `reason`: opens the
+    /// circuit when this and the batch before it are refused for the same reason by more than half.
+    /// True when the refused events must be kept for the receiver instead of becoming dead letters.
     pub fn is_mass_refusal(&self, events: usize, refused: usize, reason: &str) -> bool {
         let mut known = self.known();
         let (events, refused) = (known.small.0 + events, known.small.1 + refused);
@@ -201,5 +200,107 @@ impl Circuit {
         if healthy && !was_healthy {
             tracing::info!(sink = %self.name, "the sink takes data again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event::Event;
+    use crate::sink::{Accepted, EncodedBatch, SendError};
+
+    struct Willing;
+    impl Sink for Willing {
+        fn encode(&self, _: &Event<'_>, _: &mut Vec<u8>) {}
+        async fn send(&self, _: &EncodedBatch) -> Result<Accepted, SendError> {
+            Ok(Accepted::default())
+        }
+        async fn probe(&self) -> Result<(), SendError> {
+            Ok(())
+        }
+    }
+
+    fn circuit() -> (Circuit, watch::Receiver<bool>) {
+        let retry = RetryConfig { initial: Duration::from_millis(1), max: Duration::from_millis(2) };
+        Circuit::new("sink", retry, Metrics::new())
+    }
+
+    /// A batch of which so many are refused; true when it is held.
+    fn batch(circuit: &Circuit, events: usize, refused: usize, reason: &str) -> bool {
+        if refused > 0 && circuit.is_mass_refusal(events, refused, reason) {
+            return true;
+        }
+        circuit.finished(events, refused, (refused > 0).then_some(reason));
+        false
+    }
+
+    #[test]
+    fn two_batches_mostly_refused_alike_are_a_mass_refusal() {
+        let (circuit, health) = circuit();
+        assert!(!batch(&circuit, 20, 11, "bad"));
+        assert!(batch(&circuit, 20, 11, "bad"));
+        assert!(!*health.borrow());
+    }
+
+    #[test]
+    fn half_or_another_reason_or_a_good_batch_between_is_none() {
+        for between in [(20, 10, "bad"), (20, 20, "other"), (20, 0, "")] {
+            let (circuit, health) = circuit();
+            assert!(!batch(&circuit, 20, 20, "bad"));
+            assert!(!batch(&circuit, between.0, between.1, between.2));
+            assert!(!batch(&circuit, 20, 20, "bad"), "{between:?}");
+            assert!(*health.borrow());
+        }
+    }
+
+    #[test]
+    fn small_batches_are_judged_together() {
+        let (circuit, _health) = circuit();
+        // A slow feed with two bad records in a row goes on.
+        assert!(!batch(&circuit, 1, 1, "bad") && !batch(&circuit, 1, 1, "bad"));
+        // One in which everything is refused stops at the twentieth.
+        let held = (3..=30).find(|_| batch(&circuit, 1, 1, "bad"));
+        assert_eq!(held, Some(20));
+    }
+
+    #[tokio::test]
+    async fn only_a_whole_batch_ends_a_mass_refusal_and_any_word_ends_a_fatal_one() {
+        let (circuit, health) = circuit();
+        batch(&circuit, 20, 20, "bad");
+        assert!(batch(&circuit, 20, 20, "bad"));
+        circuit.answered(circuit.turn(&Willing).await);
+        circuit.taken(circuit.turn(&Willing).await, false);
+        assert!(!*health.borrow());
+        circuit.taken(circuit.turn(&Willing).await, true);
+        assert!(*health.borrow());
+        circuit.refused("no");
+        assert!(!*health.borrow());
+        circuit.answered(circuit.turn(&Willing).await);
+        assert!(*health.borrow());
+    }
+
+    #[tokio::test]
+    async fn what_was_in_the_air_when_the_circuit_opened_does_not_close_it() {
+        let (circuit, health) = circuit();
+        let before = circuit.turn(&Willing).await;
+        circuit.refused("no");
+        circuit.taken(before, true);
+        assert!(!*health.borrow());
+    }
+
+    #[tokio::test]
+    async fn the_fifth_failure_in_a_row_turns_the_health_and_one_success_turns_it_back() {
+        let (circuit, health) = circuit();
+        for failure in 1..=FAILURES {
+            assert!(*health.borrow(), "{failure}");
+            circuit.failed("down");
+        }
+        assert!(!*health.borrow());
+        let turn = circuit.turn(&Willing).await;
+        assert!(matches!(turn, Turn::Free), "it goes on trying");
+        circuit.taken(turn, false);
+        assert!(*health.borrow());
     }
 }

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::circuit::{Circuit, Turn};
 use super::queue::{Item, Unsettled, Verdicts};
-use crate::ack::Outcome;
 use crate::config::RetryConfig;
 use crate::failpoint;
 use crate::retry::Backoff;
@@ -115,18 +114,13 @@ impl<S: Sink> Courier<S> {
             self.verdicts.batch("rejected");
             refusals += indices.len();
             refused.push(piece.remove(&indices), &reason);
-            self.note_refusal(turn, events, refused, &reason);
+            self.circuit.answered(turn);
             if refusals >= REFUSALS_BEFORE_HALVING && piece.len() > 1 {
                 pieces.push(piece.split_off_half());
                 refusals = 0;
             }
             backoff.reset();
         }
-    }
-
-    fn note_refusal(&self, turn: Turn<'_>, events: usize, refused: &Refused, reason: &str) {
-        self.circuit.answered(turn);
-        self.circuit.is_mass_refusal(events, refused.len(), reason);
     }
 
     /// Decides about what was refused of a batch of `events`: dead letters, or, when the receiver
@@ -146,7 +140,7 @@ impl<S: Sink> Courier<S> {
             let letters = refused.events.items.iter().zip(&refused.answers);
             self.dead.append(&self.verdicts.name, letters.map(|(item, answer)| (item.event(), answer.as_str()))).await;
             tracing::warn!(sink = %self.verdicts.name, events = count, reason = reason.as_deref().unwrap_or_default(),
-                outcome = ?Outcome::Rejected, "events were refused for good and lie in the dead letters");
+                "events were refused for good and lie in the dead letters");
             refused.events.rejected();
         }
         None

@@ -132,3 +132,44 @@ fn sync_directory(path: &Path) -> io::Result<()> {
         _ => File::open(".")?.sync_all(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_is_cut_away_or_the_length_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mut file = open(&path).unwrap().file;
+        file.append(b"{}\n").unwrap();
+        // Half a batch, as a full disk leaves it.
+        std::fs::write(&path, b"{}\n{\"half").unwrap();
+        file.cut_to(file.length).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
+        file.file = File::open(&path).unwrap();
+        assert!(file.append(b"{}\n").is_err());
+        assert!(file.unknown && file.length == 3);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        assert!(open(&pipe).is_err());
+        assert!(open(dir.path()).is_err());
+        std::os::unix::fs::symlink(dir.path().join("target"), dir.path().join("link")).unwrap();
+        assert!(open(&dir.path().join("link")).is_err());
+        assert!(!dir.path().join("target").exists());
+    }
+
+    #[test]
+    fn rotation_without_predecessors_removes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        open(&path).unwrap();
+        rotate(&path, 0).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
