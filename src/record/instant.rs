@@ -17,15 +17,8 @@ pub fn parse_ms(text: &str) -> Option<i64> {
     if bytes.len() == 19 && bytes[10] == b'T' {
         return plain_ms(bytes);
     }
-    let last_colon = text.rfind(':')?;
-    let zoned = text.ends_with(['Z', 'z']) || text[last_colon.saturating_sub(4)..].contains('+') || {
-        text.get(19..).is_some_and(|rest| rest.contains(['+', '-']))
-    };
-    let timestamp = if zoned {
-        text.parse::<Timestamp>().ok()?
-    } else {
-        Offset::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()?
-    };
+    let zoned = text.parse::<Timestamp>();
+    let timestamp = zoned.or_else(|_| Offset::UTC.to_timestamp(text.parse::<DateTime>()?)).ok()?;
     Some(timestamp.as_millisecond())
 }
 
