@@ -14,12 +14,12 @@ use std::io::Write as _;
 
 use auditferry::feed::ContentType;
 use auditferry::normalize::{self, Context, hec};
-use auditferry::record::scan::Scanner;
 use auditferry::record::{RecordKey, View, ViewBuffer};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 const BLOBS: usize = 20;
 const RECORDS: usize = 500;
@@ -105,16 +105,8 @@ fn fresh(out: &mut Vec<u8>) -> &mut Vec<u8> {
 
 /// Records of a blob. Here alone, so that another way to split can be put in its place.
 fn split(blob: &str) -> Vec<&[u8]> {
-    let mut json = Scanner::new(blob.as_bytes());
-    let mut records = Vec::new();
-    json.expect(b'[').unwrap();
-    while !json.take(b']') {
-        let from = json.position();
-        json.value().unwrap();
-        records.push(&blob.as_bytes()[from..json.position()]);
-        json.take(b',');
-    }
-    records
+    let records: Vec<&RawValue> = serde_json::from_str(blob).unwrap();
+    records.into_iter().map(|record| record.get().as_bytes()).collect()
 }
 
 fn ours_documents(blob: &str, out: &mut Vec<u8>) {

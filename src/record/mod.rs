@@ -9,7 +9,6 @@ pub mod address;
 pub mod field;
 pub mod instant;
 mod key;
-pub mod scan;
 mod text;
 pub mod types;
 pub mod view;
