@@ -156,7 +156,7 @@ fn source(record: &Map<String, Value>, doc: &mut Value) {
 fn key(record: &Map<String, Value>) -> String {
     let mut input = vec![1];
     let mut part = |text: &str| {
-        input.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        input.push(text.len() as u8);
         input.extend_from_slice(text.as_bytes());
     };
     part(CONTEXT.tenant_id);
