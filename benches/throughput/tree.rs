@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::CONTEXT;
 
 /// Appends the documents of all records of a blob.
-pub fn documents(blob: &str, out: &mut Vec<u8>) {
-    let records: Vec<Map<String, Value>> = serde_json::from_str(blob).unwrap();
+pub fn documents(blob: &[u8], out: &mut Vec<u8>) {
+    let records: Vec<Map<String, Value>> = serde_json::from_slice(blob).unwrap();
     for record in records {
         serde_json::to_writer(&mut *out, &document(record)).unwrap();
     }

@@ -76,20 +76,33 @@ impl<'a> View<'a> {
     /// The same, into an allocation that [`View::into_buffer`] gave back.
     pub fn parse_in(record: &'a [u8], buffer: ViewBuffer) -> Result<View<'a>, UnreadableRecord> {
         let record = std::str::from_utf8(record)?;
-        if u32::try_from(record.len()).is_err() {
-            return Err(UnreadableRecord::TooLong);
+        let (view, end) = View::read_first(record, buffer)?;
+        match serde_json::Deserializer::from_str(&record[end..]).end() {
+            Ok(()) => Ok(View { record, ..view }),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads the record that `text` begins with, and says where it ends: to split and to read in one
+    /// pass. What follows the record is not looked at.
+    pub fn read_first(text: &'a str, buffer: ViewBuffer) -> Result<(View<'a>, usize), UnreadableRecord> {
         let mut members = buffer.members;
         members.clear();
-        let mut view = View { record, members, slots: [0; Field::COUNT], superseded: false };
+        let mut view = View { record: text, members, slots: [0; Field::COUNT], superseded: false };
         let mut names = NameFilter::new();
-        let mut json = serde_json::Deserializer::from_str(record);
-        json.deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
-        json.end()?;
+        serde_json::Deserializer::from_str(text)
+            .deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
+        // Only white space lies between the last value (or the opening brace) and the closing brace.
+        let last = view.members.last().map_or(0, |member| member.value.1 as usize);
+        let end = last + memchr::memchr(b'}', &text.as_bytes()[last..]).map_or(0, |brace| brace + 1);
+        if u32::try_from(end).is_err() {
+            return Err(UnreadableRecord::TooLong);
+        }
+        view.record = &text[..end];
         if names.repeated {
             view.supersede();
         }
-        Ok(view)
+        Ok((view, end))
     }
 
     /// Gives the allocation back.
@@ -156,7 +169,7 @@ impl<'a> View<'a> {
     }
 
     fn offset(&self, part: &str) -> u32 {
-        // `part` is borrowed from `record`, whose length fits (checked in `parse_in`).
+        // `part` is borrowed from `record`, whose length fits (checked in `read_first`).
         u32::try_from(part.as_ptr() as usize - self.record.as_ptr() as usize).unwrap_or(u32::MAX)
     }
 
@@ -341,6 +354,16 @@ mod tests {
             [Some(40), Some(40), Some(40), Some(40), Some(-1)]
         );
         assert_eq!([of("4.5"), of("x"), of("1e99"), of("1e999999999999"), of(""), of("1e-1")], [None; 6]);
+    }
+
+    #[test]
+    fn the_first_record_ends_where_it_ends() {
+        for record in ["{}", " { } ", r#"{"a":"}"}"#, "{\"a\":{} \n}"] {
+            let text = format!("{record}, {{\"Id\":\"2\"}}]");
+            let (read, end) = View::read_first(&text, ViewBuffer::default()).unwrap();
+            assert_eq!((read.record(), end), (record.trim_end(), record.trim_end().len()));
+        }
+        assert!(View::read_first(r#"{"a":1"#, ViewBuffer::default()).is_err());
     }
 
     #[test]
