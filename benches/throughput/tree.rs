@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::CONTEXT;
 
 /// Appends the documents of all records of a blob.
-pub fn documents(blob: &str, out: &mut Vec<u8>) {
-    let records: Vec<Map<String, Value>> = serde_json::from_str(blob).unwrap();
+pub fn documents(blob: &[u8], out: &mut Vec<u8>) {
+    let records: Vec<Map<String, Value>> = serde_json::from_slice(blob).unwrap();
     for record in records {
         serde_json::to_writer(&mut *out, &document(record)).unwrap();
     }
@@ -156,7 +156,7 @@ fn source(record: &Map<String, Value>, doc: &mut Value) {
 fn key(record: &Map<String, Value>) -> String {
     let mut input = vec![1];
     let mut part = |text: &str| {
-        input.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        input.push(text.len() as u8);
         input.extend_from_slice(text.as_bytes());
     };
     part(CONTEXT.tenant_id);

@@ -4,13 +4,17 @@
 //! leave Elastic's habits: outcome only when the record says one, provider never a user type, an
 //! address never hidden by an empty one (section 9).
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::record::address::{self, Address};
 use crate::record::{Field, View, types};
 
 use super::draft::{Draft, Outcome, User};
 use super::name_value;
+
+static USER_AGENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"UserAgent\""));
 
 /// Finds what every record shares.
 pub fn describe<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
@@ -62,7 +66,7 @@ fn describe_user<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
     draft.user_agent = take(view, Field::UserAgent, draft).or_else(|| {
         let properties = view.raw(Field::ExtendedProperties)?;
         // Most sign-ins have the list, few have the entry: look before reading.
-        memmem::find(properties, b"\"UserAgent\"")?;
+        USER_AGENT.find(properties)?;
         name_value::last_value(std::str::from_utf8(properties).ok()?, "UserAgent").filter(|agent| !agent.is_empty())
     });
 }

@@ -17,15 +17,8 @@ pub fn parse_ms(text: &str) -> Option<i64> {
     if bytes.len() == 19 && bytes[10] == b'T' {
         return plain_ms(bytes);
     }
-    let last_colon = text.rfind(':')?;
-    let zoned = text.ends_with(['Z', 'z']) || text[last_colon.saturating_sub(4)..].contains('+') || {
-        text.get(19..).is_some_and(|rest| rest.contains(['+', '-']))
-    };
-    let timestamp = if zoned {
-        text.parse::<Timestamp>().ok()?
-    } else {
-        Offset::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()?
-    };
+    let zoned = text.parse::<Timestamp>();
+    let timestamp = zoned.or_else(|_| Offset::UTC.to_timestamp(text.parse::<DateTime>()?)).ok()?;
     Some(timestamp.as_millisecond())
 }
 
@@ -48,22 +41,23 @@ fn plain_ms(bytes: &[u8]) -> Option<i64> {
 pub fn write_ms(ms: i64, out: &mut Vec<u8>) {
     let Ok(timestamp) = Timestamp::from_millisecond(ms) else { return };
     let time = Offset::UTC.to_datetime(timestamp);
-    digits(i64::from(time.year()), 4, out);
-    for (separator, value) in
-        [(b'-', time.month()), (b'-', time.day()), (b'T', time.hour()), (b':', time.minute()), (b':', time.second())]
-    {
-        out.push(separator);
-        digits(i64::from(value), 2, out);
-    }
-    out.push(b'.');
-    digits(i64::from(time.millisecond()), 3, out);
-    out.push(b'Z');
+    let two = |value: i8| pair(value.unsigned_abs());
+    let year = time.year().unsigned_abs();
+    let [c, d] = pair((year / 100) as u8);
+    let [e, f] = pair((year % 100) as u8);
+    let ([m, n], [o, p]) = (two(time.month()), two(time.day()));
+    let ([q, r], [s, t], [u, v]) = (two(time.hour()), two(time.minute()), two(time.second()));
+    let ms = time.millisecond().unsigned_abs();
+    let [x, y] = pair((ms / 10) as u8);
+    let z = b'0' + (ms % 10) as u8;
+    out.extend_from_slice(&[
+        c, d, e, f, b'-', m, n, b'-', o, p, b'T', q, r, b':', s, t, b':', u, v, b'.', x, y, z, b'Z',
+    ]);
 }
 
-fn digits(value: i64, width: u32, out: &mut Vec<u8>) {
-    for place in (0..width).rev() {
-        out.push(b'0' + u8::try_from(value / 10i64.pow(place) % 10).unwrap_or(0));
-    }
+/// Two decimal digits of a value below 100.
+fn pair(value: u8) -> [u8; 2] {
+    [b'0' + value / 10 % 10, b'0' + value % 10]
 }
 
 #[cfg(test)]

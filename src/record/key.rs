@@ -89,9 +89,16 @@ fn start(kind: u8, tenant_id: &str, input: &mut Vec<u8>) {
     part(tenant_id.as_bytes(), input);
 }
 
-/// Length first, so that no two lists of parts read the same.
+/// Length first, so that no two lists of parts read the same. One byte where it fits: with a GUID for
+/// tenant and `Id` all parts then fit two blocks of the hash.
 fn part(bytes: &[u8], input: &mut Vec<u8>) {
-    input.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    match u8::try_from(bytes.len()) {
+        Ok(length) if length < u8::MAX => input.push(length),
+        _ => {
+            input.push(u8::MAX);
+            input.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        }
+    }
     input.extend_from_slice(bytes);
 }
 

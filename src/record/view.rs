@@ -76,20 +76,33 @@ impl<'a> View<'a> {
     /// The same, into an allocation that [`View::into_buffer`] gave back.
     pub fn parse_in(record: &'a [u8], buffer: ViewBuffer) -> Result<View<'a>, UnreadableRecord> {
         let record = std::str::from_utf8(record)?;
-        if u32::try_from(record.len()).is_err() {
-            return Err(UnreadableRecord::TooLong);
+        let (view, end) = View::read_first(record, buffer)?;
+        match serde_json::Deserializer::from_str(&record[end..]).end() {
+            Ok(()) => Ok(View { record, ..view }),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads the record that `text` begins with, and says where it ends: to split and to read in one
+    /// pass. What follows the record is not looked at.
+    pub fn read_first(text: &'a str, buffer: ViewBuffer) -> Result<(View<'a>, usize), UnreadableRecord> {
         let mut members = buffer.members;
         members.clear();
-        let mut view = View { record, members, slots: [0; Field::COUNT], superseded: false };
-        let mut names = NameFilter::default();
-        let mut json = serde_json::Deserializer::from_str(record);
-        json.deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
-        json.end()?;
+        let mut view = View { record: text, members, slots: [0; Field::COUNT], superseded: false };
+        let mut names = NameFilter::new();
+        serde_json::Deserializer::from_str(text)
+            .deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
+        // Only white space lies between the last value (or the opening brace) and the closing brace.
+        let last = view.members.last().map_or(0, |member| member.value.1 as usize);
+        let end = last + memchr::memchr(b'}', &text.as_bytes()[last..]).map_or(0, |brace| brace + 1);
+        if u32::try_from(end).is_err() {
+            return Err(UnreadableRecord::TooLong);
+        }
+        view.record = &text[..end];
         if names.repeated {
             view.supersede();
         }
-        Ok(view)
+        Ok((view, end))
     }
 
     /// Gives the allocation back.
@@ -156,7 +169,7 @@ impl<'a> View<'a> {
     }
 
     fn offset(&self, part: &str) -> u32 {
-        // `part` is borrowed from `record`, whose length fits (checked in `parse_in`).
+        // `part` is borrowed from `record`, whose length fits (checked in `read_first`).
         u32::try_from(part.as_ptr() as usize - self.record.as_ptr() as usize).unwrap_or(u32::MAX)
     }
 
@@ -233,31 +246,38 @@ fn integer(text: &str) -> Option<i64> {
     digits.checked_mul(10i64.checked_pow(u32::try_from(shift).ok()?)?)
 }
 
-/// Says whether some unknown name may have come twice: one bit a name. False alarms cost a sort.
-#[derive(Default)]
+/// Says whether some unknown name may have come twice: one bit a name. A false alarm costs a sort;
+/// with 30 names in 8,192 bits it is one record in twenty.
 struct NameFilter {
-    bits: [u64; 16],
+    bits: [u64; NameFilter::WORDS],
     repeated: bool,
 }
 
 impl NameFilter {
+    const WORDS: usize = 128;
+
+    fn new() -> NameFilter {
+        NameFilter { bits: [0; Self::WORDS], repeated: false }
+    }
+
     fn add(&mut self, name: &str, escaped: bool) {
-        if escaped {
-            self.repeated = true;
-            return;
-        }
-        let mut hash = name.len() as u64;
-        for chunk in name.as_bytes().chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            hash ^= hash >> 32;
-        }
+        let hash = ends(name.as_bytes());
+        let word = &mut self.bits[(hash >> 6) as usize % Self::WORDS];
         let bit = 1u64 << (hash & 63);
-        let word = &mut self.bits[(hash >> 6 & 15) as usize];
-        self.repeated |= *word & bit != 0;
+        self.repeated |= escaped || *word & bit != 0;
         *word |= bit;
     }
+}
+
+/// A hash of the first and the last eight bytes and the length: enough for a filter.
+fn ends(name: &[u8]) -> u64 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    let (first, last) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
+    };
+    let mixed = (first ^ name.len() as u64).wrapping_mul(ODD) ^ last;
+    mixed.wrapping_mul(ODD) >> 32
 }
 
 struct MemberVisitor<'v, 'a> {
@@ -334,6 +354,16 @@ mod tests {
             [Some(40), Some(40), Some(40), Some(40), Some(-1)]
         );
         assert_eq!([of("4.5"), of("x"), of("1e99"), of("1e999999999999"), of(""), of("1e-1")], [None; 6]);
+    }
+
+    #[test]
+    fn the_first_record_ends_where_it_ends() {
+        for record in ["{}", " { } ", r#"{"a":"}"}"#, "{\"a\":{} \n}"] {
+            let text = format!("{record}, {{\"Id\":\"2\"}}]");
+            let (read, end) = View::read_first(&text, ViewBuffer::default()).unwrap();
+            assert_eq!((read.record(), end), (record.trim_end(), record.trim_end().len()));
+        }
+        assert!(View::read_first(r#"{"a":1"#, ViewBuffer::default()).is_err());
     }
 
     #[test]
