@@ -105,5 +105,6 @@ impl SimulatorHandle {
     pub fn report(&self) -> Report {
         Report { faults: BTreeMap::new() }
     }
+    pub fn enable(&self, _scenario: Scenario, _rate: Option<f64>) {}
     pub async fn shutdown(self) {}
 }

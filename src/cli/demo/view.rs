@@ -75,8 +75,9 @@ impl View {
 
     /// What is happening and why.
     pub fn note(&mut self, text: &str) {
-        let width = self.width();
-        let note = paint(self.colour, "33", &cut(&format!("  · {text}"), width)) + "\n";
+        let text = format!("  · {text}");
+        let text = if self.piped { text } else { cut(&text, self.width()) };
+        let note = paint(self.colour, "33", &text) + "\n";
         self.print(&note);
     }
 
@@ -142,12 +143,11 @@ impl View {
     }
 
     fn width(&self) -> usize {
-        let size = if self.piped {
-            rustix::termios::tcgetwinsize(std::io::stderr())
-        } else {
-            rustix::termios::tcgetwinsize(std::io::stdout())
-        };
-        size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(DEFAULT_WIDTH)
+        rustix::termios::tcgetwinsize(std::io::stdout())
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+            .filter(|columns| *columns > 0)
+            .unwrap_or(DEFAULT_WIDTH)
     }
 
     /// Writes below what is there; a status line in the way is wiped first. A reader who went away is
