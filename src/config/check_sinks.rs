@@ -83,7 +83,7 @@ fn sink(
     }
     let (defaults, kind) = match file.kind {
         SinkKindFile::Stdout => (STREAM, Some(SinkKind::Stdout)),
-        SinkKindFile::File(file) => (STREAM, self::file(file, paths, reader).map(SinkKind::File)),
+        SinkKindFile::File(file) => (STREAM, self::file(*file, paths, reader).map(SinkKind::File)),
         SinkKindFile::SplunkHec(file) => (HEC, hec(*file, reader).map(SinkKind::SplunkHec)),
     };
     let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };

@@ -148,7 +148,7 @@ pub(super) struct SinkFile {
 #[derive(Clone, Debug)]
 pub(super) enum SinkKindFile {
     Stdout,
-    File(FileSinkFile),
+    File(Box<FileSinkFile>),
     SplunkHec(Box<HecFile>),
 }
 
@@ -169,7 +169,7 @@ impl FromNode for SinkFile {
                 kind::<StdoutFile>(node, entries, reader);
                 SinkKindFile::Stdout
             }
-            "file" => SinkKindFile::File(kind(node, entries, reader)),
+            "file" => SinkKindFile::File(Box::new(kind(node, entries, reader))),
             "splunk_hec" => SinkKindFile::SplunkHec(Box::new(kind(node, entries, reader))),
             later if LATER_SINK_TYPES.contains(&later) => {
                 reader.fault(

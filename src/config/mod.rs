@@ -121,6 +121,7 @@ pub struct RetryConfig {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a handful of them exist, made once")]
 pub enum SinkKind {
     Stdout,
     File(FileConfig),

@@ -36,6 +36,8 @@ use world::World;
 
 /// Time between two looks at the pipeline: quick enough to feel live, slow enough to read a line.
 const TICK: Duration = Duration::from_millis(160);
+/// Nothing goes wrong before this.
+const CALM: Duration = Duration::from_millis(1500);
 /// How long the last records may take after time is up: longer than any pause the simulator asks for.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -87,11 +89,16 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
     // What the simulator's books say at the moment when time is up.
     let mut owed: Option<Vec<Option<String>>> = None;
     let mut over = args.period;
+    let mut calm = true;
     let ending = loop {
         tokio::select! {
             ending = &mut running => break ending,
             () = &mut interrupted, if owed.is_none() => over = Duration::ZERO,
             _ = tick.tick() => {}
+        }
+        if calm && began.elapsed() >= CALM {
+            world.throw_faults()?;
+            calm = false;
         }
         while let Ok(line) = events.try_recv() {
             view.offer(line);

@@ -17,6 +17,8 @@ const CHOICE: usize = 64;
 const MORE_EVERY: Duration = Duration::from_millis(1600);
 /// The stretch over which rates and the median are taken.
 const WINDOW: Duration = Duration::from_secs(3);
+/// A median above this many seconds is the age of a backlog, not a delay.
+const BACKLOG: f64 = 30.0;
 /// When the terminal does not say how wide it is.
 const DEFAULT_WIDTH: usize = 100;
 
@@ -75,8 +77,9 @@ impl View {
 
     /// What is happening and why.
     pub fn note(&mut self, text: &str) {
-        let width = self.width();
-        let note = paint(self.colour, "33", &cut(&format!("  · {text}"), width)) + "\n";
+        let text = format!("  · {text}");
+        let text = if self.piped { text } else { cut(&text, self.width()) };
+        let note = paint(self.colour, "33", &text) + "\n";
         self.print(&note);
     }
 
@@ -131,8 +134,10 @@ impl View {
             parts.push(format!("{:.0}/s", gauges.delivered.saturating_sub(earlier.delivered) as f64 / seconds));
             parts.push(format!("{} blobs settled", thousands(gauges.blobs_settled)));
             parts.push(format!("{faults} faults thrown, {} lost", gauges.blobs_lost));
-            if let Some(median) = gauges.median_latency_since(earlier) {
-                parts.push(format!("p50 ≤ {}", seconds_in_words(median / self.speed)));
+            match gauges.median_latency_since(earlier).map(|median| median / self.speed) {
+                Some(median) if median > BACKLOG => parts.push("catching up".to_owned()),
+                Some(median) => parts.push(format!("p50 ≤ {}", seconds_in_words(median))),
+                None => {}
             }
         }
         if let Some(bytes) = gauges.memory {
@@ -142,12 +147,11 @@ impl View {
     }
 
     fn width(&self) -> usize {
-        let size = if self.piped {
-            rustix::termios::tcgetwinsize(std::io::stderr())
-        } else {
-            rustix::termios::tcgetwinsize(std::io::stdout())
-        };
-        size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(DEFAULT_WIDTH)
+        rustix::termios::tcgetwinsize(std::io::stdout())
+            .ok()
+            .map(|size| usize::from(size.ws_col))
+            .filter(|columns| *columns > 0)
+            .unwrap_or(DEFAULT_WIDTH)
     }
 
     /// Writes below what is there; a status line in the way is wiped first. A reader who went away is
@@ -166,12 +170,18 @@ impl View {
 
 /// Widths of time, tenant, workload, operation, user and source; the outcome takes what is left.
 const COLUMNS: [usize; 6] = [8, 12, 20, 30, 34, 15];
-/// On a narrower terminal the columns shrink together.
+/// On a narrower terminal the columns shrink together, but for the clock and the address: half of one is none.
 const FULL_WIDTH: usize = 134;
+const KEPT: usize = 8 + 15 + 6 + 8;
 
 /// One event as one line.
 fn render(line: &Line, width: usize, colour: bool) -> String {
-    let columns = COLUMNS.map(|column| if width >= FULL_WIDTH { column } else { (column * width / FULL_WIDTH).max(6) });
+    let mut columns = COLUMNS;
+    if width < FULL_WIDTH {
+        for column in &mut columns[1..5] {
+            *column = (*column * width.saturating_sub(KEPT) / (FULL_WIDTH - KEPT)).max(6);
+        }
+    }
     let fields = [&line.time, &line.tenant, &line.workload, &line.operation, &line.user, &line.source];
     let colours = ["2", "36", "34", "1", "0", "2"];
     let mut out = String::new();
@@ -221,12 +231,7 @@ pub(super) fn thousands(number: u64) -> String {
 }
 
 fn seconds_in_words(seconds: f64) -> String {
-    match seconds {
-        s if s < 1.0 => format!("{:.0} ms", s * 1000.0),
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.0} h", s / 3600.0),
-    }
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds:.0} s") }
 }
 
 #[cfg(test)]
@@ -271,6 +276,6 @@ mod tests {
     #[test]
     fn numbers_are_readable() {
         assert_eq!([0, 999, 1000, 12_345_678].map(thousands), ["0", "999", "1,000", "12,345,678"]);
-        assert_eq!([0.25, 5.0, 600.0, 21600.0].map(seconds_in_words), ["250 ms", "5 s", "10 min", "6 h"]);
+        assert_eq!([0.25, 5.0].map(seconds_in_words), ["250 ms", "5 s"]);
     }
 }
