@@ -57,9 +57,9 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub page_size: u32,
 
-    /// Seconds (virtual) that a token lasts.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3599)]
-    pub token_lifetime: i64,
+    /// Seconds (virtual) that a token lasts; an hour when not given.
+    #[arg(long, value_name = "SECONDS")]
+    pub token_lifetime: Option<i64>,
 
     /// Where to write the configuration; a fresh temporary directory when not given.
     #[arg(long, value_name = "DIR")]

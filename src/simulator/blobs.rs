@@ -138,6 +138,35 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "measures"]
+    fn speed() {
+        let world = Arc::new(World::new(WorldConfig::new().records(200_000).records_per_blob(5000)));
+        for kind in ContentType::ALL {
+            let (begun, mut bytes, mut records) = (std::time::Instant::now(), 0, 0);
+            let mut sizes = Vec::new();
+            for blob in &world.tenants[0].feed(kind).history {
+                let mut out = Vec::new();
+                let mut body = BodyWriter::new(Arc::clone(&world), 0, blob, 0, blob.count);
+                while body.fill(&mut out, 1) {
+                    sizes.push(out.len());
+                    bytes += out.len();
+                    out.clear();
+                }
+                records += blob.count;
+            }
+            sizes.sort_unstable();
+            let rate = bytes as f64 / begun.elapsed().as_secs_f64() / 1e6;
+            println!(
+                "{kind:?} {records} {rate:.0} MB/s mean {} median {} p99 {} max {:?}",
+                bytes / records as usize,
+                sizes[sizes.len() / 2],
+                sizes[sizes.len() * 99 / 100],
+                sizes.last()
+            );
+        }
+    }
+
+    #[test]
     fn a_body_is_json_and_the_same_twice() {
         let world = Arc::new(World::new(WorldConfig::new().records(4000)));
         let mut ids = std::collections::HashSet::new();

@@ -110,6 +110,9 @@ pub(super) fn blob(
     } else {
         Fate::Whole
     };
+    if blob.copy && faults.is_on(Scenario::Duplicates) {
+        faults.count(Scenario::Duplicates);
+    }
     Ok(send(shared, call, handle, &blob, fate, key))
 }
 

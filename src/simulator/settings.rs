@@ -93,7 +93,8 @@ pub struct WorldConfig {
 /// Knobs of the protocol. Defaults are strict (activity-api 4.1). Times are virtual.
 #[derive(Clone, Debug)]
 pub struct Protocol {
-    pub token_lifetime_s: i64,
+    /// `None`: 3599 s, or 30 s of the world where the clock runs so fast that this is longer.
+    pub token_lifetime_s: Option<i64>,
     /// Seconds between two `start` requests of a feed.
     pub start_cooldown_s: i64,
     /// All subscriptions exist from the start.
@@ -124,7 +125,7 @@ pub struct Protocol {
 impl Default for Protocol {
     fn default() -> Protocol {
         Protocol {
-            token_lifetime_s: 3599,
+            token_lifetime_s: None,
             start_cooldown_s: 15 * 60,
             subscribed: false,
             first_content_delay_s: 0,
@@ -231,6 +232,11 @@ impl WorldConfig {
     #[must_use]
     pub fn scenarios(self, scenarios: &[Scenario]) -> Self {
         scenarios.iter().fold(self, |config, scenario| config.scenario(*scenario))
+    }
+
+    /// Virtual seconds that a token lasts.
+    pub(super) fn token_lifetime_s(&self) -> i64 {
+        self.protocol.token_lifetime_s.unwrap_or_else(|| 3599.max((30.0 * self.speed) as i64))
     }
 
     /// Changes protocol knobs in place.

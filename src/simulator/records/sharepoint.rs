@@ -69,10 +69,7 @@ pub(super) fn write(m: &mut Maker<'_>) {
     m.json.text("UserAgent", agent);
     m.json.flag("CustomUniqueId", false);
     m.guid("ApplicationId");
-    m.json.text(
-        "ApplicationDisplayName",
-        m.index.is_multiple_of(4).then_some("Microsoft Office").unwrap_or("SharePoint"),
-    );
+    m.json.text("ApplicationDisplayName", if m.index.is_multiple_of(4) { "Microsoft Office" } else { "SharePoint" });
     if m.chance.percent(60) {
         access_context(m);
     }
