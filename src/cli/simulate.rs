@@ -61,6 +61,10 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "SECONDS")]
     pub token_lifetime: Option<i64>,
 
+    /// Bring the members of a record in another order at each fetch.
+    #[arg(long)]
+    pub shuffle_fields: bool,
+
     /// Where to write the configuration; a fresh temporary directory when not given.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -97,6 +101,7 @@ impl SimulateArgs {
             .live_rate(self.live_rate)
             .tune(|protocol| {
                 protocol.page_size = self.page_size as usize;
+                protocol.shuffle_fields = self.shuffle_fields;
                 protocol.token_lifetime_s = self.token_lifetime;
             });
         config.records_per_blob = self.records_per_blob;

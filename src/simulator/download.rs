@@ -203,7 +203,9 @@ impl Stream {
 
 fn send(shared: &Arc<Shared>, call: &Call, handle: Handle, blob: &Blob, fate: Fate, key: u64) -> Response {
     let gzip = call.accepts_gzip();
-    let writer = BodyWriter::new(Arc::clone(&shared.world), handle.tenant, blob, handle.from, handle.to);
+    let fetch = shared.ledger.lock().fetches.get(&handle).copied().unwrap_or(0);
+    let writer =
+        BodyWriter::new(Arc::clone(&shared.world), handle.tenant, blob, handle.from, handle.to, u64::from(fetch));
     let variant = shared.world.faults.variant(Scenario::HalfJson, key ^ u64::from(handle.from));
     let mut stream = Stream {
         writer,
@@ -257,7 +259,9 @@ fn send(shared: &Arc<Shared>, call: &Call, handle: Handle, blob: &Blob, fate: Fa
 fn halved(mut stream: Stream, variant: u64, gzip: bool) -> Response {
     let mut plain = Vec::new();
     stream.writer.fill(&mut plain, SMALL);
-    let keep = 1 + variant as usize % plain.len().saturating_sub(1).max(1);
+    // One in eight is empty.
+    let empty = variant.is_multiple_of(8);
+    let keep = if empty { 0 } else { 1 + variant as usize % plain.len().saturating_sub(1).max(1) };
     plain.truncate(keep);
     let Some(mut encoder) = stream.encoder.take() else { return json(plain) };
     let body = encoder.write_all(&plain).and_then(|()| encoder.finish()).unwrap_or_default();

@@ -118,6 +118,8 @@ pub struct Protocol {
     pub max_downloads: usize,
     /// Tenants (by position) whose application lacks `ActivityFeed.ReadDlp`.
     pub without_dlp: Vec<usize>,
+    /// The members of a record come in another order at each fetch.
+    pub shuffle_fields: bool,
     /// Bytes of the record of `huge_record`.
     pub huge_record_bytes: usize,
 }
@@ -138,6 +140,7 @@ impl Default for Protocol {
             retrieval_days: 20,
             max_downloads: 64,
             without_dlp: Vec::new(),
+            shuffle_fields: false,
             huge_record_bytes: 50 * 1024 * 1024,
         }
     }
