@@ -65,6 +65,10 @@ pub struct SimulateArgs {
     #[arg(long)]
     pub shuffle_fields: bool,
 
+    /// Root that clients call, where it is not the address listened on.
+    #[arg(long, value_name = "URL")]
+    pub advertise: Option<String>,
+
     /// Where to write the configuration; a fresh temporary directory when not given.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -105,6 +109,7 @@ impl SimulateArgs {
                 protocol.token_lifetime_s = self.token_lifetime;
             });
         config.records_per_blob = self.records_per_blob;
+        config.public_url = self.advertise.as_ref().map(|url| url.trim_end_matches('/').to_owned());
         for name in &self.scenario {
             let scenarios = Scenario::parse(name)
                 .with_context(|| format!("there is no scenario `{name}`; `--scenario list` prints all of them"))?;

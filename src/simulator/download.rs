@@ -153,8 +153,8 @@ struct Stream {
     encoder: Option<GzEncoder<Vec<u8>>>,
     plain: Vec<u8>,
     more: bool,
-    /// Bytes of the plain body after which it ends early.
-    cut: Option<usize>,
+    /// Whether it is meant to reach its end.
+    whole: bool,
     made: usize,
     in_flight: InFlight,
 }
@@ -168,12 +168,6 @@ impl Stream {
             }
             self.plain.clear();
             self.more = self.writer.fill(&mut self.plain, PIECE);
-            if let Some(cut) = self.cut
-                && self.made + self.plain.len() >= cut
-            {
-                self.plain.truncate(cut.saturating_sub(self.made));
-                self.more = false;
-            }
             self.made += self.plain.len();
             let out = match &mut self.encoder {
                 None => std::mem::take(&mut self.plain),
@@ -192,7 +186,7 @@ impl Stream {
             if !self.more {
                 let mut ledger = self.in_flight.shared.ledger.lock();
                 ledger.bytes += self.made as u64;
-                ledger.fetches_complete += u64::from(self.cut.is_none());
+                ledger.fetches_complete += u64::from(self.whole);
             }
             if !out.is_empty() {
                 return Ok(out);
@@ -212,8 +206,7 @@ fn send(shared: &Arc<Shared>, call: &Call, handle: Handle, blob: &Blob, fate: Fa
         encoder: gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
         plain: Vec::with_capacity(PIECE + 8192),
         more: true,
-        // Somewhere in the first piece; a shorter body is cut below, when its length is known.
-        cut: (fate == Fate::Halved).then_some(PIECE / 2 + variant as usize % (PIECE / 2)),
+        whole: matches!(fate, Fate::Whole | Fate::Slow),
         made: 0,
         in_flight: InFlight::new(shared, handle.tenant),
     };

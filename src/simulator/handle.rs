@@ -57,6 +57,15 @@ pub struct SimulatorHandle {
     task: tokio::task::JoinHandle<()>,
 }
 
+/// What a client on this machine calls; an unspecified address is no address to call.
+fn local_url(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("http://127.0.0.1:{}", v4.port()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("http://[::1]:{}", v6.port()),
+        _ => format!("http://{address}"),
+    }
+}
+
 /// Lays out the world and serves it until the handle is dropped or shut down.
 ///
 /// # Errors
@@ -72,7 +81,7 @@ pub async fn serve(config: WorldConfig, listener: TcpListener) -> std::io::Resul
         tokens: Tokens::new(world.config.seed, count),
         subscriptions: Subscriptions::new(count, since),
         ledger: Ledger::new(count),
-        base: format!("http://{address}"),
+        base: world.config.public_url.clone().unwrap_or_else(|| local_url(address)),
         trap: trap_listener.local_addr()?.to_string(),
         offline: AtomicBool::new(false),
         world,

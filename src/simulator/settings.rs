@@ -87,6 +87,8 @@ pub struct WorldConfig {
     /// Virtual seconds in a second.
     pub speed: f64,
     pub scenarios: Vec<Scenario>,
+    /// Root that the server names itself by; `None`: the address that it listens on.
+    pub public_url: Option<String>,
     pub protocol: Protocol,
 }
 
@@ -161,6 +163,7 @@ impl Default for WorldConfig {
             start_ms: None,
             speed: 1.0,
             scenarios: Vec::new(),
+            public_url: None,
             protocol: Protocol::default(),
         }
     }

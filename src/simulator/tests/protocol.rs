@@ -131,6 +131,25 @@ async fn the_same_seed_serves_the_same_world() {
     assert_eq!(report["records"], 600);
 }
 
+#[tokio::test]
+async fn another_process_switches_faults_over_http() {
+    let simulator = start(WorldConfig::new().records(500)).await;
+    let mut probe = Probe::new(&simulator);
+    let uri = first_blob(&mut probe, ContentType::SharePoint).await;
+    let root = simulator.api_url();
+    let post = async |path: &str| Client::new().post(format!("{root}/_sim/{path}")).send().await.unwrap().status();
+    assert_eq!(post("enable?scenario=nonsense").await, 400);
+    assert_eq!(post("enable?scenario=server_error&rate=1").await, 200);
+    assert_eq!(probe.send(0, false, &uri).await.unwrap().0, 500);
+    assert_eq!(post("disable?scenario=server_error").await, 200);
+    assert_eq!(post("offline").await, 200);
+    assert_eq!(probe.send(0, false, &uri).await.unwrap().0, 503);
+    assert_eq!(post("online").await, 200);
+    assert_eq!(post("revoke").await, 200);
+    assert_eq!(probe.send(0, false, &uri).await.unwrap().0, 401);
+    assert_eq!(probe.send(0, false, &uri).await.unwrap().0, 200);
+}
+
 /// Bytes of this process that are in memory.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();

@@ -62,12 +62,13 @@ async fn all_faults_at_once_leave_exactly_the_unreachable_records_behind() {
         let config = WorldConfig::new()
             .tenants(3)
             .records(6000)
+            .days(2)
             .identity(identity)
             .tune(|p| p.start_cooldown_s = 0)
             .scenarios(&Scenario::all());
         let simulator = start(config).await;
         simulator.disable(Scenario::Late);
-        let (got, _) = Probe::new(&simulator).drain(2, 7).await;
+        let (got, _) = Probe::new(&simulator).drain(2, 2).await;
         let served = bodies_split(&got);
         let report = simulator.report();
         for scenario in Scenario::all() {
@@ -143,4 +144,103 @@ async fn the_worst_are_there_when_asked_for() {
     let trap = format!("http://{}/api", simulator.trap_address());
     probe.http.get(trap).bearer_auth("x").send().await.unwrap();
     assert!(simulator.report().violations.iter().any(|v| v.kind == "token_to_foreign_host"));
+}
+
+/// The answer to one download while everything is struck.
+async fn struck(scenario: Scenario) -> (SimulatorHandle, Result<(u16, HashMap<String, String>, Vec<u8>), String>) {
+    let simulator = start(WorldConfig::new().records(2000).only(ContentType::Exchange)).await;
+    let answer = {
+        let mut probe = Probe::new(&simulator);
+        let uri = first_blob(&mut probe, ContentType::Exchange).await;
+        simulator.enable(scenario, Some(1.0));
+        probe.send(0, false, &uri).await.map_err(|e| e.to_string())
+    };
+    (simulator, answer)
+}
+
+#[tokio::test]
+async fn a_fault_looks_like_what_it_says() {
+    for seed in 0..4 {
+        let config = WorldConfig::new().records(300).only(ContentType::General).seed(seed);
+        let simulator = start(config.scenario(Scenario::TruncatedBody)).await;
+        simulator.disable(Scenario::TruncatedBody);
+        let mut probe = Probe::new(&simulator);
+        let uri = first_blob(&mut probe, ContentType::General).await;
+        let whole = probe.fetch(0, &uri).await.unwrap();
+        simulator.enable(Scenario::TruncatedBody, Some(1.0));
+        assert!(probe.send(0, false, &uri).await.is_err(), "a body that broke off came whole");
+        simulator.disable(Scenario::TruncatedBody);
+        simulator.enable(Scenario::HalfJson, Some(1.0));
+        let (status, _, half) = probe.send(0, false, &uri).await.unwrap();
+        assert!(status == 200 && half.len() < whole.len() && whole.starts_with(&half));
+    }
+    let (_simulator, answer) = struck(Scenario::Throttle429).await;
+    let (status, _, body) = answer.unwrap();
+    assert!(status == 429 && code(&body) == "AF429");
+    let (_simulator, answer) = struck(Scenario::Throttle403).await;
+    let (status, _, body) = answer.unwrap();
+    assert!(
+        status == 403 && String::from_utf8_lossy(&body).contains("Too many requests. Method=GetBlob, PublisherId=")
+    );
+    let (_simulator, answer) = struck(Scenario::ServerError).await;
+    let (status, _, body) = answer.unwrap();
+    assert_eq!((status, code(&body).as_str()), (500, "AF50000"));
+    let (_simulator, answer) = struck(Scenario::HtmlError).await;
+    let (status, headers, body) = answer.unwrap();
+    assert!(matches!(status, 502 | 503) && headers["content-type"] == "text/html" && body.starts_with(b"<html>"));
+    let (_simulator, answer) = struck(Scenario::GarbageError).await;
+    let (status, _, body) = answer.unwrap();
+    assert!(status == 400 && code(&body).starts_with("StartSubscription [CorrId="));
+    let (_simulator, answer) = struck(Scenario::Eventual).await;
+    let (status, _, body) = answer.unwrap();
+    assert_eq!((status, code(&body).as_str()), (404, "AF20050"));
+    let (simulator, answer) = struck(Scenario::Expired).await;
+    let (status, _, body) = answer.unwrap();
+    assert_eq!((status, code(&body).as_str()), (400, "AF20051"));
+    assert!(simulator.report().unreachable.len() as u64 == simulator.report().blobs);
+    assert_eq!(simulator.report().unreachable_records.len(), 2000);
+}
+
+#[tokio::test]
+async fn a_token_that_dies_takes_its_download_along() {
+    let (simulator, answer) = struck(Scenario::TokenExpiry).await;
+    assert!(answer.is_err());
+    let mut probe = Probe::new(&simulator);
+    // The next token is good again.
+    assert!(!first_blob(&mut probe, ContentType::Exchange).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_vanished_is_gone_from_the_listings() {
+    let (simulator, answer) = struck(Scenario::Vanished).await;
+    let (status, _, body) = answer.unwrap();
+    assert_eq!((status, code(&body).as_str()), (404, "AF20050"));
+    let refused: Vec<String> = simulator.report().unreachable.into_iter().flat_map(|u| u.refused).collect();
+    assert_eq!(refused.len(), 1);
+    let mut probe = Probe::new(&simulator);
+    let now = simulator.clock().now_ms();
+    let mut listed = 0;
+    for day in 1..7 {
+        let from = now - day * DAY_MS;
+        for (id, _) in probe.list(0, ContentType::Exchange, from, from + DAY_MS).await.unwrap() {
+            assert!(id != refused[0]);
+            listed += 1;
+        }
+    }
+    assert!(listed > 20);
+}
+
+#[tokio::test]
+async fn a_failing_page_lets_the_listing_through_later() {
+    let simulator = start(WorldConfig::new().records(500).only(ContentType::General)).await;
+    let mut probe = Probe::new(&simulator);
+    probe.start(0, ContentType::General).await;
+    simulator.enable(Scenario::PageError, Some(1.0));
+    let now = simulator.clock().now_ms();
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(probe.list(0, ContentType::General, now - DAY_MS, now).await);
+    }
+    assert!(answers[0].as_ref().is_err_and(|e| e == "400 AF20031" || e == "500 AF50000"), "{answers:?}");
+    assert!(answers[3].as_ref().is_ok_and(|listed| !listed.is_empty()), "{answers:?}");
 }
