@@ -57,9 +57,17 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub page_size: u32,
 
-    /// Seconds (virtual) that a token lasts.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3599)]
-    pub token_lifetime: i64,
+    /// Seconds (virtual) that a token lasts; an hour when not given.
+    #[arg(long, value_name = "SECONDS")]
+    pub token_lifetime: Option<i64>,
+
+    /// Bring the members of a record in another order at each fetch.
+    #[arg(long)]
+    pub shuffle_fields: bool,
+
+    /// Root that clients call, where it is not the address listened on.
+    #[arg(long, value_name = "URL")]
+    pub advertise: Option<String>,
 
     /// Where to write the configuration; a fresh temporary directory when not given.
     #[arg(long, value_name = "DIR")]
@@ -97,9 +105,11 @@ impl SimulateArgs {
             .live_rate(self.live_rate)
             .tune(|protocol| {
                 protocol.page_size = self.page_size as usize;
+                protocol.shuffle_fields = self.shuffle_fields;
                 protocol.token_lifetime_s = self.token_lifetime;
             });
         config.records_per_blob = self.records_per_blob;
+        config.public_url = self.advertise.as_ref().map(|url| url.trim_end_matches('/').to_owned());
         for name in &self.scenario {
             let scenarios = Scenario::parse(name)
                 .with_context(|| format!("there is no scenario `{name}`; `--scenario list` prints all of them"))?;

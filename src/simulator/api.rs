@@ -36,16 +36,16 @@ pub(super) fn operation(shared: &Arc<Shared>, call: &Call, tenant_id: &str, path
             _ => Ok(answer(404, "application/json; charset=utf-8", r#"{"Message":"No HTTP resource was found."}"#)),
         }
     })();
-    done.unwrap_or_else(|refusal: Denied| refusal.0)
+    done.unwrap_or_else(|refusal: Denied| *refusal.0)
 }
 
 /// An answer that ends the request early.
 #[derive(Debug)]
-pub(super) struct Denied(pub Response);
+pub(super) struct Denied(pub Box<Response>);
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Denied {
-        Denied(refusal.response())
+        Denied(Box::new(refusal.response()))
     }
 }
 
@@ -61,7 +61,7 @@ fn unauthorized() -> Denied {
     let body = r#"{"Message":"Authorization has been denied for this request."}"#;
     let mut response = answer(401, "application/json; charset=utf-8", body);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Denied(response)
+    Denied(Box::new(response))
 }
 
 /// Token and tenant (AF20010, AF20011, AF20013).
@@ -202,10 +202,10 @@ pub(super) fn strike(shared: &Shared, call: &Call, tenant: usize, object: Object
         return Err(unauthorized());
     }
     if faults.strikes(Scenario::Throttle429, object) {
-        return Err(throttled(shared, call, tenant, 429, faults.variant(Scenario::Throttle429, key), method));
+        return Err(throttled(shared, call, 429, faults.variant(Scenario::Throttle429, key), method));
     }
     if faults.strikes(Scenario::Throttle403, object) {
-        return Err(throttled(shared, call, tenant, 403, 2, method));
+        return Err(throttled(shared, call, 403, 2, method));
     }
     if faults.strikes(Scenario::ServerError, object) {
         return Err(Refusal::new(500, "AF50000", "An internal error occurred. Retry the request.").into());
@@ -213,7 +213,7 @@ pub(super) fn strike(shared: &Shared, call: &Call, tenant: usize, object: Object
     if faults.strikes(Scenario::HtmlError, object) {
         let status = if key.is_multiple_of(2) { 502 } else { 503 };
         let page = "<html>\r\n<head><title>Bad Gateway</title></head>\r\n<body><h1>The service is unavailable.</h1></body></html>";
-        return Err(Denied(answer(status, "text/html", page)));
+        return Err(Denied(Box::new(answer(status, "text/html", page))));
     }
     if faults.strikes(Scenario::GarbageError, object) {
         let world = &shared.world.tenants[tenant];
@@ -240,9 +240,8 @@ fn wears_out(shared: &Shared, tenant: usize) -> bool {
     shared.tokens.worn_out(tenant, (needed / 24).clamp(12, 5000))
 }
 
-fn throttled(shared: &Shared, call: &Call, tenant: usize, status: u16, variant: u64, method: &str) -> Denied {
+fn throttled(shared: &Shared, call: &Call, status: u16, variant: u64, method: &str) -> Denied {
     let publisher = call.param("publisheridentifier").unwrap_or("00000000-0000-0000-0000-000000000000");
-    let _ = tenant;
     let text = format!("Too many requests. Method={method}, PublisherId={publisher}");
     let mut response = Refusal::new(status, "AF429", text).response();
     let after = 1 + variant / 3 % 5;
@@ -254,5 +253,5 @@ fn throttled(shared: &Shared, call: &Call, tenant: usize, status: u16, variant: 
     if let Some(value) = header.and_then(|h| HeaderValue::from_str(&h).ok()) {
         response.headers_mut().insert(header::RETRY_AFTER, value);
     }
-    Denied(response)
+    Denied(Box::new(response))
 }

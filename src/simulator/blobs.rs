@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::chance::hash;
 use super::settings::{ContentType, Identity};
 use super::stamp;
 use super::world::{Blob, World};
@@ -80,12 +81,16 @@ pub(super) struct BodyWriter {
     end: u64,
     home: Option<Blob>,
     opened: bool,
+    /// Orders the members of records, if they are to be shuffled.
+    shuffle: Option<u64>,
 }
 
 impl BodyWriter {
-    pub(super) fn new(world: Arc<World>, tenant: usize, blob: &Blob, from: u32, to: u32) -> BodyWriter {
+    /// `fetch`: how many times this content was asked for.
+    pub(super) fn new(world: Arc<World>, tenant: usize, blob: &Blob, from: u32, to: u32, fetch: u64) -> BodyWriter {
         let (next, end) = (blob.first + u64::from(from), blob.first + u64::from(to));
-        BodyWriter { world, tenant, kind: blob.source, next, end, home: None, opened: false }
+        let shuffle = world.config.protocol.shuffle_fields.then_some(fetch);
+        BodyWriter { shuffle, world, tenant, kind: blob.source, next, end, home: None, opened: false }
     }
 
     /// Appends about `target` bytes; false when the array is closed. Struck records are counted.
@@ -105,9 +110,12 @@ impl BodyWriter {
                     self.world.origin_ms,
                 )),
             };
+            let start = out.len();
             let meta = super::records::write(&self.world, self.tenant, self.kind, index, home.created_ms, out);
             if let Some(scenario) = meta.hostile {
                 self.world.faults.count(scenario);
+            } else if let Some(fetch) = self.shuffle {
+                super::records::shuffle::shuffle(out, start, hash(&[index, fetch]));
             }
             self.next += 1;
             out.extend_from_slice(if self.next < self.end { b",\r\n" } else { b"]" });
@@ -138,6 +146,23 @@ mod tests {
     }
 
     #[test]
+    fn shuffled_members_change_with_each_fetch_and_say_the_same() {
+        let config = WorldConfig::new().records(50).only(ContentType::General).tune(|p| p.shuffle_fields = true);
+        let world = Arc::new(World::new(config.records_per_blob(50)));
+        let blob = world.tenants[0].feed(ContentType::General).history[0];
+        let fetch = |number| {
+            let mut out = Vec::new();
+            let mut body = BodyWriter::new(Arc::clone(&world), 0, &blob, 0, blob.count, number);
+            while body.fill(&mut out, 1000) {}
+            out
+        };
+        let (one, two) = (fetch(1), fetch(2));
+        assert!(one != two && one.len() == two.len());
+        let read = |body: &[u8]| serde_json::from_slice::<Vec<serde_json::Value>>(body).unwrap();
+        assert_eq!(read(&one), read(&two));
+    }
+
+    #[test]
     fn a_body_is_json_and_the_same_twice() {
         let world = Arc::new(World::new(WorldConfig::new().records(4000)));
         let mut ids = std::collections::HashSet::new();
@@ -147,7 +172,7 @@ mod tests {
             for blob in &world.tenants[0].feed(kind).history {
                 let write = |piece| {
                     let mut out = Vec::new();
-                    let mut body = BodyWriter::new(Arc::clone(&world), 0, blob, 0, blob.count);
+                    let mut body = BodyWriter::new(Arc::clone(&world), 0, blob, 0, blob.count, 0);
                     while body.fill(&mut out, piece) {}
                     out
                 };

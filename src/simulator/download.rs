@@ -110,6 +110,9 @@ pub(super) fn blob(
     } else {
         Fate::Whole
     };
+    if blob.copy && faults.is_on(Scenario::Duplicates) {
+        faults.count(Scenario::Duplicates);
+    }
     Ok(send(shared, call, handle, &blob, fate, key))
 }
 
@@ -150,8 +153,8 @@ struct Stream {
     encoder: Option<GzEncoder<Vec<u8>>>,
     plain: Vec<u8>,
     more: bool,
-    /// Bytes of the plain body after which it ends early.
-    cut: Option<usize>,
+    /// Whether it is meant to reach its end.
+    whole: bool,
     made: usize,
     in_flight: InFlight,
 }
@@ -165,12 +168,6 @@ impl Stream {
             }
             self.plain.clear();
             self.more = self.writer.fill(&mut self.plain, PIECE);
-            if let Some(cut) = self.cut
-                && self.made + self.plain.len() >= cut
-            {
-                self.plain.truncate(cut.saturating_sub(self.made));
-                self.more = false;
-            }
             self.made += self.plain.len();
             let out = match &mut self.encoder {
                 None => std::mem::take(&mut self.plain),
@@ -189,7 +186,7 @@ impl Stream {
             if !self.more {
                 let mut ledger = self.in_flight.shared.ledger.lock();
                 ledger.bytes += self.made as u64;
-                ledger.fetches_complete += u64::from(self.cut.is_none());
+                ledger.fetches_complete += u64::from(self.whole);
             }
             if !out.is_empty() {
                 return Ok(out);
@@ -200,15 +197,16 @@ impl Stream {
 
 fn send(shared: &Arc<Shared>, call: &Call, handle: Handle, blob: &Blob, fate: Fate, key: u64) -> Response {
     let gzip = call.accepts_gzip();
-    let writer = BodyWriter::new(Arc::clone(&shared.world), handle.tenant, blob, handle.from, handle.to);
+    let fetch = shared.ledger.lock().fetches.get(&handle).copied().unwrap_or(0);
+    let writer =
+        BodyWriter::new(Arc::clone(&shared.world), handle.tenant, blob, handle.from, handle.to, u64::from(fetch));
     let variant = shared.world.faults.variant(Scenario::HalfJson, key ^ u64::from(handle.from));
     let mut stream = Stream {
         writer,
         encoder: gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
         plain: Vec::with_capacity(PIECE + 8192),
         more: true,
-        // Somewhere in the first piece; a shorter body is cut below, when its length is known.
-        cut: (fate == Fate::Halved).then_some(PIECE / 2 + variant as usize % (PIECE / 2)),
+        whole: matches!(fate, Fate::Whole | Fate::Slow),
         made: 0,
         in_flight: InFlight::new(shared, handle.tenant),
     };
@@ -254,7 +252,9 @@ fn send(shared: &Arc<Shared>, call: &Call, handle: Handle, blob: &Blob, fate: Fa
 fn halved(mut stream: Stream, variant: u64, gzip: bool) -> Response {
     let mut plain = Vec::new();
     stream.writer.fill(&mut plain, SMALL);
-    let keep = 1 + variant as usize % plain.len().saturating_sub(1).max(1);
+    // One in eight is empty.
+    let empty = variant.is_multiple_of(8);
+    let keep = if empty { 0 } else { 1 + variant as usize % plain.len().saturating_sub(1).max(1) };
     plain.truncate(keep);
     let Some(mut encoder) = stream.encoder.take() else { return json(plain) };
     let body = encoder.write_all(&plain).and_then(|()| encoder.finish()).unwrap_or_default();

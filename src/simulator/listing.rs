@@ -70,7 +70,9 @@ pub(super) fn content(shared: &Arc<Shared>, call: &Call, tenant: usize, claims: 
     let faults = &shared.world.faults;
     if faults.is_on(Scenario::SubscriptionDisabled) {
         let at = 4 + faults.variant(Scenario::SubscriptionDisabled, blob_key(tenant, kind, 0)) % 12;
-        shared.subscriptions.wear(tenant, kind, at as u32, 2);
+        // Twice a feed, or more often where there are few.
+        let times = (30 / (shared.world.tenants.len() * ContentType::ALL.len()).max(1)).max(2);
+        shared.subscriptions.wear(tenant, kind, at as u32, times as u32);
     }
     subscribed(shared, tenant, kind, claims)?;
     let now_ms = shared.world.clock.now_ms();
@@ -251,7 +253,11 @@ fn page(shared: &Arc<Shared>, call: &Call, query: &Query, name: &str, cursor: Cu
             }
         }
         // A full last page ends the listing, or an empty one follows: both are seen.
-        let full = protocol.odd_pages && end == len && end > cursor.offset && len % size == 0 && odd % 2 == 0;
+        let full = protocol.odd_pages
+            && end == len
+            && end > cursor.offset
+            && len.is_multiple_of(size)
+            && odd.is_multiple_of(2);
         if end < len || full {
             next = Some(Cursor { offset: end, page: cursor.page + 1, ..cursor });
         }

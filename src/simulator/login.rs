@@ -55,7 +55,7 @@ pub(super) fn token(shared: &Arc<Shared>, call: &Call, tenant_id: &str, version:
     let Some(audience) = audience else {
         return refuse(shared, 400, "invalid_scope", 70_011, "The provided value for scope is not valid.");
     };
-    let lifetime_s = world.config.protocol.token_lifetime_s;
+    let lifetime_s = world.config.token_lifetime_s();
     let now = world.clock.now();
     let token = shared.tokens.issue(
         tenant,

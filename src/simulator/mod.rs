@@ -17,6 +17,7 @@ mod chance;
 mod download;
 mod faults;
 mod forged;
+mod handle;
 mod ledger;
 mod listing;
 mod login;
@@ -34,8 +35,9 @@ mod world;
 mod tests;
 
 pub use faults::{SCENARIOS, Scenario};
+pub use handle::{SimulatorHandle, TenantAccess, serve};
 pub use report::{Fetches, Report, UnreachableBlob, UnreachableRecord, Violation};
-pub use server::{SimulatorHandle, TenantAccess, serve};
+
 pub use settings::{ContentType, Identity, Protocol, WorldConfig};
 pub use truth::{Truth, TruthRecord};
 pub use world::World;

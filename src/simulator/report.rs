@@ -136,7 +136,7 @@ pub(super) fn report(shared: &Arc<Shared>) -> Report {
 }
 
 fn count_records(shared: &Arc<Shared>, report: &mut Report) {
-    for record in Truth::new(Arc::clone(shared)) {
+    for record in Truth::new(Arc::clone(shared)).unreachable() {
         match record.reason {
             Some(reason) if passes(reason) => report.pending_records += 1,
             Some(reason) => report.unreachable_records.push(UnreachableRecord {

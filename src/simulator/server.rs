@@ -1,31 +1,23 @@
-//! Serves a world over HTTP/1.1 and h2: routes a request to its operation, puts the service's headers
-//! on the answer, and hands tests a handle on it all.
+//! One request: taken apart, routed to its operation, answered with the service's headers; and what
+//! the simulator says of itself under `/_sim`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::Response;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::faults::Scenario;
 use super::ledger::Ledger;
-use super::report::{self, Report};
-use super::settings::{ContentType, WorldConfig};
+use super::report;
 use super::stamp::{self, DAY_MS, SECOND_MS};
 use super::subscriptions::Subscriptions;
 use super::token::Tokens;
 use super::truth::Truth;
 use super::world::World;
 use super::{api, login};
-use crate::clock::Clock;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -127,7 +119,7 @@ pub(super) fn percent_decode(text: &str) -> String {
 /// The largest request body that is read.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
-async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, MAX_REQUEST_BYTES).await else {
         return answer(413, "text/plain", "request too large");
@@ -142,7 +134,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         headers: parts.headers,
         body,
     };
-    let mut response = route(&shared, &call);
+    let mut response = if call.path == "/_sim/report" { stock(&shared).await } else { route(&shared, &call) };
     let now_ms = shared.world.clock.now_ms();
     let headers = response.headers_mut();
     // The headers of the real thing (activity-api 1.4).
@@ -183,13 +175,19 @@ fn route(shared: &Arc<Shared>, call: &Call) -> Response {
     }
 }
 
+/// `/_sim/report`, off the threads that serve: it may have to look at every record.
+async fn stock(shared: &Arc<Shared>) -> Response {
+    let shared = Arc::clone(shared);
+    let made = tokio::task::spawn_blocking(move || serde_json::to_vec(&report::report(&shared))).await;
+    match made {
+        Ok(Ok(body)) => answer(200, "application/json", body),
+        _ => answer(500, "text/plain", "no report could be made"),
+    }
+}
+
 /// `/_sim/…`: the simulator speaks for itself.
 fn own(shared: &Arc<Shared>, call: &Call, path: &[&str]) -> Response {
     match path {
-        ["report"] => match serde_json::to_vec(&report::report(shared)) {
-            Ok(body) => answer(200, "application/json", body),
-            Err(error) => answer(500, "text/plain", error.to_string()),
-        },
         ["truth"] => {
             let with_record = call.param("ids").is_none_or(|v| v == "0" || v == "false");
             let lines = futures_util::stream::unfold(Truth::new(Arc::clone(shared)), move |mut truth| async move {
@@ -206,184 +204,27 @@ fn own(shared: &Arc<Shared>, call: &Call, path: &[&str]) -> Response {
             });
             answer(200, "application/x-ndjson", Body::from_stream(lines))
         }
-        _ => answer(404, "text/plain", "there is /_sim/report and /_sim/truth"),
-    }
-}
-
-/// Anybody who comes here followed a forged address.
-async fn trap(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let what = format!("{} {}", request.method(), request.uri());
-    if request.headers().contains_key(header::AUTHORIZATION) {
-        shared.ledger.violation("token_to_foreign_host", || what);
-    } else {
-        shared.ledger.violation("request_to_foreign_host", || what);
-    }
-    answer(200, "application/json; charset=utf-8", "[]")
-}
-
-/// How a tenant is reached.
-#[derive(Clone, Debug)]
-pub struct TenantAccess {
-    pub name: String,
-    pub tenant_id: String,
-    pub client_id: String,
-    pub client_secret: String,
-    /// What the tenant's people have behind the `@`.
-    pub domain: String,
-}
-
-/// A running simulator. Dropping the handle ends it.
-#[derive(Debug)]
-pub struct SimulatorHandle {
-    shared: Arc<Shared>,
-    address: SocketAddr,
-    tenants: Vec<TenantAccess>,
-    stop: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-/// Lays out the world and serves it until the handle is dropped or shut down.
-///
-/// # Errors
-/// The listener has no address, or a second one for the trap could not be had.
-pub async fn serve(config: WorldConfig, listener: TcpListener) -> std::io::Result<SimulatorHandle> {
-    let address = listener.local_addr()?;
-    let trap_listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let count = config.tenants;
-    let world = Arc::new(World::new(config));
-    // As if somebody had started them long before the history begins.
-    let since = world.config.protocol.subscribed.then(|| world.origin_ms - 30 * DAY_MS);
-    let shared = Arc::new(Shared {
-        tokens: Tokens::new(world.config.seed, count),
-        subscriptions: Subscriptions::new(count, since),
-        ledger: Ledger::new(count),
-        base: format!("http://{address}"),
-        trap: trap_listener.local_addr()?.to_string(),
-        offline: AtomicBool::new(false),
-        world,
-    });
-    let tenants = shared
-        .world
-        .tenants
-        .iter()
-        .map(|t| TenantAccess {
-            name: t.name.clone(),
-            tenant_id: t.id.clone(),
-            client_id: shared.world.client_id.clone(),
-            client_secret: shared.world.client_secret.clone(),
-            domain: t.domain.clone(),
-        })
-        .collect();
-    let (stop, stopped) = watch::channel(false);
-    let wait = |mut stopped: watch::Receiver<bool>| async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    };
-    let app = Router::new().fallback(handle).with_state(Arc::clone(&shared));
-    let trap_app = Router::new().fallback(trap).with_state(Arc::clone(&shared));
-    let main = axum::serve(listener, app).with_graceful_shutdown(wait(stopped.clone()));
-    let side = axum::serve(trap_listener, trap_app).with_graceful_shutdown(wait(stopped));
-    let task = tokio::spawn(async move {
-        let (main, side) = tokio::join!(main.into_future(), side.into_future());
-        if let Err(error) = main.and(side) {
-            tracing::error!(%error, "the simulator stopped serving");
+        // The handle's setters, for another process.
+        [what @ ("enable" | "disable")] if call.method == Method::POST => {
+            let scenarios = call.param("scenario").and_then(Scenario::parse).unwrap_or_default();
+            let rate = call.param("rate").and_then(|rate| rate.parse().ok());
+            for scenario in &scenarios {
+                match *what {
+                    "enable" => shared.world.faults.set(*scenario, rate),
+                    _ => shared.world.faults.clear(*scenario),
+                }
+            }
+            answer(if scenarios.is_empty() { 400 } else { 200 }, "text/plain", format!("{} scenarios", scenarios.len()))
         }
-    });
-    Ok(SimulatorHandle { shared, address, tenants, stop, task })
-}
-
-/// How long open connections may take to end at a shutdown.
-const DRAIN: Duration = Duration::from_secs(2);
-
-impl SimulatorHandle {
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Root of the Management Activity API, without a slash at the end.
-    pub fn api_url(&self) -> String {
-        self.shared.base.clone()
-    }
-
-    /// Root of the token endpoint; the same server.
-    pub fn login_url(&self) -> String {
-        self.shared.base.clone()
-    }
-
-    /// `host:port` that forged addresses point to; a request there is a violation in the report.
-    pub fn trap_address(&self) -> &str {
-        &self.shared.trap
-    }
-
-    pub fn tenants(&self) -> &[TenantAccess] {
-        &self.tenants
-    }
-
-    /// The clock that the world runs on.
-    pub fn clock(&self) -> Clock {
-        self.shared.world.clock.clone()
-    }
-
-    /// `(origin_ms, anchor_ms, speed)` for another process; `None`: the system's clock.
-    pub fn clock_setting(&self) -> Option<(i64, i64, f64)> {
-        let world = &self.shared.world;
-        let system = world.config.speed == 1.0 && world.config.start_ms.is_none();
-        (!system).then_some((world.origin_ms, world.anchor_ms, world.config.speed))
-    }
-
-    /// Every record that exists now.
-    pub fn truth(&self) -> Truth {
-        Truth::new(Arc::clone(&self.shared))
-    }
-
-    pub fn report(&self) -> Report {
-        report::report(&self.shared)
-    }
-
-    /// Switches a scenario on. `rate`: the part of objects struck, `None` some 50 in the world.
-    /// `duplicates` must be on from the start: its blobs are laid out with the world.
-    pub fn enable(&self, scenario: Scenario, rate: Option<f64>) {
-        self.shared.world.faults.set(scenario, rate);
-    }
-
-    pub fn disable(&self, scenario: Scenario) {
-        self.shared.world.faults.clear(scenario);
-    }
-
-    /// Ends all tokens that a tenant (by position) was given so far.
-    pub fn revoke_tokens(&self, tenant: usize) {
-        if tenant < self.tenants.len() {
-            self.shared.tokens.revoke(tenant);
+        [what @ ("online" | "offline")] if call.method == Method::POST => {
+            shared.offline.store(*what == "offline", Ordering::Relaxed);
+            answer(200, "text/plain", (*what).to_owned())
         }
-    }
-
-    /// Disables a subscription, as an administrator would.
-    pub fn disable_subscription(&self, tenant: usize, kind: ContentType) {
-        if tenant < self.tenants.len() {
-            self.shared.subscriptions.disable(tenant, kind);
+        ["revoke"] if call.method == Method::POST => {
+            (0..shared.world.tenants.len()).for_each(|tenant| shared.tokens.revoke(tenant));
+            answer(200, "text/plain", "revoked")
         }
-    }
-
-    /// Off: everything but `/_sim` answers 503.
-    pub fn set_online(&self, online: bool) {
-        self.shared.offline.store(!online, Ordering::Relaxed);
-    }
-
-    /// Serves until the task ends.
-    pub async fn serve_forever(mut self) {
-        let _ = (&mut self.task).await;
-    }
-
-    /// Stops accepting, gives open connections two seconds, ends.
-    pub async fn shutdown(mut self) {
-        let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(DRAIN, &mut self.task).await;
-    }
-}
-
-impl Drop for SimulatorHandle {
-    fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        self.task.abort();
+        _ => answer(404, "text/plain", "GET report, truth; POST enable, disable, online, offline, revoke"),
     }
 }
 

@@ -87,13 +87,16 @@ pub struct WorldConfig {
     /// Virtual seconds in a second.
     pub speed: f64,
     pub scenarios: Vec<Scenario>,
+    /// Root that the server names itself by; `None`: the address that it listens on.
+    pub public_url: Option<String>,
     pub protocol: Protocol,
 }
 
 /// Knobs of the protocol. Defaults are strict (activity-api 4.1). Times are virtual.
 #[derive(Clone, Debug)]
 pub struct Protocol {
-    pub token_lifetime_s: i64,
+    /// `None`: 3599 s, or 30 s of the world where the clock runs so fast that this is longer.
+    pub token_lifetime_s: Option<i64>,
     /// Seconds between two `start` requests of a feed.
     pub start_cooldown_s: i64,
     /// All subscriptions exist from the start.
@@ -117,6 +120,8 @@ pub struct Protocol {
     pub max_downloads: usize,
     /// Tenants (by position) whose application lacks `ActivityFeed.ReadDlp`.
     pub without_dlp: Vec<usize>,
+    /// The members of a record come in another order at each fetch.
+    pub shuffle_fields: bool,
     /// Bytes of the record of `huge_record`.
     pub huge_record_bytes: usize,
 }
@@ -124,7 +129,7 @@ pub struct Protocol {
 impl Default for Protocol {
     fn default() -> Protocol {
         Protocol {
-            token_lifetime_s: 3599,
+            token_lifetime_s: None,
             start_cooldown_s: 15 * 60,
             subscribed: false,
             first_content_delay_s: 0,
@@ -137,6 +142,7 @@ impl Default for Protocol {
             retrieval_days: 20,
             max_downloads: 64,
             without_dlp: Vec::new(),
+            shuffle_fields: false,
             huge_record_bytes: 50 * 1024 * 1024,
         }
     }
@@ -157,6 +163,7 @@ impl Default for WorldConfig {
             start_ms: None,
             speed: 1.0,
             scenarios: Vec::new(),
+            public_url: None,
             protocol: Protocol::default(),
         }
     }
@@ -231,6 +238,11 @@ impl WorldConfig {
     #[must_use]
     pub fn scenarios(self, scenarios: &[Scenario]) -> Self {
         scenarios.iter().fold(self, |config, scenario| config.scenario(*scenario))
+    }
+
+    /// Virtual seconds that a token lasts.
+    pub(super) fn token_lifetime_s(&self) -> i64 {
+        self.protocol.token_lifetime_s.unwrap_or_else(|| 3599.max((30.0 * self.speed) as i64))
     }
 
     /// Changes protocol knobs in place.

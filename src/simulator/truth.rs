@@ -147,9 +147,9 @@ impl Truth {
         records_of(&self.shared, self.tenant, kind, self.now_ms)
     }
 
-    /// The record at (tenant, type, index).
-    fn record(&mut self, kind: ContentType, index: u64) -> TruthRecord {
-        let world = Arc::clone(&self.shared.world);
+    /// Where a record lies: its home, its content ids if wanted, and why it cannot be had.
+    fn place(&mut self, kind: ContentType, index: u64, ids: Option<&mut Vec<String>>) -> (Blob, Option<&'static str>) {
+        let world = &self.shared.world;
         let feed = world.feed(self.tenant, kind);
         let (home, mut reason) = match self.home {
             Some((home, reason)) if (home.first..home.first + u64::from(home.count)).contains(&index) => (home, reason),
@@ -159,22 +159,40 @@ impl Truth {
                 *self.home.insert((home, reason))
             }
         };
-        let mut content_ids = vec![content_id(kind, &home, 0, home.count)];
         if reason.is_none() && (index - home.first) as u32 >= world.filled(&home, self.now_ms) {
             reason = Some("pending");
+        }
+        let mut scratch = Vec::new();
+        let wanted = ids.is_some();
+        let ids = ids.unwrap_or(&mut scratch);
+        if wanted {
+            ids.push(content_id(kind, &home, 0, home.count));
+        }
+        if !wanted && reason.is_none() {
+            return (home, None);
         }
         for (first, end, into, number) in &feed.copies {
             if !(*first..*end).contains(&index) {
                 continue;
             }
             let copy = world.feed(self.tenant, *into).history[*number as usize];
-            content_ids.push(content_id(*into, &copy, 0, copy.count));
+            if wanted {
+                ids.push(content_id(*into, &copy, 0, copy.count));
+            }
             if reason.is_some() && unreachable(&self.shared, self.tenant, *into, &copy, self.now_ms).is_none() {
                 reason = None;
             }
         }
+        (home, reason)
+    }
+
+    /// The record at (tenant, type, index).
+    fn record(&mut self, kind: ContentType, index: u64) -> TruthRecord {
+        let mut content_ids = Vec::new();
+        let (home, reason) = self.place(kind, index, Some(&mut content_ids));
+        let world = &self.shared.world;
         let mut record = Vec::with_capacity(2048);
-        let meta: Meta = records::write(&world, self.tenant, kind, index, home.created_ms, &mut record);
+        let meta: Meta = records::write(world, self.tenant, kind, index, home.created_ms, &mut record);
         TruthRecord {
             tenant_id: world.tenants[self.tenant].id.clone(),
             content_type: kind,
@@ -189,6 +207,38 @@ impl Truth {
             hostile: meta.hostile.map(Scenario::name),
             record,
         }
+    }
+
+    /// The next place in line: a type and an index.
+    fn step(&mut self) -> Option<(ContentType, u64)> {
+        while self.tenant < self.shared.world.tenants.len() {
+            if self.index < self.end {
+                let index = self.index;
+                self.index += 1;
+                return Some((ContentType::ALL[self.kind], index));
+            }
+            self.index = 0;
+            self.home = None;
+            self.kind += 1;
+            if self.kind == ContentType::ALL.len() {
+                self.kind = 0;
+                self.tenant += 1;
+            }
+            self.end = self.existing();
+        }
+        None
+    }
+
+    /// Only the records that cannot be had; the others are not even made.
+    pub(super) fn unreachable(mut self) -> impl Iterator<Item = TruthRecord> {
+        std::iter::from_fn(move || {
+            loop {
+                let (kind, index) = self.step()?;
+                if self.place(kind, index, None).1.is_some() {
+                    return Some(self.record(kind, index));
+                }
+            }
+        })
     }
 }
 
@@ -208,21 +258,7 @@ impl Iterator for Truth {
     type Item = TruthRecord;
 
     fn next(&mut self) -> Option<TruthRecord> {
-        while self.tenant < self.shared.world.tenants.len() {
-            if self.index < self.end {
-                let index = self.index;
-                self.index += 1;
-                return Some(self.record(ContentType::ALL[self.kind], index));
-            }
-            self.index = 0;
-            self.home = None;
-            self.kind += 1;
-            if self.kind == ContentType::ALL.len() {
-                self.kind = 0;
-                self.tenant += 1;
-            }
-            self.end = self.existing();
-        }
-        None
+        let (kind, index) = self.step()?;
+        Some(self.record(kind, index))
     }
 }

@@ -91,5 +91,5 @@ pub(super) fn write(m: &mut Maker<'_>) {
     m.json.close(b']');
     m.json.close(b'}');
     m.json.close(b']');
-    m.json.flag("SensitiveInfoDetectionIsIncluded", count % 2 == 0);
+    m.json.flag("SensitiveInfoDetectionIsIncluded", count.is_multiple_of(2));
 }

@@ -2,6 +2,7 @@
 //! password spray (activity-api 5, 1–20).
 
 use super::people::{ATTACKER, USER_AGENTS};
+use super::sharepoint::access_context;
 use super::{Actor, Maker};
 
 pub(super) fn write(m: &mut Maker<'_>) {
@@ -96,6 +97,10 @@ fn sign_in(m: &mut Maker<'_>, spray: Option<(u64, bool)>) {
         ],
     );
     json.text("ErrorNumber", code);
+    if spray.is_none() {
+        access_context(m);
+    }
+    let json = &mut m.json;
     json.text("ErrorCode", code);
     if let Some(error) = error {
         json.text("LogonError", error);

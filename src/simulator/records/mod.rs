@@ -10,6 +10,7 @@ mod hostile;
 pub(super) mod json;
 pub(super) mod people;
 mod sharepoint;
+pub(super) mod shuffle;
 
 use self::json::Json;
 use self::people::User;

@@ -69,13 +69,24 @@ pub(super) fn write(m: &mut Maker<'_>) {
     m.json.text("UserAgent", agent);
     m.json.flag("CustomUniqueId", false);
     m.guid("ApplicationId");
-    m.json.text(
-        "ApplicationDisplayName",
-        m.index.is_multiple_of(4).then_some("Microsoft Office").unwrap_or("SharePoint"),
-    );
-    if m.chance.percent(60) {
+    m.json.text("ApplicationDisplayName", if m.index.is_multiple_of(4) { "Microsoft Office" } else { "SharePoint" });
+    if m.chance.percent(85) {
         access_context(m);
     }
+    let os = if agent.contains("Mac") { "MacOS" } else { "WinDesktop" };
+    let json = &mut m.json;
+    json.text("AuthenticationType", "OAuth");
+    json.text("BrowserName", if agent.contains("Edg/") { "Edge" } else { "" });
+    json.text("BrowserVersion", "141.0.0.0");
+    json.text("Platform", os);
+    json.text("GeoLocation", "EUR");
+    json.flag("IsManagedDevice", m.index.is_multiple_of(2));
+    json.text("ListBaseType", "DocumentLibrary");
+    json.text("ListServerTemplate", if one_drive { "MySiteDocumentLibrary" } else { "DocumentLibrary" });
+    json.text("ListTitle", folder);
+    json.text("ListUrl", &format!("{root}{folder}"));
+    json.text("SiteTitle", site);
+    json.text("TemplateTypeId", "");
     if record_type == 6 {
         let size = m.chance.between(1000, 40_000_000);
         let label = m.chance.percent(20);
