@@ -56,7 +56,7 @@ impl Envelope<'_> {
         out.extend_from_slice(&self.key.to_hex());
         out.extend_from_slice(b"\",");
         if !self.tenant_name.is_empty() {
-            json::text("tenant_name", self.tenant_name, out);
+            json::text("tenant", self.tenant_name, out);
         }
         if let Some(content_type) = self.content_type {
             json::escaped("content_type", content_type.as_str(), out);
@@ -82,7 +82,7 @@ mod tests {
             ..Envelope::default()
         };
         envelope.write(br#"{"Size":1.00}"#, &mut out);
-        let expected = r#"{"time":1700000000.007,"source":"auditferry","sourcetype":"o365:management:activity","event":{"Size":1.00},"fields":{"auditferry_key":"00000000000000000000000000000000","tenant_name":"con\"toso","content_type":"DLP.All"}}"#;
+        let expected = r#"{"time":1700000000.007,"source":"auditferry","sourcetype":"o365:management:activity","event":{"Size":1.00},"fields":{"auditferry_key":"00000000000000000000000000000000","tenant":"con\"toso","content_type":"DLP.All"}}"#;
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

@@ -63,7 +63,7 @@ impl FileSink {
         match known {
             // Nothing of ours can lie beyond: the journal knows every byte.
             Some((trusted, _)) if trusted == length => return Ok(file),
-            Some((trusted, true)) if trusted < length && may_cut(&self.state, self.id, file.inode, modified_ms) => {
+            Some((trusted, true)) if trusted < length && self.state.may_cut(self.id, file.inode, modified_ms) => {
                 file = self.blocking(move || file.cut_to(trusted).map(|()| file)).await?;
                 tracing::info!(sink = %self.name, path = %shown, bytes = length - trusted,
                     "cut what the last run wrote but did not record; its records are fetched again");
@@ -150,13 +150,6 @@ impl FileSink {
         };
         SendError::Fatal { reason: format!("sink `{sink}`: `{path}`: {error}; {advice}") }
     }
-}
-
-/// Whether what lies beyond the journalled length can only be what a crash of ours left: a file last
-/// modified long after the journal's newest frame was written by a process this state knows nothing of.
-/// MERGE POINT: `state.may_cut(sink, inode, modified_ms)`; until then every tail counts as ours.
-fn may_cut(_state: &State, _sink: SinkId, _inode: u64, _modified_ms: i64) -> bool {
-    true
 }
 
 impl Sink for FileSink {

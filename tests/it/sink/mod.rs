@@ -139,7 +139,7 @@ impl Bench {
         let tenant = Arc::new(Tenant { name: "contoso".into(), id: "6f1c".into(), domains: Vec::new() });
         let feed = Feed { tenant, content_type: ContentType::Exchange };
         let charge = Budget::new(1 << 30).charge(&Arc::from("contoso"));
-        let blob = BlobId { feed, content_id: Arc::from("blob") };
+        let blob = BlobId { feed, content_id: Arc::from("blob"), created_ms: 0 };
         let part = Arc::new(Part { blob, raw: raw.into(), docs: Vec::new(), events, charge });
         self.driver.send(Delivery { part, events: wanted }).await;
         Offer { keys, end }
