@@ -135,8 +135,11 @@ impl FeedRun {
             }
             self.judge_missing(cell, None);
         }
-        self.state
-            .read(|p| grid::next(p, now, poll, |cell| self.held.get(&cell).map_or(Seconds::MIN, |(until, _)| *until)))
+        let held = |cell| self.held.get(&cell).map_or(Seconds::MIN, |(until, _)| *until);
+        match &self.once {
+            Some(once) => self.state.read(|p| grid::next_of(p, once, now, held)),
+            None => self.state.read(|p| grid::next(p, now, poll, held)),
+        }
     }
 
     /// New blobs of a listing, whatever becomes of the listing.

@@ -5,6 +5,10 @@
 #[allow(dead_code, reason = "not every test file turns every knob")]
 mod hec;
 
+#[allow(dead_code, reason = "not every bar needs every part")]
+mod support;
+
+mod bars;
 mod normalize;
 mod sink;
 mod tidy;

@@ -1,0 +1,4 @@
+//! The bars: what auditferry claims, measured. `make test` runs them small, `make bars` at the size
+//! whose figures are quoted. One file a bar.
+
+mod whole;
