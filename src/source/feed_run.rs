@@ -74,6 +74,9 @@ pub struct FeedRun {
     relist: BTreeSet<Seconds>,
     /// Nothing is asked for the feed before this.
     rest_until: Seconds,
+    /// Something changed since the books were last gone through, and when that was.
+    is_changed: bool,
+    reviewed_at: Seconds,
     /// Refusals of the feed since something last went well.
     refusals: u32,
     /// For a run that ends: cells not yet listed since it began. `None` before the first look.
@@ -99,6 +102,8 @@ impl FeedRun {
             held: BTreeMap::new(),
             relist: BTreeSet::new(),
             rest_until: Seconds::MIN,
+            is_changed: false,
+            reviewed_at: Seconds::MIN,
             refusals: 0,
             once: None,
             is_once,
@@ -165,8 +170,7 @@ impl FeedRun {
                 }
                 self.refused(listing, listed.refused_seconds);
                 self.judge_missing(listing.cell, Some(&listed.seen));
-                self.close_cells();
-                self.show_watermark(now);
+                self.is_changed = true;
                 false
             }
             Err(error) => {
@@ -257,8 +261,7 @@ impl FeedRun {
             let latency = (now - created_ms.div_euclid(1000)).max(0) as f64;
             self.metrics.pipeline_latency.with_label_values(&[self.feed.content_type.as_str()]).observe(latency);
         }
-        self.close_cells();
-        self.show_watermark(now);
+        self.is_changed = true;
     }
 
     fn count(&self, counts: &Settlement) {
@@ -339,7 +342,7 @@ impl FeedRun {
         self.trouble.remove(&key);
         let [tenant, content_type] = self.labels();
         self.metrics.blobs_lost.with_label_values(&[tenant, content_type, reason.as_str()]).inc();
-        self.close_cells();
+        self.is_changed = true;
     }
 
     fn retry(&mut self, key: ContentKey, now: Seconds, why: &str) {
@@ -396,6 +399,29 @@ impl FeedRun {
             "the service no longer lists this time: lost to retention; it is in the ledger");
     }
 
+    /// Closes what may close and shows how far the feed is, at most once a second: both look at all
+    /// pending blobs, and at each settled blob of a large backlog that would take for ever. Returns when
+    /// to come again.
+    pub fn review(&mut self, now: Seconds) -> Seconds {
+        if !self.is_changed {
+            return Seconds::MAX;
+        }
+        if self.reviewed_at == now {
+            return now + 1;
+        }
+        self.reviewed_at = now;
+        self.end(now);
+        Seconds::MAX
+    }
+
+    /// The same without waiting, when nothing is in the air any more.
+    pub fn end(&mut self, now: Seconds) {
+        if std::mem::take(&mut self.is_changed) {
+            self.close_cells();
+            self.show_watermark(now);
+        }
+    }
+
     fn close_cells(&mut self) {
         for cell in self.state.read(grid::closable) {
             self.state.record(FeedFact::Closed { cell });
@@ -441,4 +467,63 @@ impl FeedRun {
 fn retry_after(tries: u32) -> Seconds {
     let ceiling = FIRST_RETRY.saturating_mul(1 << tries.min(12)).min(LAST_RETRY);
     ceiling / 2 + fastrand::i64(0..=ceiling / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::{ContentType, Tenant};
+    use crate::state::{CELL, ListedBlob, State};
+
+    const NOW: Seconds = 1_000_000 * 3600 + 100;
+
+    fn feed_run() -> (tempfile::TempDir, FeedRun) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::config::StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
+        let metrics = Metrics::new();
+        let state = State::open(&config, Arc::clone(&metrics)).unwrap();
+        let tenant = Arc::new(Tenant { name: "t".into(), id: "id".into(), domains: vec![] });
+        let feed = Feed { tenant, content_type: ContentType::Exchange };
+        let state = state.feed(&feed.key());
+        state.record(FeedFact::Opened { from: NOW - 6 * CELL });
+        (dir, FeedRun::new(feed, state, metrics, false))
+    }
+
+    fn listed(run: &mut FeedRun, cell: Seconds, ids: &[String]) -> Vec<ContentKey> {
+        let blob = |id: &String| ListedBlob {
+            content_id: id.clone(),
+            content_uri: String::new(),
+            created_ms: cell * 1000,
+            expires: None,
+        };
+        let blobs = ids.iter().map(blob).collect();
+        run.state.record(FeedFact::Listed { cell, at: NOW, complete: true, last: true, blobs });
+        let new: Vec<_> = ids.iter().map(|id| (ContentKey::of(id), cell * 1000)).collect();
+        run.found(&new);
+        new.into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn settle(run: &mut FeedRun, key: ContentKey, now: Seconds) {
+        run.fetched(key, Ok(Fetched { bytes: 1, salvaged: false }), now);
+        run.settled(key, Settlement::default(), now);
+    }
+
+    #[test]
+    fn the_books_are_gone_through_once_a_second_however_many_blobs_settle_in_it() {
+        let (_dir, mut run) = feed_run();
+        let cell = grid::cell_of(NOW) - CELL;
+        let ids: Vec<String> = (0..10).map(|n| format!("blob-{n}")).collect();
+        let keys = listed(&mut run, cell, &ids);
+        let shown = |run: &FeedRun| run.metrics.blobs_pending.with_label_values(&run.labels()).get();
+        for key in keys {
+            settle(&mut run, key, NOW);
+            run.review(NOW);
+        }
+        assert_eq!(shown(&run), 9, "only after the first of them");
+        assert!(run.state.read(|p| p.cells.contains_key(&cell)));
+        assert_eq!(run.review(NOW), NOW + 1);
+        assert_eq!(run.review(NOW + 1), Seconds::MAX);
+        assert_eq!(shown(&run), 0);
+        assert!(run.state.read(|p| !p.cells.contains_key(&cell)), "the cell is done and closes");
+    }
 }

@@ -136,9 +136,15 @@ pub fn open_cells(progress: &FeedProgress, now: Seconds) -> impl Iterator<Item =
 
 /// Cells that may close: swept, and none of their blobs pending.
 pub fn closable(progress: &FeedProgress) -> Vec<Seconds> {
-    let mut swept: Vec<Seconds> = progress.cells.iter().filter(|(_, c)| c.swept).map(|(start, _)| *start).collect();
-    swept.retain(|start| !progress.pending.values().any(|p| p.cell == *start));
-    swept
+    let mut swept: BTreeSet<Seconds> =
+        progress.cells.iter().filter(|(_, c)| c.swept).map(|(start, _)| *start).collect();
+    for pending in progress.pending.values() {
+        if swept.is_empty() {
+            break;
+        }
+        swept.remove(&pending.cell);
+    }
+    swept.into_iter().collect()
 }
 
 /// Up to when the feed is known complete: every cell before it listed after its end (or up to when it was

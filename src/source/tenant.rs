@@ -121,6 +121,7 @@ impl TenantRun {
                 self.hear(event);
             }
             if self.feeds.iter().all(FeedRun::is_at_rest) {
+                self.feeds.iter_mut().for_each(|feed| feed.end(now));
                 return;
             }
             self.inbox.arrived.notified().await;
@@ -160,6 +161,7 @@ impl TenantRun {
                 Next::Now(listing) => self.spawn_listing(index, listing),
                 Next::At(at) => wake = wake.min(at),
             }
+            wake = wake.min(self.feeds[index].review(now));
         }
         if *self.shared.intake.borrow() {
             wake = wake.min(self.fetch_next(now));
