@@ -146,7 +146,9 @@ impl TenantRun {
             tokio::select! {
                 () = inbox.arrived.notified() => {}
                 () = self.shared.clock.sleep(nap) => {}
-                _ = intake.changed() => {}
+                // Once nobody judges the intake any more (no sink is required) it stays as it is; without
+                // the pattern this would be ready for ever and the loop never sleep.
+                Ok(()) = intake.changed() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
