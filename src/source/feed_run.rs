@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ApiError;
-use super::fetch::{FetchError, Fetched};
+use super::fetch::{FetchError, Fetched, Malformed};
 use super::grid::{self, Listing, Next, RETENTION};
 use super::listing::Listed;
 use super::queue::Queue;
@@ -14,6 +14,7 @@ use crate::ack::Settlement;
 use crate::clock::Seconds;
 use crate::feed::{BlobId, Feed};
 use crate::metrics::Metrics;
+use crate::record::split::SplitError;
 use crate::state::{ContentKey, FeedFact, FeedState, LossReason, PendingBlob};
 
 /// Back-off of a listing or a blob, doubling between these (activity-api 3.3).
@@ -31,6 +32,9 @@ const UNSUBSCRIBED_REST: Seconds = 30;
 const MISSING_FOR: Seconds = 3600;
 /// The same broken body this often is not a broken transfer: take what is in it (activity-api 3.3).
 const SAME_BODY_TIMES: u32 = 5;
+/// A body that is no array at all (nothing, a page of some gateway) is the same for every blob while an
+/// outage lasts, and says nothing about any of them: it must last this long as well.
+const FOREIGN_FOR: Seconds = 24 * 3600;
 
 /// How an attempt is going: it is over when both halves are there.
 #[derive(Default)]
@@ -46,9 +50,22 @@ struct Trouble {
     /// A broken body's print, and how often it came in a row.
     print: Option<(u64, u32)>,
     same: u32,
+    /// Since when the same body came that is not even an array, and so hardly the blob's.
+    foreign_since: Option<Seconds>,
+    /// The attempt in the air takes what can be read in a broken body.
+    salvaging: bool,
     missing_since: Option<Seconds>,
     /// A complete listing of its cell did not name it.
     unlisted: bool,
+}
+
+impl Trouble {
+    /// Decides whether the attempt that begins now takes what can be read in a broken body.
+    fn may_salvage(&mut self, now: Seconds) -> bool {
+        let is_patient = self.foreign_since.is_none_or(|since| now - since >= FOREIGN_FOR);
+        self.salvaging = self.same + 1 >= SAME_BODY_TIMES && is_patient;
+        self.salvaging
+    }
 }
 
 /// What a feed wants from the subscription side of its tenant.
@@ -198,7 +215,7 @@ impl FeedRun {
                 continue;
             }
             self.in_air.insert(key, InAir::default());
-            let salvage_it = self.trouble.get(&key).is_some_and(|t| t.same + 1 >= SAME_BODY_TIMES);
+            let salvage_it = self.trouble.get_mut(&key).is_some_and(|t| t.may_salvage(now));
             let id = BlobId {
                 feed: self.feed.clone(),
                 content_id: Arc::from(blob.content_id.as_str()),
@@ -285,18 +302,23 @@ impl FeedRun {
         match error {
             FetchError::Api(ApiError::Expired { .. }) => self.lose(key, LossReason::Expired, now),
             FetchError::Api(ApiError::NotFound { .. }) => self.missing(key, now),
-            FetchError::Malformed { print, .. } => self.malformed(key, print, &text, now),
-            FetchError::Body(super::body::BodyError::Bomb) => self.malformed(key, (0, 0), &text, now),
+            FetchError::Malformed { print, error } => {
+                self.malformed(key, print, error == Malformed::Structure(SplitError::NotAnArray), &text, now);
+            }
+            FetchError::Body(super::body::BodyError::Bomb) => self.malformed(key, (0, 0), false, &text, now),
             _ => self.retry(key, now, &text),
         }
     }
 
-    fn malformed(&mut self, key: ContentKey, print: (u64, u32), text: &str, now: Seconds) {
+    fn malformed(&mut self, key: ContentKey, print: (u64, u32), is_foreign: bool, text: &str, now: Seconds) {
         let trouble = self.trouble.entry(key).or_default();
-        trouble.same = if trouble.print == Some(print) { trouble.same + 1 } else { 1 };
+        let is_same = trouble.print == Some(print);
+        trouble.same = if is_same { trouble.same + 1 } else { 1 };
         trouble.print = Some(print);
+        let since = trouble.foreign_since.filter(|_| is_same).unwrap_or(now);
+        trouble.foreign_since = is_foreign.then_some(since);
         // The attempt after the last but one salvages; if that was not possible, nothing can read it.
-        if trouble.same >= SAME_BODY_TIMES {
+        if trouble.salvaging && is_same {
             self.lose(key, LossReason::Unreadable, now);
         } else {
             self.retry(key, now, text);
@@ -525,5 +547,35 @@ mod tests {
         assert_eq!(run.review(NOW + 1), Seconds::MAX);
         assert_eq!(shown(&run), 0);
         assert!(run.state.read(|p| !p.cells.contains_key(&cell)), "the cell is done and closes");
+    }
+
+    #[test]
+    fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_lasts() {
+        let (_dir, mut run) = feed_run();
+        let key = listed(&mut run, grid::cell_of(NOW) - CELL, &["blob".to_owned()])[0];
+        let mut now = NOW;
+        let attempt = |run: &mut FeedRun, now: &mut Seconds, error| {
+            while run.queue.next_due(*now).is_some_and(|due| due > *now) {
+                *now += 1;
+            }
+            let (key, _, _, salvage_it) = run.next_fetch(*now).unwrap();
+            run.fetched(key, Err(FetchError::Malformed { error, print: (7, 7) }), *now);
+            run.settled(key, Settlement { lost: 1, ..Settlement::default() }, *now);
+            salvage_it
+        };
+        let page = Malformed::Structure(SplitError::NotAnArray);
+        while now < NOW + FOREIGN_FOR - LAST_RETRY {
+            assert!(!attempt(&mut run, &mut now, page), "after {} s", now - NOW);
+        }
+        assert!(run.state.read(|p| p.pending.contains_key(&key)));
+        while run.state.read(|p| p.pending.contains_key(&key)) {
+            attempt(&mut run, &mut now, page);
+        }
+        assert!(now >= NOW + FOREIGN_FOR);
+        // An array that is broken the same way each time is the blob's own.
+        let key = listed(&mut run, grid::cell_of(NOW) - CELL, &["own".to_owned()])[0];
+        let salvaged: Vec<bool> = (0..5).map(|_| attempt(&mut run, &mut now, Malformed::Unfinished)).collect();
+        assert_eq!(salvaged, [false, false, false, false, true]);
+        assert!(run.state.read(|p| !p.pending.contains_key(&key)));
     }
 }
