@@ -134,7 +134,14 @@ impl TenantRun {
             for event in self.inbox.take() {
                 self.hear(event);
             }
-            while self.tasks.try_join_next().is_some() {}
+            while let Some(ended) = self.tasks.try_join_next() {
+                if let Err(error) = ended
+                    && error.is_panic()
+                {
+                    // Its feed would wait for it for ever; the app ends the process instead.
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
             if self.once && self.feeds.iter().all(FeedRun::is_done_once) {
                 return;
             }
