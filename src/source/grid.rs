@@ -71,6 +71,10 @@ fn due(start: Seconds, cell: Option<&Cell>, now: Seconds, poll: Seconds) -> Opti
     if cell.is_some_and(|c| c.swept) {
         return None;
     }
+    // Listed in the future: a clock was wrong, then or now.
+    if listed_at > now + MINUTE {
+        return Some(Seconds::MIN);
+    }
     let regular = listed_at + interval(start, now, poll);
     Some(regular.min((start + LAST_SWEEP).max(listed_at + 1)))
 }
@@ -252,6 +256,13 @@ mod tests {
         assert_eq!(open_cells(&progress, NOW).next(), Some(first));
         assert!(open_cells(&progress, NOW).all(|cell| cell != second.cell));
         assert!(drain(&mut progress, NOW).contains(&first));
+    }
+
+    #[test]
+    fn a_cell_listed_in_the_future_is_listed_again_now() {
+        let mut progress = opened(NOW);
+        drain(&mut progress, NOW + DAY);
+        assert_eq!(drain(&mut progress, NOW), [cell_of(NOW)]);
     }
 
     #[test]
