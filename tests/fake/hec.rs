@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -161,6 +162,8 @@ pub struct FakeHec {
 struct Shared {
     keep_bodies: bool,
     hash_events: bool,
+    /// Requests that are being worked on.
+    busy: AtomicUsize,
     knobs: Mutex<Knobs>,
     books: Mutex<Received>,
     names: Mutex<HashMap<String, Arc<str>>>,
@@ -184,6 +187,7 @@ impl FakeHec {
         let shared = Arc::new(Shared {
             keep_bodies: options.keep_bodies,
             hash_events: options.hash_events,
+            busy: AtomicUsize::new(0),
             knobs: Mutex::default(),
             books: Mutex::default(),
             names: Mutex::default(),
@@ -224,6 +228,26 @@ impl FakeHec {
     /// Accepted events so far, duplicates included; cheap.
     pub fn count(&self) -> usize {
         locked(&self.shared.books).events.len()
+    }
+
+    /// The accepted events from number `first` on.
+    pub fn events_since(&self, first: usize) -> Vec<Booked> {
+        locked(&self.shared.books).events[first..].to_vec()
+    }
+
+    /// Waits until nothing is being worked on and nothing more arrives: for a sender that is dead, whose
+    /// last words may still lie in the socket. Returns the number of accepted events.
+    pub async fn quiet(&self) -> usize {
+        let mut before = (self.requests(), self.count());
+        let mut still = 0;
+        while still < 4 {
+            tokio::time::sleep(Duration::from_millis(8)).await;
+            let now = (self.requests(), self.count());
+            let is_still = now == before && self.shared.busy.load(Ordering::SeqCst) == 0;
+            still = if is_still { still + 1 } else { 0 };
+            before = now;
+        }
+        before.1
     }
 
     /// POSTs so far; cheap.
@@ -273,7 +297,24 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
     (StatusCode::from_u16(status).unwrap(), text).into_response()
 }
 
+/// Counted while it lives, however it ends.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn new(shared: &Arc<Shared>) -> Busy {
+        shared.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(shared))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body) -> Response {
+    let _busy = Busy::new(&shared);
     locked(&shared.books).requests += 1;
     let response = answer(&shared, &headers, body).await;
     *locked(&shared.books).answers.entry(response.status().as_u16()).or_default() += 1;
