@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use auditferry::ack::Finalizer;
 use auditferry::config::StateConfig;
 use auditferry::failpoint::STEPS;
-use auditferry::metrics::Metrics;
+use auditferry::metrics::{Metrics, total};
 use auditferry::record::RecordKey;
 use auditferry::simulator::{SimulatorHandle, WorldConfig};
 use auditferry::sink::SinkSet;
@@ -118,7 +119,9 @@ fn unknown(dir: &Path, sink: &str, keys: impl Iterator<Item = RecordKey>) -> Has
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
     let config = StateConfig { dir: copy.path().to_owned(), max_delivered_bytes: 1 << 30 };
-    let state = State::open(&config, Metrics::new()).unwrap();
+    let metrics = Metrics::new();
+    let state = State::open(&config, Arc::clone(&metrics)).unwrap();
+    assert_eq!(total(&metrics.state_recoveries), 0, "what a kill leaves is not damage");
     let only = SinkSet::of(state.sink_id(sink).unwrap());
     let keys: Vec<RecordKey> = keys.collect();
     let wants = state.delivered().claim(only, only, keys.iter().map(|key| (*key, Finalizer::new(|_| {}))));
@@ -240,27 +243,30 @@ async fn kill() {
 async fn drain() {
     let (world, hec, place) = (busy_world().await, receiver().await, Place::new());
     place.write_config(&world, &sinks(&place, &hec), "");
-    let mut slowest = Duration::ZERO;
+    let (mut slowest, mut finished) = (Duration::ZERO, 0);
     for round in 0..size(3, 20) {
+        // Every other drain has a slow receiver to wait for.
+        hec.set(|knobs| knobs.answer_delay = Duration::from_millis([15, 700][round % 2]));
         let mut process = place.start(&[], &[]);
         let before = hec.count();
         assert!(hec.wait_for(before + 100 + 40 * round, Duration::from_secs(20)).await, "{}", place.log_tail());
-        let asked = Instant::now();
+        let (asked, taken) = (Instant::now(), hec.count());
         process.terminate();
         let status = process.wait(Duration::from_secs(20)).await.expect("ends within 20 s");
         slowest = slowest.max(asked.elapsed());
+        finished += hec.count() - taken;
         assert_eq!(status.code(), Some(0), "{}", place.log_tail());
     }
+    assert!(finished > 0, "nothing was in flight at any SIGTERM");
+    hec.set(|knobs| knobs.answer_delay = Duration::ZERO);
     let truth = served(&world);
     let ended = place.run_once(Duration::from_secs(size(60, 120))).await;
     assert_eq!(ended.code(), Some(0), "{}", place.log_tail());
     let at_hec: Vec<_> = hec.received().events.iter().filter_map(|event| event.hash).collect();
+    figure("drain", format_args!("slowest {slowest:?}, {finished} events taken while draining"));
     for (name, arrived) in [("HEC", at_hec), ("file", file_hashes(&place.path("out.ndjson")))] {
         let found = compare(&truth, arrived);
-        figure(
-            "drain",
-            format_args!("{name}: lost {}, duplicates {}; slowest {slowest:?}", found.lost, found.duplicates),
-        );
+        figure("drain", format_args!("{name}: lost {}, duplicates {}", found.lost, found.duplicates));
         assert_eq!((found.lost, found.duplicates), (0, 0), "{name}");
     }
 }
