@@ -3,4 +3,8 @@
 
 mod faults;
 mod kill;
+mod hostile;
+mod little_service;
+mod pinned;
+mod secrets;
 mod whole;
