@@ -53,6 +53,8 @@ pub struct Booked {
     pub index: Option<Arc<str>>,
     pub hash: Option<[u8; 32]>,
     pub body: Option<Bytes>,
+    /// When it was booked, milliseconds since 1970.
+    pub booked_ms: i64,
 }
 
 /// Which event of which batch an [`Knobs::refuse`] is asked about.
@@ -250,6 +252,11 @@ impl FakeHec {
         before.1
     }
 
+    /// Distinct keys so far, without a copy of the books.
+    pub fn distinct(&self) -> usize {
+        locked(&self.shared.books).distinct()
+    }
+
     /// POSTs so far; cheap.
     pub fn requests(&self) -> u64 {
         locked(&self.shared.books).requests
@@ -385,6 +392,7 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
 
 fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Box<Response>> {
     let mut events = Vec::new();
+    let booked_ms = auditferry::clock::world_ms();
     for (number, envelope) in serde_json::Deserializer::from_slice(body).into_iter::<Envelope<'_>>().enumerate() {
         let number_said = (!knobs.refuse_without_number).then_some(number);
         let Ok(envelope) = envelope else {
@@ -404,6 +412,7 @@ fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Bo
             index: envelope.index.map(|name| shared.name(name)),
             hash: shared.hash_events.then(|| canonical_hash(event.get().as_bytes())),
             body: shared.keep_bodies.then(|| Bytes::copy_from_slice(event.get().as_bytes())),
+            booked_ms,
         });
     }
     Ok(events)

@@ -7,4 +7,7 @@ mod hostile;
 mod little_service;
 mod pinned;
 mod secrets;
+mod idle;
+mod latency;
+mod memory;
 mod whole;
