@@ -10,4 +10,5 @@ mod secrets;
 mod idle;
 mod latency;
 mod memory;
+mod planted;
 mod whole;
