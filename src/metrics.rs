@@ -26,7 +26,7 @@ macro_rules! metrics {
 
         impl Metrics {
             /// Registers everything in a registry of its own.
-            #[expect(clippy::expect_used, reason = "names and labels are literals; a clash fails the first test that runs")]
+            #[allow(clippy::expect_used, reason = "names and labels are literals; a clash fails the first test that runs")]
             pub fn new() -> Arc<Metrics> {
                 let registry = Registry::new();
                 $( let $field = metrics!(@make $kind $name $help [$($label),*]);
