@@ -10,5 +10,6 @@ mod support;
 
 mod bars;
 mod normalize;
+mod papers;
 mod sink;
 mod tidy;
