@@ -94,7 +94,8 @@ fn every_test_that_the_architecture_names_exists() {
     let mut named = 0;
     for word in text.split('`').skip(1).step_by(2).filter(|word| word.contains("::")) {
         let test = word.rsplit("::").next().unwrap();
-        let is_test_name = test.len() > 12 && test.contains('_') && test.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let is_test_name =
+            test.len() > 12 && test.contains('_') && test.chars().all(|c| c.is_ascii_lowercase() || c == '_');
         if is_test_name {
             named += 1;
             let definition = format!("fn {test}(");
