@@ -290,7 +290,7 @@ impl<'a> Attempt<'a> {
         if let Some(first) = self.spans.first().cloned()
             && self.spool.is_some()
         {
-            self.to_spool(first.end as usize)?;
+            self.write_to_spool(first.end as usize)?;
             self.spans.remove(0);
             self.rebase(first.end);
             if let Some(Spool { file, hasher, bytes }) = self.spool.take() {
@@ -316,7 +316,7 @@ impl<'a> Attempt<'a> {
         }
         if self.spool.is_some() {
             let all = self.buffer.len();
-            self.to_spool(all)?;
+            self.write_to_spool(all)?;
             self.splitter.cut(all);
         }
         Ok(())
@@ -330,7 +330,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Moves the first `bytes` of the buffer to the spool.
-    fn to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
+    fn write_to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
         let moved = self.buffer.split_to(bytes);
         if let Some(spool) = &mut self.spool {
             spool.hasher.update(&moved);

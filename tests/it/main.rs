@@ -11,5 +11,6 @@ mod support;
 mod bars;
 mod edges;
 mod normalize;
+mod papers;
 mod sink;
 mod tidy;

@@ -75,6 +75,18 @@ impl View {
         self.print(&text);
     }
 
+    /// The names of the columns, where there are columns.
+    pub fn head(&mut self) {
+        if !self.piped {
+            let names = ["time UTC", "tenant", "workload", "operation", "user", "source", "outcome"].map(str::to_owned);
+            let [time, tenant, workload, operation, user, source, outcome] = names;
+            let line = Line { time, tenant, workload, operation, user, source, outcome };
+            let line = render(&line, self.width(), false);
+            let line = paint(self.colour, "2", &line);
+            self.say(&line);
+        }
+    }
+
     /// What is happening and why.
     pub fn note(&mut self, text: &str) {
         let text = format!("  · {text}");
