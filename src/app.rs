@@ -61,6 +61,8 @@ pub enum Ending {
     /// The time for `--once` ended before the work did.
     Unreachable,
     StateUnusable(StateError),
+    /// A part of the process failed by a fault of ours; nothing it held counts as done.
+    Fault,
 }
 
 /// Why the process could not start.
@@ -147,18 +149,39 @@ impl App {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ending {
         let is_once = self.once.is_some();
         let once_timeout = self.once.unwrap_or(Duration::MAX);
-        let all_done = async {
-            while self.sources.join_next().await.is_some() {}
+        // A part that panicked would leave its feeds standing still in silence: rather end and be started anew.
+        let sources = async {
+            while let Some(ended) = self.sources.join_next().await {
+                if ended.is_err() {
+                    return Ending::Fault;
+                }
+            }
             if !is_once {
                 std::future::pending::<()>().await;
             }
+            Ending::Clean
+        };
+        let workers = async {
+            while let Some(ended) = self.workers.join_next().await {
+                if ended.is_err() {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
         };
         let mut ending = tokio::select! {
             () = stop => Ending::Clean,
-            () = all_done => Ending::Clean,
+            ending = sources => ending,
+            () = workers => Ending::Fault,
             () = tokio::time::sleep(once_timeout), if is_once => Ending::Unreachable,
             error = self.state.failed() => return Ending::StateUnusable(error),
         };
+        if matches!(ending, Ending::Fault) {
+            tracing::error!(
+                "a part of the process failed by a fault of ours; the process ends, and what was not acknowledged is fetched again after the next start"
+            );
+            return ending;
+        }
         if let Err(error) = self.drain().await {
             return Ending::StateUnusable(error);
         }
@@ -256,11 +279,11 @@ impl Worker {
             let arrival = self.arrivals.lock().await.recv().await;
             match arrival {
                 Some(Arrival::Batch(batch)) => {
-                    for (sink, delivery) in self.pipeline.process(batch, self.state.delivered()) {
-                        if let Some(driver) = self.drivers.get(&sink) {
-                            driver.send(delivery).await;
-                        }
-                    }
+                    let deliveries = self.pipeline.process(batch, self.state.delivered()).into_iter();
+                    // To all at once: a sink whose queue is full must not keep the part from the others.
+                    let sends = deliveries
+                        .filter_map(|(sink, delivery)| self.drivers.get(&sink).map(|driver| driver.send(delivery)));
+                    futures_util::future::join_all(sends).await;
                 }
                 Some(Arrival::Oversized(record)) => self.bury(record).await,
                 None => return,

@@ -79,6 +79,7 @@ pub(super) fn ended(ending: Ending) -> Exit {
         Ending::Clean => Exit::Good,
         Ending::LossOrDeadLetters => Exit::No,
         Ending::Unreachable => Exit::Unreachable,
+        Ending::Fault => Exit::No,
         Ending::StateUnusable(error) => {
             tracing::error!(%error, "the state can no longer be written; the process ends so that nothing is counted as done");
             Exit::State

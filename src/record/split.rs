@@ -80,6 +80,11 @@ impl Splitter {
         self.state == State::Done
     }
 
+    /// True once the opening `[` has been seen.
+    pub fn has_begun(&self) -> bool {
+        self.state != State::Start
+    }
+
     /// Start of the element that has begun and not ended.
     pub fn open_element(&self) -> Option<usize> {
         matches!(self.state, State::Element { .. }).then_some(self.open)

@@ -23,6 +23,8 @@ const REFUSAL_BELIEVED: Seconds = 60;
 const FAILURE_BELIEVED: Seconds = 5;
 /// Longest answer of the token endpoint, bytes; real ones are about 2 KiB.
 const MAX_ANSWER: usize = 256 * 1024;
+/// No token lives longer than a day (activity-api 1.2: about an hour); an answer that says more is not believed.
+const LONGEST_LIFETIME: Seconds = 24 * 3600;
 /// Time for one token request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -162,7 +164,7 @@ fn read_answer(body: &[u8]) -> Option<(SecretString, Seconds)> {
         serde_json::Value::String(seconds) => seconds.parse().ok()?,
         _ => return None,
     };
-    Some((SecretString::from(answer.access_token), lifetime.max(1)))
+    Some((SecretString::from(answer.access_token), lifetime.clamp(1, LONGEST_LIFETIME)))
 }
 
 /// 429 and 5xx are the endpoint's trouble; anything else is about our credential. Clients are told to
@@ -206,6 +208,8 @@ mod tests {
         for body in [r#"{"access_token":"t","expires_in":3599}"#, r#"{"access_token":"t","expires_in":"3599"}"#] {
             assert_eq!(read_answer(body.as_bytes()).unwrap().1, 3599);
         }
+        let endless = format!(r#"{{"access_token":"t","expires_in":{}}}"#, i64::MAX);
+        assert_eq!(read_answer(endless.as_bytes()).unwrap().1, LONGEST_LIFETIME);
         assert!(read_answer(b"<html>").is_none());
     }
 

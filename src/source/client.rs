@@ -47,11 +47,18 @@ pub struct Client {
 pub struct ServerClock {
     clock: Clock,
     offset_ms: AtomicI64,
+    /// An offset far from the one believed, seen once; [`UNSEEN`]: none.
+    doubted_ms: AtomicI64,
 }
+
+const UNSEEN: i64 = i64::MIN;
+/// An offset further from the believed one is believed only when the next answer says the same: one
+/// host with a wrong clock must not make cells look old enough to be swept for the last time.
+const BELIEVED_AT_ONCE_MS: i64 = 15 * 60 * 1000;
 
 impl ServerClock {
     pub fn new(clock: Clock) -> ServerClock {
-        ServerClock { clock, offset_ms: AtomicI64::new(0) }
+        ServerClock { clock, offset_ms: AtomicI64::new(UNSEEN), doubted_ms: AtomicI64::new(UNSEEN) }
     }
 
     /// Seconds since 1970 UTC by the server.
@@ -66,16 +73,28 @@ impl ServerClock {
 
     /// Milliseconds by which the server is ahead of us.
     pub fn offset_ms(&self) -> i64 {
-        self.offset_ms.load(Ordering::Relaxed)
+        match self.offset_ms.load(Ordering::Relaxed) {
+            UNSEEN => 0,
+            offset => offset,
+        }
     }
 
     /// `Date` was written between our `sent` and `received` and cuts off the fraction of a second, so it
     /// bounds the offset from both sides; an offset within the bounds stays.
     fn observe(&self, date_ms: i64, sent_ms: i64, received_ms: i64) {
         let (least, most) = (date_ms - received_ms, date_ms + 999 - sent_ms);
+        if least > most {
+            return;
+        }
+        let is_first = self.offset_ms.load(Ordering::Relaxed) == UNSEEN;
         let offset = self.offset_ms();
-        if least <= most && !(least..=most).contains(&offset) {
-            self.offset_ms.store(offset.clamp(least, most), Ordering::Relaxed);
+        let wanted = offset.clamp(least, most);
+        let is_near = |other: i64| other != UNSEEN && other.abs_diff(wanted) <= BELIEVED_AT_ONCE_MS as u64;
+        let doubted = self.doubted_ms.swap(UNSEEN, Ordering::Relaxed);
+        if is_first || is_near(offset) || is_near(doubted) {
+            self.offset_ms.store(wanted, Ordering::Relaxed);
+        } else {
+            self.doubted_ms.store(wanted, Ordering::Relaxed);
         }
     }
 }
@@ -102,8 +121,11 @@ pub struct Page {
 #[serde(rename_all = "camelCase")]
 struct ListedContent {
     content_id: String,
-    content_uri: String,
-    content_created: String,
+    /// Neither is needed to fetch the blob, so an entry without them must not cost the whole listing.
+    #[serde(default)]
+    content_uri: Option<String>,
+    #[serde(default)]
+    content_created: Option<String>,
     #[serde(default)]
     content_expiration: Option<String>,
 }
@@ -307,9 +329,14 @@ fn query_time(at: Seconds) -> String {
 
 /// `contentCreated` only orders the work, so an unreadable one (0: fetched first) loses nothing.
 fn read_listed(content: ListedContent) -> ListedBlob {
-    let created_ms = listed_time_ms(&content.content_created).unwrap_or(0);
+    let created_ms = content.content_created.as_deref().and_then(listed_time_ms).unwrap_or(0);
     let expires = content.content_expiration.as_deref().and_then(listed_time_ms).map(|ms| ms.div_euclid(1000));
-    ListedBlob { content_id: content.content_id, content_uri: content.content_uri, created_ms, expires }
+    ListedBlob {
+        content_id: content.content_id,
+        content_uri: content.content_uri.unwrap_or_default(),
+        created_ms,
+        expires,
+    }
 }
 
 /// RFC 3339, or the same without a zone, which is UTC.
@@ -339,5 +366,28 @@ mod tests {
         assert_eq!(server.offset_ms(), 599_990);
         server.observe(600_000, 300, 900);
         assert_eq!(server.offset_ms(), 599_990);
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_once_is_not_believed_and_twice_it_is() {
+        const DAY_MS: i64 = 24 * 3600 * 1000;
+        let server = ServerClock::new(Clock::system());
+        server.observe(DAY_MS, 0, 0);
+        assert_eq!(server.offset_ms(), DAY_MS, "the first is all there is");
+        for _ in 0..3 {
+            server.observe(9 * DAY_MS, 0, 0);
+            server.observe(DAY_MS, 0, 0);
+            assert_eq!(server.offset_ms(), DAY_MS);
+        }
+        server.observe(0, 0, 0);
+        server.observe(0, 0, 0);
+        assert!(server.offset_ms() < 1000);
+    }
+
+    #[test]
+    fn an_entry_needs_nothing_but_its_id() {
+        let listed: ListedContent = serde_json::from_str(r#"{"contentId":"a","contentUri":null}"#).unwrap();
+        let blob = read_listed(listed);
+        assert_eq!((blob.content_id.as_str(), blob.content_uri.as_str(), blob.created_ms), ("a", "", 0));
     }
 }

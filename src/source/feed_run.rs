@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ApiError;
-use super::fetch::{FetchError, Fetched};
+use super::fetch::{FetchError, Fetched, Malformed};
 use super::grid::{self, Listing, Next, RETENTION};
 use super::listing::Listed;
 use super::queue::Queue;
@@ -14,6 +14,7 @@ use crate::ack::Settlement;
 use crate::clock::Seconds;
 use crate::feed::{BlobId, Feed};
 use crate::metrics::Metrics;
+use crate::record::split::SplitError;
 use crate::state::{ContentKey, FeedFact, FeedState, LossReason, PendingBlob};
 
 /// Back-off of a listing or a blob, doubling between these (activity-api 3.3).
@@ -31,6 +32,9 @@ const UNSUBSCRIBED_REST: Seconds = 30;
 const MISSING_FOR: Seconds = 3600;
 /// The same broken body this often is not a broken transfer: take what is in it (activity-api 3.3).
 const SAME_BODY_TIMES: u32 = 5;
+/// A body that is no array at all (nothing, a page of some gateway) is the same for every blob while an
+/// outage lasts, and says nothing about any of them: it must last this long as well.
+const FOREIGN_FOR: Seconds = 24 * 3600;
 
 /// How an attempt is going: it is over when both halves are there.
 #[derive(Default)]
@@ -46,9 +50,22 @@ struct Trouble {
     /// A broken body's print, and how often it came in a row.
     print: Option<(u64, u32)>,
     same: u32,
+    /// Since when the same body came that is not even an array, and so hardly the blob's.
+    foreign_since: Option<Seconds>,
+    /// The attempt in the air takes what can be read in a broken body.
+    salvaging: bool,
     missing_since: Option<Seconds>,
     /// A complete listing of its cell did not name it.
     unlisted: bool,
+}
+
+impl Trouble {
+    /// Decides whether the attempt that begins now takes what can be read in a broken body.
+    fn may_salvage(&mut self, now: Seconds) -> bool {
+        let is_patient = self.foreign_since.is_none_or(|since| now - since >= FOREIGN_FOR);
+        self.salvaging = self.same + 1 >= SAME_BODY_TIMES && is_patient;
+        self.salvaging
+    }
 }
 
 /// What a feed wants from the subscription side of its tenant.
@@ -74,6 +91,9 @@ pub struct FeedRun {
     relist: BTreeSet<Seconds>,
     /// Nothing is asked for the feed before this.
     rest_until: Seconds,
+    /// Something changed since the books were last gone through, and when that was.
+    is_changed: bool,
+    reviewed_at: Seconds,
     /// Refusals of the feed since something last went well.
     refusals: u32,
     /// For a run that ends: cells not yet listed since it began. `None` before the first look.
@@ -99,6 +119,8 @@ impl FeedRun {
             held: BTreeMap::new(),
             relist: BTreeSet::new(),
             rest_until: Seconds::MIN,
+            is_changed: false,
+            reviewed_at: Seconds::MIN,
             refusals: 0,
             once: None,
             is_once,
@@ -165,8 +187,7 @@ impl FeedRun {
                 }
                 self.refused(listing, listed.refused_seconds);
                 self.judge_missing(listing.cell, Some(&listed.seen));
-                self.close_cells();
-                self.show_watermark(now);
+                self.is_changed = true;
                 false
             }
             Err(error) => {
@@ -194,7 +215,7 @@ impl FeedRun {
                 continue;
             }
             self.in_air.insert(key, InAir::default());
-            let salvage_it = self.trouble.get(&key).is_some_and(|t| t.same + 1 >= SAME_BODY_TIMES);
+            let salvage_it = self.trouble.get_mut(&key).is_some_and(|t| t.may_salvage(now));
             let id = BlobId {
                 feed: self.feed.clone(),
                 content_id: Arc::from(blob.content_id.as_str()),
@@ -257,8 +278,7 @@ impl FeedRun {
             let latency = (now - created_ms.div_euclid(1000)).max(0) as f64;
             self.metrics.pipeline_latency.with_label_values(&[self.feed.content_type.as_str()]).observe(latency);
         }
-        self.close_cells();
-        self.show_watermark(now);
+        self.is_changed = true;
     }
 
     fn count(&self, counts: &Settlement) {
@@ -282,18 +302,23 @@ impl FeedRun {
         match error {
             FetchError::Api(ApiError::Expired { .. }) => self.lose(key, LossReason::Expired, now),
             FetchError::Api(ApiError::NotFound { .. }) => self.missing(key, now),
-            FetchError::Malformed { print, .. } => self.malformed(key, print, &text, now),
-            FetchError::Body(super::body::BodyError::Bomb) => self.malformed(key, (0, 0), &text, now),
+            FetchError::Malformed { print, error } => {
+                self.malformed(key, print, error == Malformed::Structure(SplitError::NotAnArray), &text, now);
+            }
+            FetchError::Body(super::body::BodyError::Bomb) => self.malformed(key, (0, 0), false, &text, now),
             _ => self.retry(key, now, &text),
         }
     }
 
-    fn malformed(&mut self, key: ContentKey, print: (u64, u32), text: &str, now: Seconds) {
+    fn malformed(&mut self, key: ContentKey, print: (u64, u32), is_foreign: bool, text: &str, now: Seconds) {
         let trouble = self.trouble.entry(key).or_default();
-        trouble.same = if trouble.print == Some(print) { trouble.same + 1 } else { 1 };
+        let is_same = trouble.print == Some(print);
+        trouble.same = if is_same { trouble.same + 1 } else { 1 };
         trouble.print = Some(print);
+        let since = trouble.foreign_since.filter(|_| is_same).unwrap_or(now);
+        trouble.foreign_since = is_foreign.then_some(since);
         // The attempt after the last but one salvages; if that was not possible, nothing can read it.
-        if trouble.same >= SAME_BODY_TIMES {
+        if trouble.salvaging && is_same {
             self.lose(key, LossReason::Unreadable, now);
         } else {
             self.retry(key, now, text);
@@ -339,7 +364,7 @@ impl FeedRun {
         self.trouble.remove(&key);
         let [tenant, content_type] = self.labels();
         self.metrics.blobs_lost.with_label_values(&[tenant, content_type, reason.as_str()]).inc();
-        self.close_cells();
+        self.is_changed = true;
     }
 
     fn retry(&mut self, key: ContentKey, now: Seconds, why: &str) {
@@ -396,6 +421,29 @@ impl FeedRun {
             "the service no longer lists this time: lost to retention; it is in the ledger");
     }
 
+    /// Closes what may close and shows how far the feed is, at most once a second: both look at all
+    /// pending blobs, and at each settled blob of a large backlog that would take for ever. Returns when
+    /// to come again.
+    pub fn review(&mut self, now: Seconds) -> Seconds {
+        if !self.is_changed {
+            return Seconds::MAX;
+        }
+        if self.reviewed_at == now {
+            return now + 1;
+        }
+        self.reviewed_at = now;
+        self.end(now);
+        Seconds::MAX
+    }
+
+    /// The same without waiting, when nothing is in the air any more.
+    pub fn end(&mut self, now: Seconds) {
+        if std::mem::take(&mut self.is_changed) {
+            self.close_cells();
+            self.show_watermark(now);
+        }
+    }
+
     fn close_cells(&mut self) {
         for cell in self.state.read(grid::closable) {
             self.state.record(FeedFact::Closed { cell });
@@ -441,4 +489,93 @@ impl FeedRun {
 fn retry_after(tries: u32) -> Seconds {
     let ceiling = FIRST_RETRY.saturating_mul(1 << tries.min(12)).min(LAST_RETRY);
     ceiling / 2 + fastrand::i64(0..=ceiling / 2).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::{ContentType, Tenant};
+    use crate::state::{CELL, ListedBlob, State};
+
+    const NOW: Seconds = 1_000_000 * 3600 + 100;
+
+    fn feed_run() -> (tempfile::TempDir, FeedRun) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::config::StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
+        let metrics = Metrics::new();
+        let state = State::open(&config, Arc::clone(&metrics)).unwrap();
+        let tenant = Arc::new(Tenant { name: "t".into(), id: "id".into(), domains: vec![] });
+        let feed = Feed { tenant, content_type: ContentType::Exchange };
+        let state = state.feed(&feed.key());
+        state.record(FeedFact::Opened { from: NOW - 6 * CELL });
+        (dir, FeedRun::new(feed, state, metrics, false))
+    }
+
+    fn listed(run: &mut FeedRun, cell: Seconds, ids: &[String]) -> Vec<ContentKey> {
+        let blob = |id: &String| ListedBlob {
+            content_id: id.clone(),
+            content_uri: String::new(),
+            created_ms: cell * 1000,
+            expires: None,
+        };
+        let blobs = ids.iter().map(blob).collect();
+        run.state.record(FeedFact::Listed { cell, at: NOW, complete: true, last: true, blobs });
+        let new: Vec<_> = ids.iter().map(|id| (ContentKey::of(id), cell * 1000)).collect();
+        run.found(&new);
+        new.into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn settle(run: &mut FeedRun, key: ContentKey, now: Seconds) {
+        run.fetched(key, Ok(Fetched { bytes: 1, salvaged: false }), now);
+        run.settled(key, Settlement::default(), now);
+    }
+
+    #[test]
+    fn the_books_are_gone_through_once_a_second_however_many_blobs_settle_in_it() {
+        let (_dir, mut run) = feed_run();
+        let cell = grid::cell_of(NOW) - CELL;
+        let ids: Vec<String> = (0..10).map(|n| format!("blob-{n}")).collect();
+        let keys = listed(&mut run, cell, &ids);
+        let shown = |run: &FeedRun| run.metrics.blobs_pending.with_label_values(&run.labels()).get();
+        for key in keys {
+            settle(&mut run, key, NOW);
+            run.review(NOW);
+        }
+        assert_eq!(shown(&run), 9, "only after the first of them");
+        assert!(run.state.read(|p| p.cells.contains_key(&cell)));
+        assert_eq!(run.review(NOW), NOW + 1);
+        assert_eq!(run.review(NOW + 1), Seconds::MAX);
+        assert_eq!(shown(&run), 0);
+        assert!(run.state.read(|p| !p.cells.contains_key(&cell)), "the cell is done and closes");
+    }
+
+    #[test]
+    fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_lasts() {
+        let (_dir, mut run) = feed_run();
+        let key = listed(&mut run, grid::cell_of(NOW) - CELL, &["blob".to_owned()])[0];
+        let mut now = NOW;
+        let attempt = |run: &mut FeedRun, now: &mut Seconds, error| {
+            while run.queue.next_due(*now).is_some_and(|due| due > *now) {
+                *now += 1;
+            }
+            let (key, _, _, salvage_it) = run.next_fetch(*now).unwrap();
+            run.fetched(key, Err(FetchError::Malformed { error, print: (7, 7) }), *now);
+            run.settled(key, Settlement { lost: 1, ..Settlement::default() }, *now);
+            salvage_it
+        };
+        let page = Malformed::Structure(SplitError::NotAnArray);
+        while now < NOW + FOREIGN_FOR - LAST_RETRY {
+            assert!(!attempt(&mut run, &mut now, page), "after {} s", now - NOW);
+        }
+        assert!(run.state.read(|p| p.pending.contains_key(&key)));
+        while run.state.read(|p| p.pending.contains_key(&key)) {
+            attempt(&mut run, &mut now, page);
+        }
+        assert!(now >= NOW + FOREIGN_FOR);
+        // An array that is broken the same way each time is the blob's own.
+        let key = listed(&mut run, grid::cell_of(NOW) - CELL, &["own".to_owned()])[0];
+        let salvaged: Vec<bool> = (0..5).map(|_| attempt(&mut run, &mut now, Malformed::Unfinished)).collect();
+        assert_eq!(salvaged, [false, false, false, false, true]);
+        assert!(run.state.read(|p| !p.pending.contains_key(&key)));
+    }
 }

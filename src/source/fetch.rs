@@ -118,7 +118,10 @@ pub async fn fetch(
     let mut attempt = Attempt::new(context, blob, &ack);
     let mut next = Some(content_url(context, client, blob, uri));
     let mut pages = 0;
-    while let Some(url) = next.take().filter(|_| pages < MAX_BODY_PAGES) {
+    while let Some(url) = next.take() {
+        if pages == MAX_BODY_PAGES {
+            return Err(ApiError::Transient { text: format!("a body of more than {MAX_BODY_PAGES} pages") }.into());
+        }
         let mut body = client.content(&url).await?;
         next = body.next_page_uri().map(|uri| client.pin.check(&uri)).transpose()?;
         pages += 1;
@@ -132,6 +135,9 @@ pub async fn fetch(
 
 /// Where the service says the blob is, if a token may go there; else where we know blobs to be.
 fn content_url(context: &FetchContext, client: &Client, blob: &BlobId, uri: &str) -> PinnedUrl {
+    if uri.is_empty() {
+        return client.pin.content_url(&blob.content_id);
+    }
     client.pin.check(uri).unwrap_or_else(|error| {
         let tenant = blob.feed.tenant.name.as_str();
         context.metrics.api_refused_urls.with_label_values(&[tenant]).inc();
@@ -218,13 +224,20 @@ impl<'a> Attempt<'a> {
         bytes.with_label_values(&["decoded"]).inc_by(body.decoded);
         let error = match broken {
             Some(error) => Malformed::Structure(error),
+            None if !self.splitter.has_begun() => SplitError::NotAnArray.into(),
             None if !self.splitter.is_done() => Malformed::Unfinished,
             None => return Ok(()),
         };
         if !salvage_it || self.is_flowing || self.spool.is_some() {
             return Err(FetchError::Malformed { error, print: (body.decoded, crc.finalize()) });
         }
-        self.spans = salvage(&self.buffer);
+        let spans = salvage(&self.buffer);
+        let has_object = spans.iter().any(|span| self.buffer[span.start as usize] == b'{');
+        // A page of HTML or nothing at all is not what the blob holds: that must not pass for its content.
+        if spans.is_empty() || error == Malformed::Structure(SplitError::NotAnArray) && !has_object {
+            return Err(FetchError::Malformed { error, print: (body.decoded, crc.finalize()) });
+        }
+        self.spans = spans;
         self.salvaged = true;
         Ok(())
     }

@@ -71,6 +71,10 @@ fn due(start: Seconds, cell: Option<&Cell>, now: Seconds, poll: Seconds) -> Opti
     if cell.is_some_and(|c| c.swept) {
         return None;
     }
+    // Listed in the future: a clock was wrong, then or now.
+    if listed_at > now + MINUTE {
+        return Some(Seconds::MIN);
+    }
     let regular = listed_at + interval(start, now, poll);
     Some(regular.min((start + LAST_SWEEP).max(listed_at + 1)))
 }
@@ -136,9 +140,15 @@ pub fn open_cells(progress: &FeedProgress, now: Seconds) -> impl Iterator<Item =
 
 /// Cells that may close: swept, and none of their blobs pending.
 pub fn closable(progress: &FeedProgress) -> Vec<Seconds> {
-    let mut swept: Vec<Seconds> = progress.cells.iter().filter(|(_, c)| c.swept).map(|(start, _)| *start).collect();
-    swept.retain(|start| !progress.pending.values().any(|p| p.cell == *start));
-    swept
+    let mut swept: BTreeSet<Seconds> =
+        progress.cells.iter().filter(|(_, c)| c.swept).map(|(start, _)| *start).collect();
+    for pending in progress.pending.values() {
+        if swept.is_empty() {
+            break;
+        }
+        swept.remove(&pending.cell);
+    }
+    swept.into_iter().collect()
 }
 
 /// Up to when the feed is known complete: every cell before it listed after its end (or up to when it was
@@ -246,6 +256,13 @@ mod tests {
         assert_eq!(open_cells(&progress, NOW).next(), Some(first));
         assert!(open_cells(&progress, NOW).all(|cell| cell != second.cell));
         assert!(drain(&mut progress, NOW).contains(&first));
+    }
+
+    #[test]
+    fn a_cell_listed_in_the_future_is_listed_again_now() {
+        let mut progress = opened(NOW);
+        drain(&mut progress, NOW + DAY);
+        assert_eq!(drain(&mut progress, NOW), [cell_of(NOW)]);
     }
 
     #[test]

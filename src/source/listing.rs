@@ -12,8 +12,9 @@ use crate::state::{ContentKey, FeedFact, FeedState, ListedBlob};
 
 /// Pages of one listing. 20,000 pages of the smallest size seen are over a million blobs an hour.
 const MAX_PAGES: usize = 20_000;
-/// Pages in a row that name nothing new; an empty page may carry a next one (activity-api 1.7), a
-/// thousand of them are a loop.
+/// Pages in a row that name no blob which this listing had not named before; an empty page may carry a
+/// next one (activity-api 1.7), a thousand of them are a loop. Blobs known from earlier listings count:
+/// a busy cell is thousands of pages, and all of them are known when it is listed again.
 const MAX_IDLE_PAGES: usize = 1_000;
 /// How near the edge of retention a refusal is believed to be about age rather than about clocks.
 const EDGE_MARGIN: i64 = 15 * 60;
@@ -76,8 +77,9 @@ async fn list_pages(
     let mut page = client.list(content_type, listing.from, listing.to).await?;
     loop {
         let Page { blobs, next } = page;
+        let named = listed.seen.len();
         let (blobs, new) = unknown(state, listing.cell, blobs, &mut listed.seen);
-        idle = if new.is_empty() { idle + 1 } else { 0 };
+        idle = if listed.seen.len() == named { idle + 1 } else { 0 };
         listed.new.extend_from_slice(&new);
         let Some(next) = next else {
             listed.refused_seconds = refused(state, listing);

@@ -121,6 +121,7 @@ impl TenantRun {
                 self.hear(event);
             }
             if self.feeds.iter().all(FeedRun::is_at_rest) {
+                self.feeds.iter_mut().for_each(|feed| feed.end(now));
                 return;
             }
             self.inbox.arrived.notified().await;
@@ -133,7 +134,14 @@ impl TenantRun {
             for event in self.inbox.take() {
                 self.hear(event);
             }
-            while self.tasks.try_join_next().is_some() {}
+            while let Some(ended) = self.tasks.try_join_next() {
+                if let Err(error) = ended
+                    && error.is_panic()
+                {
+                    // Its feed would wait for it for ever; the app ends the process instead.
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
             if self.once && self.feeds.iter().all(FeedRun::is_done_once) {
                 return;
             }
@@ -145,7 +153,9 @@ impl TenantRun {
             tokio::select! {
                 () = inbox.arrived.notified() => {}
                 () = self.shared.clock.sleep(nap) => {}
-                _ = intake.changed() => {}
+                // Once nobody judges the intake any more (no sink is required) it stays as it is; without
+                // the pattern this would be ready for ever and the loop never sleep.
+                Ok(()) = intake.changed() => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
@@ -160,6 +170,7 @@ impl TenantRun {
                 Next::Now(listing) => self.spawn_listing(index, listing),
                 Next::At(at) => wake = wake.min(at),
             }
+            wake = wake.min(self.feeds[index].review(now));
         }
         if *self.shared.intake.borrow() {
             wake = wake.min(self.fetch_next(now));

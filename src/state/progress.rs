@@ -261,7 +261,8 @@ impl FeedProgress {
             _ => push_capped(&mut self.ledger.refused, (from, to)),
         }
         let cell = from.div_euclid(CELL) * CELL;
-        if let Some(known) = self.cells.get_mut(&cell) {
+        if cell >= self.closed_before || self.cells.contains_key(&cell) {
+            let known = self.cells.entry(cell).or_default();
             known.refused = u16::try_from((to - cell).clamp(0, CELL)).unwrap_or(0);
         }
     }
