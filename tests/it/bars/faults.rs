@@ -22,7 +22,7 @@ const FIRINGS: u64 = 20;
 /// Runs until nothing is late or left out any more.
 const RUNS: usize = 8;
 /// Those that run alone in `make test` too, chosen for being quick and different from each other.
-const SMALL: [Scenario; 10] = [
+const SMALL: [Scenario; 11] = [
     Scenario::TruncatedBody,
     Scenario::Throttle429,
     Scenario::TokenExpiry,
@@ -30,6 +30,7 @@ const SMALL: [Scenario; 10] = [
     Scenario::Late,
     Scenario::Expired,
     Scenario::Vanished,
+    Scenario::Eventual,
     Scenario::SubscriptionDisabled,
     Scenario::InvalidUtf8,
     Scenario::NotObject,

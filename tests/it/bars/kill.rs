@@ -17,7 +17,7 @@ use auditferry::config::StateConfig;
 use auditferry::failpoint::STEPS;
 use auditferry::metrics::{Metrics, total};
 use auditferry::record::RecordKey;
-use auditferry::simulator::{SimulatorHandle, WorldConfig};
+use auditferry::simulator::{Identity, Scenario, SimulatorHandle, WorldConfig};
 use auditferry::sink::SinkSet;
 use auditferry::state::State;
 
@@ -29,9 +29,15 @@ const JOURNAL_LIMIT: (&str, &str) = ("AUDITFERRY_JOURNAL_LIMIT", "32768");
 /// How long a step may take to be reached before the process is killed anyway.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// A world that never falls silent: 600 records a second in 10 feeds, after a short history.
-async fn busy_world() -> SimulatorHandle {
-    world(WorldConfig::new().tenants(2).records(2_000).days(1).live_rate(60.0).speed(60.0)).await
+/// A world that never falls silent: 600 records a second in 10 feeds, after a short history of which some
+/// blobs are so large that they flow part by part; and a download in twenty fails.
+async fn busy_world(identity: Identity) -> SimulatorHandle {
+    let config = WorldConfig::new().tenants(2).records(24_000).records_per_blob(8_000).days(1).identity(identity);
+    let world = world(config.live_rate(60.0).speed(60.0)).await;
+    for scenario in [Scenario::TruncatedBody, Scenario::ServerError] {
+        world.enable(scenario, Some(0.05));
+    }
+    world
 }
 
 /// Both sinks with small batches, so that there are always some on their way.
@@ -169,7 +175,7 @@ impl Bookings {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill() {
-    let (world, hec, place) = (busy_world().await, receiver().await, Place::new());
+    let (world, hec, place) = (busy_world(Identity::Stable).await, receiver().await, Place::new());
     place.write_config(&world, &sinks(&place, &hec), "");
     let mut bookings = Bookings::default();
     let mut kills: BTreeMap<&str, u32> = STEPS.into_iter().map(|step| (step, 0)).collect();
@@ -241,7 +247,7 @@ async fn kill() {
 /// SIGTERM under load: ends in time and well, and leaves nothing to be sent again.
 #[tokio::test(flavor = "multi_thread")]
 async fn drain() {
-    let (world, hec, place) = (busy_world().await, receiver().await, Place::new());
+    let (world, hec, place) = (busy_world(Identity::Windowed).await, receiver().await, Place::new());
     place.write_config(&world, &sinks(&place, &hec), "");
     let (mut slowest, mut finished) = (Duration::ZERO, 0);
     for round in 0..size(3, 20) {
