@@ -320,7 +320,7 @@ const BOMB_MEMBERS: usize = 256;
 /// An array that opens, and then nothing but white space.
 fn bomb() -> Response {
     let member = |first: &[u8]| -> Bytes {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         let space = vec![b' '; 1 << 16];
         let mut written = encoder.write_all(first);
         for _ in 0..BOMB_MEMBER / space.len() {

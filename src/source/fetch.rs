@@ -31,6 +31,8 @@ const HOLD: usize = 8 * 1024 * 1024;
 const PART: usize = 1024 * 1024;
 /// Reserved before each piece is read; see `body::PIECE`.
 const RESERVE: usize = 256 * 1024;
+/// White space and commas between two records beyond which they are not kept; real ones are a few bytes.
+const BLANK: usize = 4 * 1024;
 /// Further pages of one body; the documentation knows none (activity-api 1.8), so this only ends a loop.
 const MAX_BODY_PAGES: usize = 100;
 
@@ -199,6 +201,8 @@ impl<'a> Attempt<'a> {
             self.charge.reserve(RESERVE, true).await;
             let before = self.buffer.len();
             let more = body.next_piece(&mut self.buffer).await?;
+            // A piece that swelled is accounted for at once, so that whoever asks next waits for it.
+            self.charge.add((self.buffer.len() - before).saturating_sub(RESERVE));
             crc.update(&self.buffer[before..]);
             // Of a broken body the rest is still read, to know whether it is the same each time, and held for salvage.
             if broken.is_none() {
@@ -212,6 +216,7 @@ impl<'a> Attempt<'a> {
             if broken.is_none() {
                 self.spool_oversized().await?;
                 self.flow().await?;
+                self.drop_blank();
                 self.charge.shrink_to(self.buffer.len());
             }
             if !more {
@@ -248,17 +253,17 @@ impl<'a> Attempt<'a> {
         while self.is_flowing && self.spans.last().is_some_and(|last| last.end as usize >= PART) {
             self.forward_part(false).await?;
         }
-        // What lies between records is none of them: however much of it comes, it is not held.
-        let last = self.spans.last().map_or(0, |last| last.end as usize);
-        if self.is_flowing && self.splitter.open_element().is_none() && self.buffer.len() - last > PART {
-            while !self.spans.is_empty() {
-                self.forward_part(false).await?;
-            }
-            let blank = self.buffer.len();
-            drop(self.buffer.split_to(blank));
-            self.splitter.cut(blank);
-        }
         Ok(())
+    }
+
+    /// Lets go of what came after the last record and begins none: however much of it comes, it is not
+    /// held. One byte stays, so that records do not run into each other.
+    fn drop_blank(&mut self) {
+        let keep = self.spans.last().map_or(0, |last| last.end as usize + 1);
+        if self.splitter.open_element().is_none() && self.buffer.len() > keep + BLANK {
+            self.splitter.cut(self.buffer.len() - keep);
+            self.buffer.truncate(keep);
+        }
     }
 
     /// Sends the rest on, now that everything came whole.
