@@ -9,9 +9,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use super::block;
 use super::body::{Body, BodyError};
 use super::client::Client;
 use super::error::ApiError;
@@ -249,9 +250,14 @@ impl<'a> Attempt<'a> {
 
     /// Sends parts on while a large body is still arriving.
     async fn flow(&mut self) -> Result<(), FetchError> {
-        self.is_flowing |= self.buffer.len() >= HOLD;
+        let begins = !self.is_flowing && self.buffer.len() >= HOLD;
+        self.is_flowing |= begins;
         while self.is_flowing && self.spans.last().is_some_and(|last| last.end as usize >= PART) {
             self.forward_part(false).await?;
+        }
+        if begins {
+            // From here on a part at a time passes; the room that was held is not needed again.
+            self.buffer = BytesMut::from(&self.buffer[..]);
         }
         Ok(())
     }
@@ -281,17 +287,24 @@ impl<'a> Attempt<'a> {
         let rest = self.spans.split_off(count);
         let spans = std::mem::replace(&mut self.spans, rest);
         let Some(cut) = spans.last().map(|last| last.end as usize) else { return Ok(()) };
-        let bytes = self.buffer.split_to(cut).freeze();
+        // A copy, so that a part is freed when it is done, not when all of its body is; and the buffer stays one.
+        let bytes = block::copy(&self.buffer[..cut]);
+        self.buffer.advance(cut);
         self.splitter.cut(cut);
         for span in &mut self.spans {
             *span = span.start - cut as u32..span.end - cut as u32;
         }
         let mut charge = self.charge.split(cut);
         charge.shrink_to(cut);
+        let last = is_complete && self.spans.is_empty();
+        if last {
+            // Not kept while the part waits for its turn.
+            self.buffer = BytesMut::new();
+        }
         let batch = RawBatch {
             blob: self.blob.clone(),
             seq: self.seq,
-            last: is_complete && self.spans.is_empty(),
+            last,
             bytes,
             spans,
             ack: self.ack.share(),
