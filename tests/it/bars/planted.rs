@@ -53,14 +53,11 @@ fn read(patch: PathBuf) -> Planted {
     Planted { name, bug, target: target.into(), test: test.trim().into(), patch }
 }
 
-/// `git apply` in `tree`, which need not be a repository.
+/// `git apply` in `tree`, which need not be a repository, and if it lies in one is none of its files.
 fn apply(tree: &Path, patch: &Path, options: &[&str]) {
     let mut git = Command::new("git");
-    git.current_dir(tree).arg("apply").args(options).arg(patch);
-    if tree != root() {
-        // Inside the repository's `target`, git would look for the files in the repository.
-        git.env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap());
-    }
+    git.current_dir(tree).env("GIT_CEILING_DIRECTORIES", tree.parent().unwrap());
+    git.arg("apply").args(options).arg(patch);
     let output = git.output().expect("git is there");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{patch:?} no longer applies, mend it:\n{said}");
@@ -128,7 +125,7 @@ fn turn_red(planted: &[Planted]) {
         apply(&scratch.tree, &bug.patch, &["--reverse"]);
         let seconds = began.elapsed().as_secs();
         figure("planted", format_args!("{}: {} -> {} {outcome} ({seconds} s)", bug.name, bug.bug, bug.test));
-        if outcome != "red" {
+        if !outcome.starts_with("red") {
             unseen.push(bug.name.as_str());
         }
     }
@@ -139,7 +136,10 @@ fn turn_red(planted: &[Planted]) {
 /// Red only if the test itself said so: a test that was not found or never ended says nothing.
 fn verdict(said: &str, test: &str) -> String {
     if said.contains(&format!("test {test} ... FAILED")) {
-        "red".into()
+        // What it said, so that a reader sees that it is red for the reason that is meant.
+        let mut lines = said.lines().skip_while(|line| !line.contains("panicked at")).skip(1);
+        let why: Vec<&str> = lines.by_ref().take(3).map(str::trim).collect();
+        format!("red, `{}`", why.join(" ").chars().take(160).collect::<String>())
     } else if said.contains(&format!("test {test} ... ok")) {
         "GREEN".into()
     } else {
