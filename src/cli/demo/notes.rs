@@ -12,6 +12,7 @@ type Count = fn(&Gauges) -> u64;
 
 /// Which number means what.
 const KINDS: &[(Count, &str)] = &[
+    (|g| g.tokens, "token fetched: the first, or because the service no longer took the last one"),
     (|g| g.subscription_starts, "subscription started: the service keeps records only for who subscribed"),
     (
         |g| g.throttled,

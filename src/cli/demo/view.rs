@@ -148,7 +148,7 @@ impl View {
             parts.push(format!("{faults} faults thrown, {} lost", gauges.blobs_lost));
             match gauges.median_latency_since(earlier).map(|median| median / self.speed) {
                 Some(median) if median > BACKLOG => parts.push("catching up".to_owned()),
-                Some(median) => parts.push(format!("p50 ≤ {}", seconds_in_words(median))),
+                Some(median) => parts.push(format!("median delay ≤ {}", seconds_in_words(median))),
                 None => {}
             }
         }
