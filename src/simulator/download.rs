@@ -196,7 +196,7 @@ impl Stream {
 }
 
 fn send(shared: &Arc<Shared>, call: &Call, handle: Handle, blob: &Blob, fate: Fate, key: u64) -> Response {
-    let gzip = call.accepts_gzip();
+    let gzip = call.accepts_gzip() && shared.world.config.protocol.gzip;
     let fetch = shared.ledger.lock().fetches.get(&handle).copied().unwrap_or(0);
     let writer =
         BodyWriter::new(Arc::clone(&shared.world), handle.tenant, blob, handle.from, handle.to, u64::from(fetch));

@@ -235,6 +235,16 @@ impl<'a> Attempt<'a> {
         while self.is_flowing && self.spans.last().is_some_and(|last| last.end as usize >= PART) {
             self.forward_part(false).await?;
         }
+        // What lies between records is none of them: however much of it comes, it is not held.
+        let last = self.spans.last().map_or(0, |last| last.end as usize);
+        if self.is_flowing && self.splitter.open_element().is_none() && self.buffer.len() - last > PART {
+            while !self.spans.is_empty() {
+                self.forward_part(false).await?;
+            }
+            let blank = self.buffer.len();
+            drop(self.buffer.split_to(blank));
+            self.splitter.cut(blank);
+        }
         Ok(())
     }
 

@@ -230,6 +230,25 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_that_could_not_be_listed_yet_is_not_forgotten_when_a_later_one_closes() {
+        let mut progress = opened(NOW - RETENTION + FIRST_START_MARGIN);
+        let first = cell_of(NOW - RETENTION + FIRST_START_MARGIN);
+        // The listing of the oldest cell failed and is held back; the next one is swept and closes.
+        let Next::Now(second) =
+            next(&progress, NOW, POLL, |s| if s == first || s >= NOW - DAY { Seconds::MAX } else { Seconds::MIN })
+        else {
+            panic!("due");
+        };
+        assert!(second.last && second.cell > first);
+        list(&mut progress, second, NOW);
+        assert_eq!(closable(&progress), [second.cell]);
+        progress.apply(&FeedFact::Closed { cell: second.cell });
+        assert_eq!(open_cells(&progress, NOW).next(), Some(first));
+        assert!(open_cells(&progress, NOW).all(|cell| cell != second.cell));
+        assert!(drain(&mut progress, NOW).contains(&first));
+    }
+
+    #[test]
     fn a_cell_past_the_edge_is_asked_for_whole_first_then_from_where_retention_begins() {
         let progress = opened(NOW - RETENTION);
         let Next::Now(whole) = next(&progress, NOW, POLL, |s| if s < NOW - DAY { Seconds::MIN } else { Seconds::MAX })

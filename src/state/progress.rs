@@ -220,10 +220,7 @@ impl FeedProgress {
                 }
             }
             FeedFact::Refused { from, to } => self.apply_refused(*from, *to),
-            FeedFact::Closed { cell } => {
-                self.cells.remove(cell);
-                self.closed_before = self.closed_before.max(cell + CELL);
-            }
+            FeedFact::Closed { cell } => self.apply_closed(*cell),
         }
     }
 
@@ -240,6 +237,21 @@ impl FeedProgress {
             subscription.disabled_since = Some(at);
         }
         subscription.enabled = Some(enabled);
+    }
+
+    /// Cells are closed in any order. Those before this one that were never listed (a failed listing is
+    /// held back, and the next cell's turn comes first) must be known by name from now on, for nothing
+    /// before `closed_before` is looked for any more.
+    fn apply_closed(&mut self, cell: Seconds) {
+        if self.from.is_some() {
+            let mut unlisted = self.closed_before;
+            while unlisted < cell {
+                self.cells.entry(unlisted).or_default();
+                unlisted += CELL;
+            }
+        }
+        self.cells.remove(&cell);
+        self.closed_before = self.closed_before.max(cell + CELL);
     }
 
     fn apply_refused(&mut self, from: Seconds, to: Seconds) {

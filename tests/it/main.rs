@@ -9,6 +9,7 @@ mod hec;
 mod support;
 
 mod bars;
+mod edges;
 mod normalize;
 mod papers;
 mod sink;
