@@ -2,13 +2,13 @@
 //! whose figures are quoted. One file a bar.
 
 mod faults;
-mod kill;
 mod hostile;
-mod little_service;
-mod pinned;
-mod secrets;
 mod idle;
+mod kill;
 mod latency;
+mod little_service;
 mod memory;
+mod pinned;
 mod planted;
+mod secrets;
 mod whole;
