@@ -26,12 +26,14 @@ macro_rules! metrics {
 
         impl Metrics {
             /// Registers everything in a registry of its own.
-            #[expect(clippy::expect_used, reason = "names and labels are literals; a clash fails the first test that runs")]
+            #[allow(clippy::expect_used, reason = "names and labels are literals; a clash fails the first test that runs")]
             pub fn new() -> Arc<Metrics> {
                 let registry = Registry::new();
                 $( let $field = metrics!(@make $kind $name $help [$($label),*]);
                    registry.register(Box::new($field.clone())).expect("metric names are unique"); )*
-                Arc::new(Metrics { registry, $($field),* })
+                let metrics = Metrics { registry, $($field),* };
+                metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+                Arc::new(metrics)
             }
         }
     };
@@ -130,4 +132,15 @@ pub fn total(counters: &IntCounterVec) -> u64 {
     use prometheus::core::Collector;
     let families = counters.collect();
     families.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().get_value() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_shown() {
+        let line = format!("auditferry_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+        assert!(Metrics::new().render().contains(&line));
+    }
 }

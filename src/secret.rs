@@ -1,10 +1,15 @@
 //! Secrets: where they come from and how they stay out of everything else. A secret is read again
 //! each time it is needed, so that rotating a mounted file needs no restart.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
+use memchr::memmem;
 use secrecy::SecretString;
+
+/// What stands where a secret stood.
+const BLOT: &[u8] = b"[redacted]";
 
 /// Where a secret comes from. `Debug` never shows a value.
 #[derive(Clone)]
@@ -43,5 +48,34 @@ impl fmt::Debug for SecretSource {
             SecretSource::Value(_) => f.write_str("Value([redacted])"),
             SecretSource::File(path) => f.debug_tuple("File").field(path).finish(),
         }
+    }
+}
+
+/// `said` with every occurrence of `secret` blotted out. For what a service answers: it is repeated in
+/// logs and dead letters, and a proxy's error page may show the very header that it was sent.
+pub fn scrub<'a>(said: &'a [u8], secret: &[u8]) -> Cow<'a, [u8]> {
+    if secret.is_empty() || memmem::find(said, secret).is_none() {
+        return Cow::Borrowed(said);
+    }
+    let mut clean = Vec::with_capacity(said.len());
+    let mut kept = 0;
+    for at in memmem::find_iter(said, secret) {
+        clean.extend_from_slice(&said[kept..at]);
+        clean.extend_from_slice(BLOT);
+        kept = at + secret.len();
+    }
+    clean.extend_from_slice(&said[kept..]);
+    Cow::Owned(clean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_said_back_is_blotted_out_wherever_it_stands() {
+        assert_eq!(&*scrub(b"s3cret, no s3cret: x s3cret", b"s3cret"), b"[redacted], no [redacted]: x [redacted]");
+        assert!(matches!(scrub(b"nothing of it", b"s3cret"), Cow::Borrowed(_)));
+        assert_eq!(&*scrub(b"abc", b""), b"abc");
     }
 }

@@ -153,8 +153,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Cli {
     /// Starts the log as the arguments ask for it.
     pub fn start_logging(&self) {
-        // The demo draws on the terminal; what it has to say it says in its own words.
-        let plain = if matches!(self.verb, Verb::Demo(_)) { "error" } else { "info" };
+        // The demo draws on the terminal; what it has to say, errors included, it says in its own words.
+        let plain = if matches!(self.verb, Verb::Demo(_)) { "off" } else { "info" };
         logging::start(self.log_format, logging::level(self.quiet, self.verbose, plain));
     }
 

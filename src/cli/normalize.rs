@@ -155,7 +155,7 @@ impl Lines {
         }
         self.event.clear();
         normalize::pipeline_error(&Context::default(), key, element, reason, &mut self.event);
-        let sourcetype = hec::PIPELINE_ERROR_SOURCETYPE;
+        let sourcetype = hec::ECS_SOURCETYPE;
         hec::Envelope { source: hec::SOURCE, sourcetype, key, ..hec::Envelope::default() }.write(&self.event, line);
     }
 }
@@ -213,8 +213,8 @@ mod tests {
         let (hec, _) = lines(OutputFormat::Hec, INPUT);
         assert_eq!(hec[0]["event"], raw[0]);
         assert_eq!(hec[0]["time"], 1_767_323_045.0);
-        assert_eq!(hec[0]["fields"]["tenant_name"], "contoso");
-        assert_eq!(hec[1]["sourcetype"], "auditferry:pipeline_error");
+        assert_eq!(hec[0]["fields"]["tenant"], "contoso");
+        assert_eq!(hec[1]["sourcetype"], "auditferry:ecs");
         assert_eq!(hec[1]["event"]["event"]["kind"], "pipeline_error");
     }
 

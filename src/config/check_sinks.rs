@@ -13,8 +13,8 @@ use crate::config::{BatchConfig, FileConfig, Format, HecConfig, RetryConfig, Sin
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-/// A set of sinks is 32 bits wide (`sink::SinkSet`).
-const MAX_SINKS: usize = 32;
+/// A set of sinks is 32 bits wide (`sink::SinkSet`), and the dead letters count as one.
+const MAX_SINKS: usize = 31;
 
 /// What a type of sink starts from.
 struct Defaults {

@@ -249,3 +249,14 @@ fn a_file_that_is_not_there_is_named() {
     let said = load(Path::new("/nowhere/auditferry.yaml")).unwrap_err().to_string();
     assert!(said.starts_with("/nowhere/auditferry.yaml: error: cannot read the file"), "{said}");
 }
+
+/// The state can tell 32 receivers apart, and the dead letters are one of them.
+#[test]
+fn as_many_sinks_are_allowed_as_the_state_can_tell_apart() {
+    let with = |count: usize| {
+        let sinks: Vec<String> = (0..count).map(|n| format!("{{name: s{n}, type: file, path: /x{n}}}")).collect();
+        format!("tenants: [{TENANT}]\nsinks: [{}]", sinks.join(", "))
+    };
+    assert_eq!(good(&with(31)).config.sinks.len(), 31);
+    assert!(faults(&with(32)).iter().any(|fault| fault.contains("more than 31 sinks")));
+}

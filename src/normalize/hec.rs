@@ -15,7 +15,6 @@ use super::json;
 pub const SOURCETYPE: &str = "o365:management:activity";
 /// ECS documents and pipeline errors must not be taken for records of Microsoft's.
 pub const ECS_SOURCETYPE: &str = "auditferry:ecs";
-pub const PIPELINE_ERROR_SOURCETYPE: &str = "auditferry:pipeline_error";
 /// `source` unless configured.
 pub const SOURCE: &str = "auditferry";
 

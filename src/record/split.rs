@@ -66,7 +66,7 @@ impl Splitter {
             let at = self.scanned;
             self.scanned = match self.state {
                 State::Start => self.start(buffer, at)?,
-                State::Between => self.between(buffer[at], at)?,
+                State::Between => self.between(buffer, at)?,
                 State::Element { depth, inside } => self.element(buffer, depth, inside, spans),
                 State::Done if buffer[at].is_ascii_whitespace() => at + 1,
                 State::Done => return Err(SplitError::Trailing),
@@ -113,12 +113,14 @@ impl Splitter {
         Ok(at + 1)
     }
 
-    fn between(&mut self, byte: u8, at: usize) -> Result<usize, SplitError> {
-        match byte {
-            b']' => self.state = State::Done,
-            b'}' => return Err(SplitError::Unbalanced(self.cut + at)),
-            byte if byte == b',' || byte.is_ascii_whitespace() => {}
-            _ => {
+    fn between(&mut self, buffer: &[u8], at: usize) -> Result<usize, SplitError> {
+        let blank = buffer[at..].iter().take_while(|byte| **byte == b',' || byte.is_ascii_whitespace()).count();
+        let at = at + blank;
+        match buffer.get(at) {
+            None => return Ok(at),
+            Some(b']') => self.state = State::Done,
+            Some(b'}') => return Err(SplitError::Unbalanced(self.cut + at)),
+            Some(_) => {
                 self.open = at;
                 self.state = State::Element { depth: 0, inside: Inside::Structure };
                 return Ok(at);

@@ -196,7 +196,7 @@ impl Stream {
 }
 
 fn send(shared: &Arc<Shared>, call: &Call, handle: Handle, blob: &Blob, fate: Fate, key: u64) -> Response {
-    let gzip = call.accepts_gzip();
+    let gzip = call.accepts_gzip() && shared.world.config.protocol.gzip;
     let fetch = shared.ledger.lock().fetches.get(&handle).copied().unwrap_or(0);
     let writer =
         BodyWriter::new(Arc::clone(&shared.world), handle.tenant, blob, handle.from, handle.to, u64::from(fetch));
@@ -320,7 +320,7 @@ const BOMB_MEMBERS: usize = 256;
 /// An array that opens, and then nothing but white space.
 fn bomb() -> Response {
     let member = |first: &[u8]| -> Bytes {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         let space = vec![b' '; 1 << 16];
         let mut written = encoder.write_all(first);
         for _ in 0..BOMB_MEMBER / space.len() {

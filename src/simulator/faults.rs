@@ -202,11 +202,6 @@ impl Faults {
         self.counts[scenario as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Firings so far.
-    pub(super) fn total(&self, scenario: Scenario) -> u64 {
-        self.counts[scenario as usize].load(Ordering::Relaxed)
-    }
-
     /// A number to vary a fault by, the same for the same object.
     pub(super) fn variant(&self, scenario: Scenario, key: u64) -> u64 {
         hash(&[self.seed, 7, scenario as u64, key])

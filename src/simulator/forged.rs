@@ -51,6 +51,9 @@ const FORMS: &[&str] = &[
     "{B}.{T}{P}",
 ];
 
+/// How many forms there are.
+pub const FORGED_FORMS: usize = FORMS.len();
+
 /// The forged address number `form` (they repeat).
 pub(super) fn url(form: usize, base: &str, trap: &str, real: &str) -> String {
     let path = real.strip_prefix(base).unwrap_or("/");

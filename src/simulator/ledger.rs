@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
+
 use super::blobs::Handle;
 use super::settings::ContentType;
 
@@ -33,6 +35,15 @@ pub(super) struct Counters {
     pub downloads: Vec<(usize, usize)>,
     marks: HashMap<(usize, ContentType), Vec<u8>>,
     pub refused: HashMap<(usize, ContentType, u64), Vec<String>>,
+    /// Forged addresses handed out so far.
+    pub forged: Forged,
+}
+
+/// Forged addresses by the place they stood in; each place goes through all forms in turn.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Forged {
+    pub content_uris: usize,
+    pub next_page_uris: usize,
 }
 
 /// The books.

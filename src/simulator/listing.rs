@@ -285,7 +285,7 @@ fn entry(shared: &Shared, query: &Query, name: &str, blob: &Blob, from: u32, to:
     let real = format!("{}/api/v1.0/{tenant_id}/activity/feed/audit/{id}", shared.base);
     let key = blob_key(query.tenant, query.kind, blob.number);
     let uri = if shared.world.faults.strikes(Scenario::ForgedUrls, Object::Blob(key)) {
-        let form = shared.world.faults.total(Scenario::ForgedUrls) as usize;
+        let form = next_form(&mut shared.ledger.lock().forged.content_uris);
         serde_json::Value::from(forged::url(form, &shared.base, &shared.trap, &real)).to_string()
     } else {
         format!("\"{real}\"")
@@ -296,6 +296,12 @@ fn entry(shared: &Shared, query: &Query, name: &str, blob: &Blob, from: u32, to:
         stamp::millis(created_ms),
         stamp::millis(expires_ms)
     )
+}
+
+/// The number of the next form for one place.
+fn next_form(handed_out: &mut usize) -> usize {
+    *handed_out += 1;
+    *handed_out - 1
 }
 
 /// The address of the next page, in one of the forms that were seen (activity-api 1.7, 4.1).
@@ -317,8 +323,13 @@ fn next_page_uri(shared: &Shared, call: &Call, query: &Query, name: &str, cursor
     );
     let object = Object::Listing(hash(&[query.key(), cursor.page, 6]));
     if shared.world.faults.strikes(Scenario::ForgedUrls, object) {
-        let form = shared.world.faults.total(Scenario::ForgedUrls) as usize;
-        return forged::url(form, &shared.base, &shared.trap, &real);
+        // An empty address is passed over: whoever is told of no next page has come to the end.
+        let handed_out = &mut shared.ledger.lock().forged.next_page_uris;
+        let mut forged = String::new();
+        while forged.is_empty() {
+            forged = forged::url(next_form(handed_out), &shared.base, &shared.trap, &real);
+        }
+        return forged;
     }
     match call.param("publisheridentifier") {
         Some(publisher) if odd & 4 == 0 => format!("{real}&PublisherIdentifier={publisher}"),

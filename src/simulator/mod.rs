@@ -35,8 +35,9 @@ mod world;
 mod tests;
 
 pub use faults::{SCENARIOS, Scenario};
+pub use forged::FORGED_FORMS;
 pub use handle::{SimulatorHandle, TenantAccess, serve};
-pub use report::{Fetches, Report, UnreachableBlob, UnreachableRecord, Violation};
+pub use report::{Fetches, Forged, Report, UnreachableBlob, UnreachableRecord, Violation};
 
 pub use settings::{ContentType, Identity, Protocol, WorldConfig};
 pub use truth::{Truth, TruthRecord};

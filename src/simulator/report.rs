@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::blobs::content_id;
 use super::chance::guid;
+pub use super::ledger::Forged;
 use super::records;
 use super::server::Shared;
 use super::settings::ContentType;
@@ -31,6 +32,7 @@ pub struct Report {
     pub requests: BTreeMap<String, u64>,
     pub fetches: Fetches,
     pub faults: BTreeMap<String, u64>,
+    pub forged: Forged,
     pub violations: Vec<Violation>,
 }
 
@@ -95,6 +97,7 @@ pub(super) fn report(shared: &Arc<Shared>) -> Report {
         requests: BTreeMap::new(),
         fetches: Fetches::default(),
         faults: world.faults.counts().into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        forged: Forged::default(),
         violations: Vec::new(),
     };
     let mut anything = false;
@@ -127,6 +130,7 @@ pub(super) fn report(shared: &Arc<Shared>) -> Report {
         bytes: ledger.bytes,
         max_downloads: ledger.downloads.iter().map(|(_, most)| *most).max().unwrap_or(0),
     };
+    report.forged = ledger.forged;
     report.violations = ledger
         .violations
         .iter()

@@ -124,6 +124,8 @@ pub struct Protocol {
     pub shuffle_fields: bool,
     /// Bytes of the record of `huge_record`.
     pub huge_record_bytes: usize,
+    /// Blobs go gzipped to whom accepts it.
+    pub gzip: bool,
 }
 
 impl Default for Protocol {
@@ -144,6 +146,7 @@ impl Default for Protocol {
             without_dlp: Vec::new(),
             shuffle_fields: false,
             huge_record_bytes: 50 * 1024 * 1024,
+            gzip: true,
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct TruthRecord {
     pub operation: &'static str,
     /// The blobs that hold it, each in full (windowed identity may list parts under other ids).
     pub content_ids: Vec<String>,
+    /// When the blob that it first came in could first be listed, virtual milliseconds since 1970.
+    pub listable_ms: i64,
     /// False: no blob that holds it can be had now; `reason` says why.
     pub reachable: bool,
     pub reason: Option<&'static str>,
@@ -202,6 +204,7 @@ impl Truth {
             record_type: meta.record_type,
             operation: meta.operation,
             content_ids,
+            listable_ms: world.available_ms(self.tenant, kind, &home),
             reachable: reason.is_none(),
             reason,
             hostile: meta.hostile.map(Scenario::name),

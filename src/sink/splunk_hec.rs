@@ -23,13 +23,16 @@ use crate::event::Event;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::retry::parse_retry_after;
-use crate::secret::SecretSource;
+use crate::secret::{SecretSource, scrub};
 
 /// What the Splunk Add-on for Microsoft Office 365 calls these records, so that its searches work.
 const RAW_SOURCETYPE: &str = "o365:management:activity";
 /// An ECS document is not what that add-on expects, and so has a name of its own.
 const ECS_SOURCETYPE: &str = "auditferry:ecs";
 const SOURCE: &str = "auditferry";
+
+/// What stands before the token in the header.
+const SCHEME: &str = "Splunk ";
 
 /// Bytes of an answer that are read; a collector's are below 200.
 const ANSWER_LIMIT: usize = 64 * 1024;
@@ -138,7 +141,9 @@ impl SplunkHecSink {
                 break;
             }
         }
-        Ok(judge(&Answer { status, retry_after, body: &body }))
+        let token = self.authorization.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let token = token.as_bytes().strip_prefix(SCHEME.as_bytes()).unwrap_or(token.as_bytes());
+        Ok(judge(&Answer { status, retry_after, body: &scrub(&body, token) }))
     }
 
     async fn compress(&self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -220,7 +225,7 @@ fn push_text(name: &str, template: &Template, event: &Event<'_>, out: &mut Vec<u
 }
 
 fn authorization(token: &SecretString) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_str(&format!("Splunk {}", token.expose_secret())).ok()?;
+    let mut header = HeaderValue::from_str(&format!("{SCHEME}{}", token.expose_secret())).ok()?;
     header.set_sensitive(true);
     Some(header)
 }

@@ -15,7 +15,7 @@ use super::error::{ApiError, printable};
 use crate::clock::{Clock, Seconds};
 use crate::http::error_chain;
 use crate::metrics::Metrics;
-use crate::secret::SecretSource;
+use crate::secret::{SecretSource, scrub};
 
 /// How long a refusal of the token endpoint is believed before it is asked again: long enough not to
 /// hammer it for every feed, short enough for a consent to be noticed.
@@ -154,7 +154,7 @@ impl TokenSource {
         if status.is_success() {
             return read_answer(&body).ok_or_else(|| transient("an answer without a token".into()));
         }
-        Err(read_denial(status.as_u16(), &body))
+        Err(read_denial(status.as_u16(), &scrub(&body, secret.expose_secret().as_bytes())))
     }
 }
 

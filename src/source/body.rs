@@ -16,8 +16,11 @@ use crate::http::error_chain;
 
 /// Decoded bytes handed over at once, about; small beside a part, large beside a call's cost.
 const PIECE: usize = 256 * 1024;
-/// Compressed bytes given to the decoder at once: gzip grows at most 1,032-fold, so 4 MiB.
+/// Compressed bytes given to the decoder at once: audit records make some 40 KiB of them.
 const STEP: usize = 4 * 1024;
+/// The same at the start and after a step that grew more than 64-fold: gzip grows at most 1,032-fold,
+/// so 258 KiB, where [`STEP`] could make 4 MiB.
+const CAREFUL_STEP: usize = 256;
 /// Below this much output, any ratio is fine (a small body of equal bytes is no bomb).
 const BOMB_FLOOR: u64 = 64 * 1024 * 1024;
 /// Output to input beyond which a body is a bomb; audit records pack about 10-fold (operations 5.2).
@@ -47,6 +50,7 @@ pub struct Body {
     /// Received and not yet decoded.
     raw: Bytes,
     decoder: Option<MultiGzDecoder<Writer<BytesMut>>>,
+    step: usize,
     stall: Duration,
     /// Time spent waiting and bytes received in the current stretch.
     waited: Duration,
@@ -68,6 +72,7 @@ impl Body {
             response,
             raw: Bytes::new(),
             decoder,
+            step: CAREFUL_STEP,
             stall,
             waited: Duration::ZERO,
             progress: 0,
@@ -139,10 +144,14 @@ impl Body {
             self.raw.clear();
             return Ok(());
         };
-        let step = self.raw.len().min(STEP);
+        let step = self.raw.len().min(self.step);
+        let before = buffer.len();
         decoder.write_all(&self.raw[..step]).map_err(BodyError::NotGzip)?;
         self.raw.advance(step);
         take(decoder, buffer);
+        // What grew much may grow so again.
+        let is_swelling = (buffer.len() - before) / step.max(1) > PIECE / STEP;
+        self.step = if is_swelling { CAREFUL_STEP } else { STEP };
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use crate::feed::ContentType;
 use crate::http::error_chain;
 use crate::metrics::Metrics;
 use crate::retry::parse_retry_after;
+use crate::secret::scrub;
 use crate::state::ListedBlob;
 
 /// Longest page of a listing, bytes: 100,000 entries of 300 bytes.
@@ -212,7 +213,7 @@ impl Client {
             let after = retry_after(response.headers(), self.server_clock.now() * 1000);
             // The status alone is an answer too, if the body cannot be read.
             let body = Body::new(response, self.stall).collect(MAX_ERROR).await.unwrap_or_default();
-            match classify(status, after, &body) {
+            match classify(status, after, &scrub(&body, token.secret.expose_secret().as_bytes())) {
                 Refusal::AlreadyEnabled => return Ok(None),
                 Refusal::Token { .. } if !is_repeat => {
                     self.tokens.invalidate(&token).await;

@@ -9,9 +9,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use super::block;
 use super::body::{Body, BodyError};
 use super::client::Client;
 use super::error::ApiError;
@@ -31,6 +32,8 @@ const HOLD: usize = 8 * 1024 * 1024;
 const PART: usize = 1024 * 1024;
 /// Reserved before each piece is read; see `body::PIECE`.
 const RESERVE: usize = 256 * 1024;
+/// White space and commas between two records beyond which they are not kept; real ones are a few bytes.
+const BLANK: usize = 4 * 1024;
 /// Further pages of one body; the documentation knows none (activity-api 1.8), so this only ends a loop.
 const MAX_BODY_PAGES: usize = 100;
 
@@ -199,6 +202,8 @@ impl<'a> Attempt<'a> {
             self.charge.reserve(RESERVE, true).await;
             let before = self.buffer.len();
             let more = body.next_piece(&mut self.buffer).await?;
+            // A piece that swelled is accounted for at once, so that whoever asks next waits for it.
+            self.charge.add((self.buffer.len() - before).saturating_sub(RESERVE));
             crc.update(&self.buffer[before..]);
             // Of a broken body the rest is still read, to know whether it is the same each time, and held for salvage.
             if broken.is_none() {
@@ -212,6 +217,7 @@ impl<'a> Attempt<'a> {
             if broken.is_none() {
                 self.spool_oversized().await?;
                 self.flow().await?;
+                self.drop_blank();
                 self.charge.shrink_to(self.buffer.len());
             }
             if !more {
@@ -244,11 +250,26 @@ impl<'a> Attempt<'a> {
 
     /// Sends parts on while a large body is still arriving.
     async fn flow(&mut self) -> Result<(), FetchError> {
-        self.is_flowing |= self.buffer.len() >= HOLD;
+        let begins = !self.is_flowing && self.buffer.len() >= HOLD;
+        self.is_flowing |= begins;
         while self.is_flowing && self.spans.last().is_some_and(|last| last.end as usize >= PART) {
             self.forward_part(false).await?;
         }
+        if begins {
+            // From here on a part at a time passes; the room that was held is not needed again.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         Ok(())
+    }
+
+    /// Lets go of what came after the last record and begins none: however much of it comes, it is not
+    /// held. One byte stays, so that records do not run into each other.
+    fn drop_blank(&mut self) {
+        let keep = self.spans.last().map_or(0, |last| last.end as usize + 1);
+        if self.splitter.open_element().is_none() && self.buffer.len() > keep + BLANK {
+            self.splitter.cut(self.buffer.len() - keep);
+            self.buffer.truncate(keep);
+        }
     }
 
     /// Sends the rest on, now that everything came whole.
@@ -266,17 +287,24 @@ impl<'a> Attempt<'a> {
         let rest = self.spans.split_off(count);
         let spans = std::mem::replace(&mut self.spans, rest);
         let Some(cut) = spans.last().map(|last| last.end as usize) else { return Ok(()) };
-        let bytes = self.buffer.split_to(cut).freeze();
+        // A copy, so that a part is freed when it is done, not when all of its body is; and the buffer stays one.
+        let bytes = block::copy(&self.buffer[..cut]);
+        self.buffer.advance(cut);
         self.splitter.cut(cut);
         for span in &mut self.spans {
             *span = span.start - cut as u32..span.end - cut as u32;
         }
         let mut charge = self.charge.split(cut);
         charge.shrink_to(cut);
+        let last = is_complete && self.spans.is_empty();
+        if last {
+            // Not kept while the part waits for its turn.
+            self.buffer = BytesMut::new();
+        }
         let batch = RawBatch {
             blob: self.blob.clone(),
             seq: self.seq,
-            last: is_complete && self.spans.is_empty(),
+            last,
             bytes,
             spans,
             ack: self.ack.share(),
@@ -293,7 +321,7 @@ impl<'a> Attempt<'a> {
         if let Some(first) = self.spans.first().cloned()
             && self.spool.is_some()
         {
-            self.to_spool(first.end as usize)?;
+            self.write_to_spool(first.end as usize)?;
             self.spans.remove(0);
             self.rebase(first.end);
             if let Some(Spool { file, hasher, bytes }) = self.spool.take() {
@@ -319,7 +347,7 @@ impl<'a> Attempt<'a> {
         }
         if self.spool.is_some() {
             let all = self.buffer.len();
-            self.to_spool(all)?;
+            self.write_to_spool(all)?;
             self.splitter.cut(all);
         }
         Ok(())
@@ -333,7 +361,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Moves the first `bytes` of the buffer to the spool.
-    fn to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
+    fn write_to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
         let moved = self.buffer.split_to(bytes);
         if let Some(spool) = &mut self.spool {
             spool.hasher.update(&moved);

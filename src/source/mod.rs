@@ -6,6 +6,7 @@
 //! a blob is done when the ledger says settled or lost, and lost needs the server's word.
 
 pub mod auth;
+mod block;
 pub mod body;
 pub mod client;
 pub mod error;

@@ -13,6 +13,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::StateError;
 
+#[cfg(test)]
+pub(crate) mod record;
+
 /// Suffix of a file that is being written; whatever bears it at a start is rubbish.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
@@ -46,6 +49,8 @@ pub(crate) fn lock(dir: &Path) -> Result<File, StateError> {
 
 /// A new, empty file, readable by the owner only. What was there is gone.
 pub(crate) fn create(path: &Path) -> Result<File, StateError> {
+    #[cfg(test)]
+    record::note(record::Call::Dirty, path);
     let mut options = OpenOptions::new();
     options.create(true).truncate(true).read(true).write(true).mode(0o600).open(path).map_err(failure(path))
 }
@@ -56,11 +61,16 @@ pub(crate) fn append(path: &Path) -> Result<File, StateError> {
 }
 
 pub(crate) fn write(file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+    #[cfg(test)]
+    record::note(record::Call::Dirty, path);
     file.write_all(bytes).map_err(failure(path))
 }
 
 pub(crate) fn fsync(file: &File, path: &Path) -> Result<(), StateError> {
-    file.sync_data().map_err(failure(path))
+    file.sync_data().map_err(failure(path))?;
+    #[cfg(test)]
+    record::note(record::Call::Fsync, path);
+    Ok(())
 }
 
 /// Cuts the file to `length` bytes, durably.
@@ -71,15 +81,22 @@ pub(crate) fn truncate(path: &Path, length: u64) -> Result<(), StateError> {
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StateError> {
+    #[cfg(test)]
+    record::note(record::Call::Rename(to.to_owned()), from);
     std::fs::rename(from, to).map_err(failure(from))
 }
 
 pub(crate) fn fsync_dir(dir: &Path) -> Result<(), StateError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failure(dir))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failure(dir))?;
+    #[cfg(test)]
+    record::note(record::Call::FsyncDir, dir);
+    Ok(())
 }
 
 /// Removes a file; one that is not there is as good.
 pub(crate) fn remove(path: &Path) -> Result<(), StateError> {
+    #[cfg(test)]
+    record::note(record::Call::Remove, path);
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failure(path)(error)),
         _ => Ok(()),

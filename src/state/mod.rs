@@ -110,8 +110,7 @@ impl Options {
                 // Tells how old the state is when a file was changed after it (see `book`).
                 heartbeat: Duration::from_secs(30),
             },
-            // Read at a start in well under a second.
-            journal_bytes: 16 << 20,
+            journal_bytes: journal_bytes(),
             // Some room for what is acknowledged until the journal has ended: a table beyond `FULL`
             // keys doubles to 22 MB.
             generation_keys: FULL - (1 << 15),
@@ -120,6 +119,16 @@ impl Options {
             retry_after: Duration::from_secs(60),
         }
     }
+}
+
+/// Beyond how many bytes a journal is compacted: 16 MiB are read at a start in well under a second. The
+/// tests that kill the process make it small by `AUDITFERRY_JOURNAL_LIMIT`, so that every run compacts.
+fn journal_bytes() -> u64 {
+    #[cfg(feature = "failpoints")]
+    if let Some(bytes) = std::env::var("AUDITFERRY_JOURNAL_LIMIT").ok().and_then(|bytes| bytes.parse().ok()) {
+        return bytes;
+    }
+    16 << 20
 }
 
 /// What the process and the committing thread share.

@@ -1,6 +1,7 @@
 //! The state as its users see it: opened, changed, closed, opened again.
 
 mod compaction;
+mod order;
 mod recovery;
 
 use std::path::Path;

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub struct Booked {
     pub index: Option<Arc<str>>,
     pub hash: Option<[u8; 32]>,
     pub body: Option<Bytes>,
+    /// When it was booked, milliseconds since 1970.
+    pub booked_ms: i64,
 }
 
 /// Which event of which batch an [`Knobs::refuse`] is asked about.
@@ -161,6 +164,8 @@ pub struct FakeHec {
 struct Shared {
     keep_bodies: bool,
     hash_events: bool,
+    /// Requests that are being worked on.
+    busy: AtomicUsize,
     knobs: Mutex<Knobs>,
     books: Mutex<Received>,
     names: Mutex<HashMap<String, Arc<str>>>,
@@ -184,6 +189,7 @@ impl FakeHec {
         let shared = Arc::new(Shared {
             keep_bodies: options.keep_bodies,
             hash_events: options.hash_events,
+            busy: AtomicUsize::new(0),
             knobs: Mutex::default(),
             books: Mutex::default(),
             names: Mutex::default(),
@@ -224,6 +230,31 @@ impl FakeHec {
     /// Accepted events so far, duplicates included; cheap.
     pub fn count(&self) -> usize {
         locked(&self.shared.books).events.len()
+    }
+
+    /// The accepted events from number `first` on.
+    pub fn events_since(&self, first: usize) -> Vec<Booked> {
+        locked(&self.shared.books).events[first..].to_vec()
+    }
+
+    /// Waits until nothing is being worked on and nothing more arrives: for a sender that is dead, whose
+    /// last words may still lie in the socket. Returns the number of accepted events.
+    pub async fn quiet(&self) -> usize {
+        let mut before = (self.requests(), self.count());
+        let mut still = 0;
+        while still < 4 {
+            tokio::time::sleep(Duration::from_millis(8)).await;
+            let now = (self.requests(), self.count());
+            let is_still = now == before && self.shared.busy.load(Ordering::SeqCst) == 0;
+            still = if is_still { still + 1 } else { 0 };
+            before = now;
+        }
+        before.1
+    }
+
+    /// Distinct keys so far, without a copy of the books.
+    pub fn distinct(&self) -> usize {
+        locked(&self.shared.books).distinct()
     }
 
     /// POSTs so far; cheap.
@@ -273,7 +304,24 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
     (StatusCode::from_u16(status).unwrap(), text).into_response()
 }
 
+/// Counted while it lives, however it ends.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn new(shared: &Arc<Shared>) -> Busy {
+        shared.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(shared))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body) -> Response {
+    let _busy = Busy::new(&shared);
     locked(&shared.books).requests += 1;
     let response = answer(&shared, &headers, body).await;
     *locked(&shared.books).answers.entry(response.status().as_u16()).or_default() += 1;
@@ -344,6 +392,7 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
 
 fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Box<Response>> {
     let mut events = Vec::new();
+    let booked_ms = auditferry::clock::world_ms();
     for (number, envelope) in serde_json::Deserializer::from_slice(body).into_iter::<Envelope<'_>>().enumerate() {
         let number_said = (!knobs.refuse_without_number).then_some(number);
         let Ok(envelope) = envelope else {
@@ -363,6 +412,7 @@ fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Bo
             index: envelope.index.map(|name| shared.name(name)),
             hash: shared.hash_events.then(|| canonical_hash(event.get().as_bytes())),
             body: shared.keep_bodies.then(|| Bytes::copy_from_slice(event.get().as_bytes())),
+            booked_ms,
         });
     }
     Ok(events)
@@ -437,6 +487,7 @@ fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     TlsAcceptor::from(Arc::new(config))
 }

@@ -9,6 +9,8 @@ mod hec;
 mod support;
 
 mod bars;
+mod edges;
 mod normalize;
+mod papers;
 mod sink;
 mod tidy;

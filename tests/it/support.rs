@@ -83,6 +83,11 @@ impl Place {
             .unwrap();
         }
         writeln!(text, "sinks:\n{sinks}").unwrap();
+        self.write_text(&text);
+    }
+
+    /// Writes a configuration of one's own.
+    pub fn write_text(&self, text: &str) {
         std::fs::write(self.config(), text).unwrap();
         // A configuration with secrets in it is not for everybody to read.
         std::fs::set_permissions(self.config(), std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -21,6 +21,7 @@ pub(super) struct Gauges {
     pub refused_urls: u64,
     pub subscription_starts: u64,
     pub requests_failed: u64,
+    pub tokens: u64,
     /// Upper ends of the latency buckets in seconds, and how many fell at or below each, over all time.
     pub latency: Vec<(f64, u64)>,
     /// Bytes of memory that are our own, where the system tells.
@@ -48,6 +49,7 @@ impl Gauges {
             throttled: sum(&metrics.api_throttled.collect(), &[]),
             refused_urls: sum(&metrics.api_refused_urls.collect(), &[]),
             subscription_starts: sum(&metrics.subscription_starts.collect(), &[]),
+            tokens: sum(&metrics.token_refreshes.collect(), &[("result", "ok")]),
             requests_failed: sum(&metrics.api_requests.collect(), &[("code", "5xx")]),
             latency: buckets(&metrics.pipeline_latency.collect()),
             memory: memory(),

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use super::run::{ended, refused, stop_signal};
 use super::{DemoArgs, DemoFormat, Exit};
 use crate::admin::{Admin, Heartbeat};
-use crate::app::{App, RunOptions};
+use crate::app::{App, Ending, RunOptions};
 use crate::config::Format;
 use crate::metrics::Metrics;
 use arrivals::Arrivals;
@@ -39,7 +39,7 @@ const TICK: Duration = Duration::from_millis(160);
 /// Nothing goes wrong before this.
 const CALM: Duration = Duration::from_millis(1500);
 /// How long the last records may take after time is up: longer than any pause the simulator asks for.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(15);
 
 /// Runs for `args.period`, or until told to stop, and says what happened.
 pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
@@ -82,6 +82,7 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
     tokio::pin!(running);
     let interrupted = stop_signal()?;
     tokio::pin!(interrupted);
+    view.head();
     let mut stop = Some(stop);
     let mut tick = tokio::time::interval(TICK);
     let mut notes = Notes::default();
@@ -120,6 +121,9 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
         }
     };
     view.finish();
+    if let Ending::StateUnusable(error) = &ending {
+        eprintln!("auditferry: {error}");
+    }
     let exit = ended(ending);
     arrivals.follow(&scratch.file())?;
     let owed = owed.unwrap_or_default();

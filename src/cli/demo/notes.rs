@@ -12,20 +12,15 @@ type Count = fn(&Gauges) -> u64;
 
 /// Which number means what.
 const KINDS: &[(Count, &str)] = &[
-    (|g| g.subscription_starts, "subscription started: the service keeps records only for who subscribed"),
-    (
-        |g| g.throttled,
-        "the service said \"too many requests\": it is left alone for as long as it asked, then asked again",
-    ),
-    (|g| g.requests_failed, "the service failed to answer: asked again after a growing, random pause"),
-    (|g| g.blobs_retried, "a download broke off or could not be read: the blob stays unsettled and is fetched again"),
-    (|g| g.duplicate, "records came a second time: their keys are known, nothing is sent twice"),
-    (
-        |g| g.unreadable,
-        "a record was not valid JSON: it goes on as an event of kind pipeline_error with its bytes kept",
-    ),
-    (|g| g.refused_urls, "the service named an address outside its own host: no token was sent there"),
-    (|g| g.blobs_lost, "the service no longer has a blob that it listed: named in the ledger as lost, not passed over"),
+    (|g| g.tokens, "token fetched: the first, or the service refused the last one"),
+    (|g| g.subscription_starts, "subscription started: records are kept only for subscribers"),
+    (|g| g.throttled, "the service said \"too many requests\": left alone as long as it asked"),
+    (|g| g.requests_failed, "the service failed to answer: asked again after a growing pause"),
+    (|g| g.blobs_retried, "a download broke off or was garbled: the blob is fetched again"),
+    (|g| g.duplicate, "records came twice: their keys are known, nothing is sent twice"),
+    (|g| g.unreadable, "a record was no valid JSON: sent as pipeline_error, its bytes kept"),
+    (|g| g.refused_urls, "an address outside the service's host was named: no token went there"),
+    (|g| g.blobs_lost, "the service no longer has a blob that it listed: it is in the ledger"),
     (|g| g.rejected, "a receiver refused a record for good: kept in the dead letters"),
 ];
 
@@ -55,6 +50,13 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_note_fits_a_terminal_of_80_columns() {
+        for (_, words) in KINDS {
+            assert!(format!("  · 999x {words}").chars().count() <= 80, "{words}");
+        }
+    }
 
     #[test]
     fn a_kind_is_said_at_once_and_then_gathered() {

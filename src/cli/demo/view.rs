@@ -75,6 +75,18 @@ impl View {
         self.print(&text);
     }
 
+    /// The names of the columns, where there are columns.
+    pub fn head(&mut self) {
+        if !self.piped {
+            let names = ["time UTC", "tenant", "workload", "operation", "user", "source", "outcome"].map(str::to_owned);
+            let [time, tenant, workload, operation, user, source, outcome] = names;
+            let line = Line { time, tenant, workload, operation, user, source, outcome };
+            let line = render(&line, self.width(), false);
+            let line = paint(self.colour, "2", &line);
+            self.say(&line);
+        }
+    }
+
     /// What is happening and why.
     pub fn note(&mut self, text: &str) {
         let text = format!("  · {text}");
@@ -132,11 +144,11 @@ impl View {
         if let Some((at, earlier)) = self.past.front() {
             let seconds = at.elapsed().as_secs_f64().max(0.1);
             parts.push(format!("{:.0}/s", gauges.delivered.saturating_sub(earlier.delivered) as f64 / seconds));
-            parts.push(format!("{} blobs settled", thousands(gauges.blobs_settled)));
-            parts.push(format!("{faults} faults thrown, {} lost", gauges.blobs_lost));
+            parts.push(format!("{} blobs", thousands(gauges.blobs_settled)));
+            parts.push(format!("{faults} faults, {} lost", gauges.blobs_lost));
             match gauges.median_latency_since(earlier).map(|median| median / self.speed) {
                 Some(median) if median > BACKLOG => parts.push("catching up".to_owned()),
-                Some(median) => parts.push(format!("p50 ≤ {}", seconds_in_words(median))),
+                Some(median) => parts.push(format!("delay ≤ {}", seconds_in_words(median))),
                 None => {}
             }
         }

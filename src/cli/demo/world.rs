@@ -24,8 +24,7 @@ use crate::simulator::{Scenario, SimulatorHandle, TenantAccess, WorldConfig, ser
 const SPEED: f64 = 60.0;
 /// New records a (simulated) minute and feed: some 400 a second of ours with two tenants.
 const LIVE_RATE: f64 = 40.0;
-/// The faults that are thrown: everything that heals within the demo's time. Left out are those after
-/// which a feed rests for a quarter of an hour or more (an error without a readable code).
+/// The faults that are thrown: everything that heals within the demo's time.
 const FAULTS: &[&str] = &[
     "truncated_body",
     "half_json",
@@ -33,6 +32,8 @@ const FAULTS: &[&str] = &[
     "throttle_403",
     "server_error",
     "html_error",
+    "garbage_error",
+    "token_expiry",
     "out_of_order",
     "eventual",
     "page_error",

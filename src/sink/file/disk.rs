@@ -152,6 +152,17 @@ mod tests {
         assert!(file.unknown && file.length == 3);
     }
 
+    /// A pipe takes bytes and cannot be fsynced.
+    #[test]
+    fn a_batch_that_was_not_fsynced_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = open(&dir.path().join("f")).unwrap().file;
+        let (_reader, writer) = io::pipe().unwrap();
+        file.file = File::from(std::os::fd::OwnedFd::from(writer));
+        assert!(file.append(b"{}\n").is_err());
+        assert!(file.unknown && file.length == 0);
+    }
+
     #[test]
     fn what_is_no_regular_file_is_refused_without_waiting() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,130 @@
+//! Holds the papers against the code: the page of metrics lists exactly the catalogue, the tests that
+//! ARCHITECTURE.md names exist, links within the papers lead somewhere, and the README's first
+//! configuration is one. Reads files; runs nothing but the configuration's own parser.
+//!
+//! After a change of the catalogue: `UPDATE_DOCS=1 cargo test --test it papers`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use auditferry::metrics::CATALOGUE;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Every file below `dir` whose name ends with `end`, relative to the package.
+fn files(dir: &str, end: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root().join(dir)).unwrap() {
+        let path = entry.unwrap().path();
+        let inside = path.strip_prefix(root()).unwrap().to_owned();
+        if path.is_dir() {
+            found.extend(files(inside.to_str().unwrap(), end));
+        } else if path.to_string_lossy().ends_with(end) {
+            found.push(inside);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn papers() -> Vec<PathBuf> {
+    let mut papers: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).into();
+    papers.extend(files("docs", ".md"));
+    papers
+}
+
+/// The page of metrics, as the catalogue has it.
+fn metrics_page() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Served as Prometheus text at `/metrics` of `admin.listen`. Every name is declared in `src/metrics.rs`, and this\n\
+         page is written from there (`UPDATE_DOCS=1 cargo test --test it papers`). Times are seconds since 1970 UTC,\n\
+         sizes are bytes. Label values come from the configuration or from fixed lists, never from records. On Linux\n\
+         the usual `process_*` metrics stand beside these.\n\n\
+         | name | type | labels | what |\n|---|---|---|---|\n",
+    );
+    for (name, kind, help, labels) in CATALOGUE {
+        let kind = kind.trim_start_matches("float_").trim_end_matches('s');
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(" ")).unwrap();
+    }
+    page
+}
+
+#[test]
+fn the_page_of_metrics_is_the_catalogue() {
+    let path = root().join("docs/metrics.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, metrics_page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(written, metrics_page(), "write it anew: UPDATE_DOCS=1 cargo test --test it papers");
+}
+
+#[test]
+fn every_metric_that_a_paper_names_exists() {
+    let suffixes = ["", "_bucket", "_count", "_sum"];
+    let exists = |name: &str| {
+        CATALOGUE.iter().any(|(metric, ..)| suffixes.iter().any(|suffix| name == format!("{metric}{suffix}")))
+    };
+    // What begins like a metric and is none: the field that carries the record key.
+    let other = ["auditferry_key"];
+    for paper in papers() {
+        let text = read(paper.to_str().unwrap());
+        let name = |c: char| c.is_ascii_lowercase() || c == '_';
+        for (at, _) in text.match_indices("auditferry_") {
+            let word: String = text[at..].chars().take_while(|c| name(*c)).collect();
+            assert!(other.contains(&word.as_str()) || exists(&word), "{}: there is no `{word}`", paper.display());
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_architecture_names_exists() {
+    let sources: Vec<String> =
+        ["src", "tests"].iter().flat_map(|dir| files(dir, ".rs")).map(|path| read(path.to_str().unwrap())).collect();
+    let text = read("ARCHITECTURE.md");
+    let mut named = 0;
+    for word in text.split('`').skip(1).step_by(2).filter(|word| word.contains("::")) {
+        let test = word.rsplit("::").next().unwrap();
+        let is_test_name =
+            test.len() > 12 && test.contains('_') && test.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if is_test_name {
+            named += 1;
+            let definition = format!("fn {test}(");
+            assert!(sources.iter().any(|source| source.contains(&definition)), "there is no test `{word}`");
+        }
+    }
+    assert!(named > 20, "only {named} tests are named: the search is broken");
+}
+
+#[test]
+fn links_between_the_papers_lead_somewhere() {
+    for paper in papers() {
+        let text = read(paper.to_str().unwrap());
+        let dir = paper.parent().unwrap();
+        for rest in text.split("](").skip(1) {
+            let target = rest.split([')', '#']).next().unwrap();
+            if !target.is_empty() && !target.contains("://") {
+                assert!(root().join(dir).join(target).exists(), "{}: `{target}` leads nowhere", paper.display());
+            }
+        }
+    }
+}
+
+/// The first YAML block of the README is what a newcomer copies.
+#[test]
+fn the_readmes_configuration_is_one() {
+    let text = read("README.md");
+    let yaml = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a yaml block");
+    if let Err(faults) = auditferry::config::load_str("README.md", yaml) {
+        panic!("{faults}");
+    }
+}
