@@ -40,6 +40,8 @@ pub enum BodyError {
     NotGzip(std::io::Error),
     #[error("the body unpacks to more than 200 times its size")]
     Bomb,
+    #[error("there is no memory to hold the body: {0}")]
+    Memory(std::io::Error),
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
 }
@@ -81,21 +83,21 @@ impl Body {
         }
     }
 
-    /// Appends the next piece to `buffer`; `false` when the body has ended, complete.
-    pub async fn next_piece(&mut self, buffer: &mut BytesMut) -> Result<bool, BodyError> {
-        let before = buffer.len();
-        while buffer.len() - before < PIECE {
+    /// Appends the next piece to `into`; `false` when the body has ended, complete.
+    pub async fn next_piece(&mut self, into: &mut impl Write) -> Result<bool, BodyError> {
+        let mut piece = 0;
+        while piece < PIECE {
             if self.raw.is_empty() && !self.receive().await? {
-                self.finish(buffer)?;
-                self.decoded += (buffer.len() - before) as u64;
-                return Ok(buffer.len() > before);
+                piece += self.finish(into)?;
+                self.decoded += piece as u64;
+                return Ok(piece > 0);
             }
-            self.decode(buffer)?;
+            piece += self.decode(into)?;
             if self.decoder.is_none() {
                 break;
             }
         }
-        self.decoded += (buffer.len() - before) as u64;
+        self.decoded += piece as u64;
         if self.decoded > BOMB_FLOOR && self.decoded / BOMB_RATIO > self.received {
             return Err(BodyError::Bomb);
         }
@@ -105,7 +107,7 @@ impl Body {
     /// Reads all of a body that must be small.
     pub async fn collect(mut self, limit: usize) -> Result<BytesMut, BodyError> {
         let mut buffer = BytesMut::new();
-        while self.next_piece(&mut buffer).await? {
+        while self.next_piece(&mut (&mut buffer).writer()).await? {
             if buffer.len() > limit {
                 return Err(BodyError::TooLarge(limit));
             }
@@ -138,39 +140,39 @@ impl Body {
         Ok(true)
     }
 
-    fn decode(&mut self, buffer: &mut BytesMut) -> Result<(), BodyError> {
+    /// Both return the number of bytes that they appended.
+    fn decode(&mut self, into: &mut impl Write) -> Result<usize, BodyError> {
         let Some(decoder) = &mut self.decoder else {
-            buffer.extend_from_slice(&self.raw);
-            self.raw.clear();
-            return Ok(());
+            let raw = std::mem::take(&mut self.raw);
+            into.write_all(&raw).map_err(BodyError::Memory)?;
+            return Ok(raw.len());
         };
         let step = self.raw.len().min(self.step);
-        let before = buffer.len();
         decoder.write_all(&self.raw[..step]).map_err(BodyError::NotGzip)?;
         self.raw.advance(step);
-        take(decoder, buffer);
+        let appended = take(decoder, into)?;
         // What grew much may grow so again.
-        let is_swelling = (buffer.len() - before) / step.max(1) > PIECE / STEP;
+        let is_swelling = appended / step.max(1) > PIECE / STEP;
         self.step = if is_swelling { CAREFUL_STEP } else { STEP };
-        Ok(())
+        Ok(appended)
     }
 
-    fn finish(&mut self, buffer: &mut BytesMut) -> Result<(), BodyError> {
-        if let Some(mut decoder) = self.decoder.take() {
-            if self.received > 0 {
-                decoder.try_finish().map_err(|error| BodyError::Broken(format!("gzip: {error}")))?;
-            }
-            take(&mut decoder, buffer);
+    fn finish(&mut self, into: &mut impl Write) -> Result<usize, BodyError> {
+        let Some(mut decoder) = self.decoder.take() else { return Ok(0) };
+        if self.received > 0 {
+            decoder.try_finish().map_err(|error| BodyError::Broken(format!("gzip: {error}")))?;
         }
-        Ok(())
+        take(&mut decoder, into)
     }
 }
 
-/// Moves what the decoder has written to the reader's buffer.
-fn take(decoder: &mut MultiGzDecoder<Writer<BytesMut>>, buffer: &mut BytesMut) {
+/// Moves what the decoder has written to the reader.
+fn take(decoder: &mut MultiGzDecoder<Writer<BytesMut>>, into: &mut impl Write) -> Result<usize, BodyError> {
     let written = decoder.get_mut().get_mut();
-    buffer.extend_from_slice(written);
+    into.write_all(written).map_err(BodyError::Memory)?;
+    let count = written.len();
     written.clear();
+    Ok(count)
 }
 
 /// The `NextPageUri` header, or the name the documentation once gave it (activity-api 1.7).

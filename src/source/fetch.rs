@@ -9,10 +9,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::block;
+use super::block::{self, Room};
 use super::body::{Body, BodyError};
 use super::client::Client;
 use super::error::ApiError;
@@ -156,7 +156,7 @@ struct Attempt<'a> {
     ack: &'a Finalizer,
     charge: Charge,
     splitter: Splitter,
-    buffer: BytesMut,
+    buffer: Room,
     /// Whole records in `buffer` that were not sent forward.
     spans: Vec<Span>,
     seq: u32,
@@ -182,7 +182,7 @@ impl<'a> Attempt<'a> {
             ack,
             charge: context.budget.charge(&tenant),
             splitter: Splitter::default(),
-            buffer: BytesMut::new(),
+            buffer: Room::default(),
             spans: Vec::new(),
             seq: 0,
             total: 0,
@@ -257,7 +257,7 @@ impl<'a> Attempt<'a> {
         }
         if begins {
             // From here on a part at a time passes; the room that was held is not needed again.
-            self.buffer = BytesMut::from(&self.buffer[..]);
+            self.buffer.shrink().map_err(BodyError::Memory)?;
         }
         Ok(())
     }
@@ -287,29 +287,23 @@ impl<'a> Attempt<'a> {
         let rest = self.spans.split_off(count);
         let spans = std::mem::replace(&mut self.spans, rest);
         let Some(cut) = spans.last().map(|last| last.end as usize) else { return Ok(()) };
-        // A copy, so that a part is freed when it is done, not when all of its body is; and the buffer stays one.
-        let bytes = block::copy(&self.buffer[..cut]);
-        self.buffer.advance(cut);
+        let last = is_complete && self.spans.is_empty();
+        // Each part is freed when it is done, not when all of its body is.
+        let bytes = if last {
+            std::mem::take(&mut self.buffer).into_first(cut)
+        } else {
+            let part = block::copy(&self.buffer[..cut]);
+            self.buffer.advance(cut);
+            part
+        };
         self.splitter.cut(cut);
         for span in &mut self.spans {
             *span = span.start - cut as u32..span.end - cut as u32;
         }
         let mut charge = self.charge.split(cut);
         charge.shrink_to(cut);
-        let last = is_complete && self.spans.is_empty();
-        if last {
-            // Not kept while the part waits for its turn.
-            self.buffer = BytesMut::new();
-        }
-        let batch = RawBatch {
-            blob: self.blob.clone(),
-            seq: self.seq,
-            last,
-            bytes,
-            spans,
-            ack: self.ack.share(),
-            charge,
-        };
+        let batch =
+            RawBatch { blob: self.blob.clone(), seq: self.seq, last, bytes, spans, ack: self.ack.share(), charge };
         self.seq += 1;
         self.context.forward.send(Arrival::Batch(batch)).await.map_err(|_| FetchError::Closed)?;
         failpoint::pass("part");
@@ -340,7 +334,7 @@ impl<'a> Attempt<'a> {
                 self.forward_part(false).await?;
             }
             let open = self.splitter.open_element().unwrap_or(0);
-            let _ = self.buffer.split_to(open);
+            self.buffer.advance(open);
             self.splitter.cut(open);
             self.is_flowing = true;
             self.spool = Some(self.new_spool()?);
@@ -362,13 +356,14 @@ impl<'a> Attempt<'a> {
 
     /// Moves the first `bytes` of the buffer to the spool.
     fn write_to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
-        let moved = self.buffer.split_to(bytes);
         if let Some(spool) = &mut self.spool {
-            spool.hasher.update(&moved);
+            let moved = &self.buffer[..bytes];
+            spool.hasher.update(moved);
             spool.bytes += moved.len() as u64;
             let path = self.context.spool_dir.clone();
-            spool.file.write_all(&moved).map_err(|source| FetchError::Spool { path, source })?;
+            spool.file.write_all(moved).map_err(|source| FetchError::Spool { path, source })?;
         }
+        self.buffer.advance(bytes);
         Ok(())
     }
 
