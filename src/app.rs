@@ -207,9 +207,7 @@ impl App {
         for driver in self.drivers.values() {
             driver.close();
         }
-        for driver in self.drivers.values() {
-            driver.finish(deadline).await;
-        }
+        futures_util::future::join_all(self.drivers.values().map(|driver| driver.finish(deadline))).await;
         self.pulse.abort();
         self.intake.abort();
         self.state.close().await

@@ -197,6 +197,21 @@ async fn what_is_not_sent_by_the_deadline_is_lost_and_never_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_the_air_at_the_deadline_is_still_heard() {
+    let hec = FakeHec::start().await;
+    hec.set(|knobs| knobs.answer_delay = Duration::from_millis(400));
+    let bench = Bench::start(hec_sink(&hec));
+    let offer = bench.offer(records(0, 5000)).await;
+    assert!(hec.wait_for(1, LIMIT).await);
+    bench.driver.close();
+    assert!(!bench.driver.finish(Instant::now()).await);
+    let taken = hec.count() as u64;
+    assert!(taken < 5000, "all of it was sent before the end");
+    assert_eq!((bench.events("delivered"), bench.events("lost")), (taken, 5000 - taken));
+    assert!(!offer.settled().await.is_settled());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_that_is_not_required_drops_what_does_not_fit_and_holds_no_blob() {
     let hec = FakeHec::start().await;
     hec.set(|knobs| knobs.token = "other".into());
