@@ -10,9 +10,10 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::body::{Body, chain};
+use super::body::Body;
 use super::error::{ApiError, printable};
 use crate::clock::{Clock, Seconds};
+use crate::http::error_chain;
 use crate::metrics::Metrics;
 use crate::secret::{SecretSource, scrub};
 
@@ -147,7 +148,7 @@ impl TokenSource {
         ];
         let transient = |text: String| ApiError::Transient { text: format!("token endpoint: {text}") };
         let response =
-            self.http.post(url).form(&form).timeout(TIMEOUT).send().await.map_err(|e| transient(chain(&e)))?;
+            self.http.post(url).form(&form).timeout(TIMEOUT).send().await.map_err(|e| transient(error_chain(&e)))?;
         let status = response.status();
         let body = Body::new(response, TIMEOUT).collect(MAX_ANSWER).await.map_err(|e| transient(e.to_string()))?;
         if status.is_success() {

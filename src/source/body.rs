@@ -12,6 +12,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::write::MultiGzDecoder;
 use tokio::time::Instant;
 
+use crate::http::error_chain;
+
 /// Decoded bytes handed over at once, about; small beside a part, large beside a call's cost.
 const PIECE: usize = 256 * 1024;
 /// Compressed bytes given to the decoder at once: audit records make some 40 KiB of them.
@@ -122,7 +124,7 @@ impl Body {
         let Ok(chunk) = tokio::time::timeout(left, self.response.chunk()).await else {
             return Err(BodyError::Stalled(self.stall));
         };
-        let Some(chunk) = chunk.map_err(|error| BodyError::Broken(chain(&error)))? else {
+        let Some(chunk) = chunk.map_err(|error| BodyError::Broken(error_chain(&error)))? else {
             return Ok(false);
         };
         self.received += chunk.len() as u64;
@@ -177,22 +179,4 @@ pub fn next_page_uri(response: &reqwest::Response) -> Option<String> {
     let value = headers.get("NextPageUri").or_else(|| headers.get("NextPageUrl"))?;
     let text = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
     (!text.is_empty()).then_some(text)
-}
-
-/// An error with its causes, since reqwest keeps the telling one inside; never with the URL.
-pub fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    if text.is_empty() {
-        if error.is_timeout() { "timed out".into() } else { "the request failed".into() }
-    } else {
-        text
-    }
 }

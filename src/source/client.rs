@@ -12,12 +12,13 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use super::auth::{Token, TokenSource};
-use super::body::{Body, chain, next_page_uri};
+use super::body::{Body, next_page_uri};
 use super::error::{ApiError, Refusal, classify};
 use super::pin::{Pin, PinnedUrl};
 use super::throttle::Throttle;
 use crate::clock::{Clock, Seconds};
 use crate::feed::ContentType;
+use crate::http::error_chain;
 use crate::metrics::Metrics;
 use crate::retry::parse_retry_after;
 use crate::secret::scrub;
@@ -260,7 +261,7 @@ impl Client {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 self.count(operation, "transport");
-                return Err(ApiError::Transient { text: chain(&error) });
+                return Err(ApiError::Transient { text: error_chain(&error) });
             }
             Err(_) => {
                 self.count(operation, "transport");

@@ -1,0 +1,87 @@
+//! One feed, driven by hand: what ends a blob and what must not.
+
+use super::*;
+use crate::feed::{ContentType, Tenant};
+use crate::state::{CELL, ListedBlob, State};
+
+const NOW: Seconds = 1_000_000 * 3600 + 100;
+
+fn feed_run() -> (tempfile::TempDir, FeedRun) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = crate::config::StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
+    let metrics = Metrics::new();
+    let state = State::open(&config, Arc::clone(&metrics)).unwrap();
+    let tenant = Arc::new(Tenant { name: "t".into(), id: "id".into(), domains: vec![] });
+    let feed = Feed { tenant, content_type: ContentType::Exchange };
+    let state = state.feed(&feed.key());
+    state.record(FeedFact::Opened { from: NOW - 6 * CELL });
+    (dir, FeedRun::new(feed, state, metrics, false))
+}
+
+fn listed(run: &mut FeedRun, cell: Seconds, ids: &[String]) -> Vec<ContentKey> {
+    let blob = |id: &String| ListedBlob {
+        content_id: id.clone(),
+        content_uri: String::new(),
+        created_ms: cell * 1000,
+        expires: None,
+    };
+    let blobs = ids.iter().map(blob).collect();
+    run.state.record(FeedFact::Listed { cell, at: NOW, complete: true, last: true, blobs });
+    let new: Vec<_> = ids.iter().map(|id| (ContentKey::of(id), cell * 1000)).collect();
+    run.found(&new);
+    new.into_iter().map(|(key, _)| key).collect()
+}
+
+fn settle(run: &mut FeedRun, key: ContentKey, now: Seconds) {
+    run.fetched(key, Ok(Fetched { bytes: 1, salvaged: false }), now);
+    run.settled(key, Settlement::default(), now);
+}
+
+#[test]
+fn the_books_are_gone_through_once_a_second_however_many_blobs_settle_in_it() {
+    let (_dir, mut run) = feed_run();
+    let cell = grid::cell_of(NOW) - CELL;
+    let ids: Vec<String> = (0..10).map(|n| format!("blob-{n}")).collect();
+    let keys = listed(&mut run, cell, &ids);
+    let shown = |run: &FeedRun| run.metrics.blobs_pending.with_label_values(&run.labels()).get();
+    for key in keys {
+        settle(&mut run, key, NOW);
+        run.review(NOW);
+    }
+    assert_eq!(shown(&run), 9, "only after the first of them");
+    assert!(run.state.read(|p| p.cells.contains_key(&cell)));
+    assert_eq!(run.review(NOW), NOW + 1);
+    assert_eq!(run.review(NOW + 1), Seconds::MAX);
+    assert_eq!(shown(&run), 0);
+    assert!(run.state.read(|p| !p.cells.contains_key(&cell)), "the cell is done and closes");
+}
+
+#[test]
+fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_lasts() {
+    let (_dir, mut run) = feed_run();
+    let key = listed(&mut run, grid::cell_of(NOW) - CELL, &["blob".to_owned()])[0];
+    let mut now = NOW;
+    let attempt = |run: &mut FeedRun, now: &mut Seconds, error| {
+        while run.queue.next_due(*now).is_some_and(|due| due > *now) {
+            *now += 1;
+        }
+        let (key, _, _, salvage_it) = run.next_fetch(*now).unwrap();
+        run.fetched(key, Err(FetchError::Malformed { error, print: (7, 7) }), *now);
+        run.settled(key, Settlement { lost: 1, ..Settlement::default() }, *now);
+        salvage_it
+    };
+    let page = Malformed::Structure(SplitError::NotAnArray);
+    while now < NOW + FOREIGN_FOR - LAST_RETRY {
+        assert!(!attempt(&mut run, &mut now, page), "after {} s", now - NOW);
+    }
+    assert!(run.state.read(|p| p.pending.contains_key(&key)));
+    while run.state.read(|p| p.pending.contains_key(&key)) {
+        attempt(&mut run, &mut now, page);
+    }
+    assert!(now >= NOW + FOREIGN_FOR);
+    // An array that is broken the same way each time is the blob's own.
+    let key = listed(&mut run, grid::cell_of(NOW) - CELL, &["own".to_owned()])[0];
+    let salvaged: Vec<bool> = (0..5).map(|_| attempt(&mut run, &mut now, Malformed::Unfinished)).collect();
+    assert_eq!(salvaged, [false, false, false, false, true]);
+    assert!(run.state.read(|p| !p.pending.contains_key(&key)));
+}
