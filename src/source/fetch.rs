@@ -301,15 +301,8 @@ impl<'a> Attempt<'a> {
             // Not kept while the part waits for its turn.
             self.buffer = BytesMut::new();
         }
-        let batch = RawBatch {
-            blob: self.blob.clone(),
-            seq: self.seq,
-            last,
-            bytes,
-            spans,
-            ack: self.ack.share(),
-            charge,
-        };
+        let batch =
+            RawBatch { blob: self.blob.clone(), seq: self.seq, last, bytes, spans, ack: self.ack.share(), charge };
         self.seq += 1;
         self.context.forward.send(Arrival::Batch(batch)).await.map_err(|_| FetchError::Closed)?;
         failpoint::pass("part");
