@@ -287,7 +287,7 @@ impl<'a> Attempt<'a> {
         if let Some(first) = self.spans.first().cloned()
             && self.spool.is_some()
         {
-            self.to_spool(first.end as usize)?;
+            self.move_to_spool(first.end as usize)?;
             self.spans.remove(0);
             self.rebase(first.end);
             if let Some(Spool { file, hasher, bytes }) = self.spool.take() {
@@ -313,7 +313,7 @@ impl<'a> Attempt<'a> {
         }
         if self.spool.is_some() {
             let all = self.buffer.len();
-            self.to_spool(all)?;
+            self.move_to_spool(all)?;
             self.splitter.cut(all);
         }
         Ok(())
@@ -327,7 +327,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Moves the first `bytes` of the buffer to the spool.
-    fn to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
+    fn move_to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
         if let Some(spool) = &mut self.spool {
             let moved = &self.buffer[..bytes];
             spool.hasher.update(moved);
