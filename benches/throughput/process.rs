@@ -7,6 +7,7 @@
 //! product's ledger and the simulator's report.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -116,6 +117,8 @@ fn configure(simulator: &Simulator, receiver: &str, dir: &Path) -> std::path::Pa
     text += &format!("sinks:\n  - {{ name: splunk, type: splunk_hec, url: {receiver:?}, token: token }}\n");
     let path = dir.join("auditferry.yaml");
     std::fs::write(&path, text).unwrap();
+    // A configuration with secrets in it is not for everybody to read.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     path
 }
 
