@@ -110,7 +110,7 @@ async fn secrets_are_in_nothing_that_is_written_at_trace() {
         Scenario::PageError,
         Scenario::ForgedUrls,
     ];
-    let records = size(2000, 20_000);
+    let records = size(2000, 6000);
     let world = world(WorldConfig::new().tenants(2).records(records).days(2).speed(60.0)).await;
     for fault in FAULTS {
         // Throttling pauses a whole tenant, so there is little of it.
