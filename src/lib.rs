@@ -37,6 +37,7 @@ pub mod clock;
 pub mod failpoint;
 pub mod feed;
 pub mod http;
+pub mod memory;
 pub mod metrics;
 pub mod retry;
 pub mod secret;

@@ -9,15 +9,11 @@ use std::time::Duration;
 use auditferry::cli::{Cli, Exit};
 use clap::Parser;
 
-/// Memory is promised to be flat. A week's backlog leaves the system's allocator with holes (hyper's read
-/// buffers of up to 400 KiB between small, longer-lived pieces); see docs/decisions/009.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long background threads (a read that hangs on a dead mount) may hold up the end.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    auditferry::memory::give_back();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(help) => {

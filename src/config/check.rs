@@ -163,7 +163,7 @@ fn collect(file: CollectFile, reader: &mut Reader<'_>) -> CollectConfig {
         ))
         .unwrap_or(u32::MAX),
         fetches_per_tenant: file.fetches_per_tenant.within(reader, (1, 256), "between 1 and 256", 8, count),
-        fetches: file.fetches.within(reader, (1, 1024), "between 1 and 1024", 32, count),
+        fetches: file.fetches.within(reader, (1, 1024), "between 1 and 1024", 16, count),
         stall_timeout: file.stall_timeout.within(
             reader,
             (seconds(1), seconds(3600)),

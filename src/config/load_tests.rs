@@ -29,7 +29,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     let collect = &config.collect;
     assert_eq!(collect.backfill, Duration::from_secs(7 * 86_400));
     assert_eq!((collect.in_flight, collect.max_record), (32 << 20, 8 << 20));
-    assert_eq!((collect.requests_per_minute, collect.fetches_per_tenant, collect.fetches), (1000, 8, 32));
+    assert_eq!((collect.requests_per_minute, collect.fetches_per_tenant, collect.fetches), (1000, 8, 16));
     assert_eq!((collect.poll_interval, collect.stall_timeout), (Duration::from_secs(30), Duration::from_secs(60)));
     assert_eq!(config.state.max_delivered_bytes, 512 << 20);
     assert_eq!(config.dead_letters, PathBuf::from("/var/lib/auditferry/dead.ndjson"));

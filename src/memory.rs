@@ -1,0 +1,31 @@
+#![allow(unsafe_code, reason = "the allocator's settings can be reached in no other way; see the decision record")]
+//! How glibc's allocator is told to give memory back. Comes in: nothing. Goes out: two settings, made
+//! before the first thread starts. Nothing else of the process is touched.
+//!
+//! Left alone, glibc raises the size from which a block gets a mapping of its own up to 32 MiB, and
+//! every thread gets heaps of its own. hyper's read buffers of up to 400 KiB then lie between small,
+//! longer-lived pieces, and a backlog of two million records ends at 180 MiB where 110 do
+//! (docs/decisions/009, `make bars`).
+
+/// From this size a block is a mapping of its own, given back the moment it is freed. glibc's own
+/// starting value, which setting it keeps from growing.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MAPPED_FROM: libc::c_int = 128 * 1024;
+/// Heaps that threads share. The work is done by as many threads as cores, mostly in large blocks.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const HEAPS: libc::c_int = 2;
+
+/// Makes the settings. Call it first, once.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn give_back() {
+    // SAFETY: mallopt takes two integers and is called before any other thread exists; a setting that it
+    // does not know it refuses with 0, which leaves everything as it was.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM);
+        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+    }
+}
+
+/// Other allocators are left as they are.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn give_back() {}
