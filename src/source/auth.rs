@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
 use super::body::Body;
+use super::connections::Connections;
 use super::error::{ApiError, printable};
 use crate::clock::{Clock, Seconds};
 use crate::http::error_chain;
@@ -48,7 +50,7 @@ pub struct Token {
 
 /// The token of one tenant.
 pub struct TokenSource {
-    http: reqwest::Client,
+    connections: Connections,
     clock: Clock,
     credential: Credential,
     tenant: String,
@@ -80,13 +82,13 @@ struct Denial {
 
 impl TokenSource {
     pub fn new(
-        http: reqwest::Client,
+        connections: Connections,
         clock: Clock,
         credential: Credential,
         tenant: &str,
         metrics: Arc<Metrics>,
     ) -> TokenSource {
-        TokenSource { http, clock, credential, tenant: tenant.to_owned(), metrics, held: Mutex::default() }
+        TokenSource { connections, clock, credential, tenant: tenant.to_owned(), metrics, held: Mutex::default() }
     }
 
     /// A token with life left; waits for the one request in the air if there is one.
@@ -147,8 +149,16 @@ impl TokenSource {
             ("scope", &credential.scope),
         ];
         let transient = |text: String| ApiError::Transient { text: format!("token endpoint: {text}") };
-        let response =
-            self.http.post(url).form(&form).timeout(TIMEOUT).send().await.map_err(|e| transient(error_chain(&e)))?;
+        let turn = self.connections.turn().await;
+        let response = self
+            .connections
+            .request(Method::POST, url)
+            .form(&form)
+            .timeout(TIMEOUT)
+            .send()
+            .await
+            .map_err(|e| transient(error_chain(&e)))?;
+        drop(turn);
         let status = response.status();
         let body = Body::new(response, TIMEOUT).collect(MAX_ANSWER).await.map_err(|e| transient(e.to_string()))?;
         if status.is_success() {

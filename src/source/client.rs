@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::auth::{Token, TokenSource};
 use super::body::{Body, next_page_uri};
+use super::connections::Connections;
 use super::error::{ApiError, Refusal, classify};
 use super::pin::{Pin, PinnedUrl};
 use super::throttle::Throttle;
@@ -34,7 +35,7 @@ pub struct Client {
     pub pin: Pin,
     pub throttle: Throttle,
     pub server_clock: ServerClock,
-    http: reqwest::Client,
+    connections: Connections,
     tokens: TokenSource,
     clock: Clock,
     /// How long an answer's head, and then each stretch of its body, may take.
@@ -134,7 +135,7 @@ struct ListedContent {
 impl Client {
     #[expect(clippy::too_many_arguments, reason = "the parts of one tenant's connection, each used by name")]
     pub fn new(
-        http: reqwest::Client,
+        connections: Connections,
         pin: Pin,
         throttle: Throttle,
         tokens: TokenSource,
@@ -144,7 +145,7 @@ impl Client {
         metrics: Arc<Metrics>,
     ) -> Client {
         let server_clock = ServerClock::new(clock.clone());
-        Client { pin, throttle, server_clock, http, tokens, clock, stall, tenant: tenant.to_owned(), metrics }
+        Client { pin, throttle, server_clock, connections, tokens, clock, stall, tenant: tenant.to_owned(), metrics }
     }
 
     /// The tenant's subscriptions.
@@ -249,14 +250,16 @@ impl Client {
         token: &Token,
     ) -> Result<reqwest::Response, ApiError> {
         let is_post = method == Method::POST;
-        let mut request = self.http.request(method, url.as_url().clone()).header(ACCEPT_ENCODING, "gzip");
+        let mut request = self.connections.request(method, url.as_url().clone()).header(ACCEPT_ENCODING, "gzip");
         if is_post {
             request = request.header(CONTENT_LENGTH, "0");
         }
         request = request.header(AUTHORIZATION, bearer(token)?);
+        let turn = self.connections.turn().await;
         let sent = self.clock.now_ms();
         let answer = tokio::time::timeout(self.stall, request.send()).await;
         let received = self.clock.now_ms();
+        drop(turn);
         let response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {

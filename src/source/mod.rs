@@ -9,6 +9,7 @@ pub mod auth;
 mod block;
 pub mod body;
 pub mod client;
+pub mod connections;
 pub mod error;
 pub mod feed_run;
 pub mod fetch;
@@ -73,10 +74,11 @@ pub fn spawn(
         intake,
         metrics: Arc::clone(&metrics),
     });
+    let connections = connections::Connections::new(http);
     let mut loops = JoinSet::new();
     for config in tenants {
         declare_labels(config, &metrics);
-        let client = client(collect, config, &clock, &http, &metrics);
+        let client = client(collect, config, &clock, &connections, &metrics);
         let feeds = config.content_types.iter().map(|content_type| {
             let feed = Feed { tenant: Arc::clone(&config.tenant), content_type: *content_type };
             let feed_state = state.feed(&feed.key());
@@ -92,7 +94,7 @@ fn client(
     collect: &CollectConfig,
     config: &TenantConfig,
     clock: &Clock,
-    http: &reqwest::Client,
+    connections: &connections::Connections,
     metrics: &Arc<Metrics>,
 ) -> client::Client {
     let name = &config.tenant.name;
@@ -103,9 +105,9 @@ fn client(
         client_secret: config.client_secret.clone(),
         scope: format!("{}/.default", config.api.as_str().trim_end_matches('/')),
     };
-    let tokens = auth::TokenSource::new(http.clone(), clock.clone(), credential, name, Arc::clone(metrics));
+    let tokens = auth::TokenSource::new(connections.clone(), clock.clone(), credential, name, Arc::clone(metrics));
     client::Client::new(
-        http.clone(),
+        connections.clone(),
         pin::Pin::new(config.api.clone(), &config.tenant.id, &config.publisher_id),
         throttle::Throttle::new(clock.clone(), collect.requests_per_minute),
         tokens,
