@@ -59,10 +59,11 @@ async fn bar(name: &str, config: WorldConfig, scenarios: &[Scenario], identity: 
     let config = config.days(2).speed(SPEED).identity(identity).scenarios(scenarios);
     // Half the documented pause: with a fast clock the way of a request is many seconds long.
     let world = world(config.tune(|p| p.start_cooldown_s = 450)).await;
-    // These two strike only what is listed early enough, or again.
-    for (scenario, rate) in [(Scenario::Late, 0.6), (Scenario::OutOfOrder, 0.5)] {
+    // These two strike only what is listed early enough, or again; with everything else going wrong most
+    // late blobs are due before they are first asked for, so that more of them have to be late.
+    for (scenario, alone, together) in [(Scenario::Late, 0.6, 0.9), (Scenario::OutOfOrder, 0.5, 0.25)] {
         if scenarios.contains(&scenario) {
-            world.enable(scenario, Some(if scenarios.len() == 1 { rate } else { rate / 2.0 }));
+            world.enable(scenario, Some(if scenarios.len() == 1 { alone } else { together }));
         }
     }
     let hec = FakeHec::start_with(Options { keep_bodies: true, ..Options::default() }).await;
