@@ -1,0 +1,113 @@
+// A Splunk HEC receiver for the tests: the OpenTelemetry Collector's own splunkhecreceiver and ack
+// extension, joined by a few lines instead of the whole Collector, which takes minutes to build.
+//
+// Comes in: -listen, -out, and with -ack the extension. Goes out: one JSON line an event,
+// {"key","event"}, appended to -out and fsynced before the receiver answers, so that what it
+// acknowledged is on the disk whenever it is killed. It never acknowledges by itself: ids and answers
+// are the extension's.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"flag"
+	"log"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/ackextension"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/splunkhecreceiver"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/extension"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver"
+	metric "go.opentelemetry.io/otel/metric/noop"
+	trace "go.opentelemetry.io/otel/trace/noop"
+	"go.uber.org/zap"
+)
+
+// host knows the extensions, which is all that the receiver asks of the Collector.
+type host map[component.ID]component.Component
+
+func (h host) GetExtensions() map[component.ID]component.Component { return h }
+
+// file is the exporter: one batch at a time, whole lines, fsynced.
+type file struct {
+	mutex sync.Mutex
+	out   *os.File
+}
+
+func (f *file) consume(_ context.Context, logs plog.Logs) error {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	lines := bufio.NewWriter(f.out)
+	encoder := json.NewEncoder(lines)
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				key, _ := record.Attributes().Get("auditferry_key")
+				line := map[string]any{"key": key.AsString(), "event": record.Body().AsRaw()}
+				if err := encoder.Encode(line); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := lines.Flush(); err != nil {
+		return err
+	}
+	return f.out.Sync()
+}
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "address to listen on")
+	path := flag.String("out", "events.ndjson", "file to append to")
+	ack := flag.Bool("ack", false, "acknowledge by the ack extension")
+	flag.Parse()
+	out, err := os.OpenFile(*path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	check(err)
+
+	ctx := context.Background()
+	logger, err := zap.NewProduction()
+	check(err)
+	telemetry := component.TelemetrySettings{
+		Logger:         logger,
+		TracerProvider: trace.NewTracerProvider(),
+		MeterProvider:  metric.NewMeterProvider(),
+		Resource:       pcommon.NewResource(),
+	}
+	extensions := host{}
+	factory := splunkhecreceiver.NewFactory()
+	config := factory.CreateDefaultConfig().(*splunkhecreceiver.Config)
+	config.Endpoint = *listen
+	if *ack {
+		factory := ackextension.NewFactory()
+		id := component.NewID(factory.Type())
+		settings := extension.Settings{ID: id, TelemetrySettings: telemetry}
+		extensions[id], err = factory.Create(ctx, settings, factory.CreateDefaultConfig())
+		check(err)
+		config.Ack.Extension = &id
+	}
+	next, err := consumer.NewLogs((&file{out: out}).consume)
+	check(err)
+	settings := receiver.Settings{ID: component.NewID(factory.Type()), TelemetrySettings: telemetry}
+	hec, err := factory.CreateLogs(ctx, settings, config, next)
+	check(err)
+	check(hec.Start(ctx, extensions))
+
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	<-stop
+	check(hec.Shutdown(ctx))
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
