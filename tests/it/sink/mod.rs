@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use auditferry::ack::{Finalizer, Settlement};
 use auditferry::budget::Budget;
-use auditferry::config::{BatchConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig};
+use auditferry::config::{
+    AckConfig, BatchConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig,
+};
 use auditferry::event::{Delivery, EventMeta, Part};
 use auditferry::feed::{BlobId, ContentType, Feed, Tenant};
 use auditferry::metrics::Metrics;
@@ -86,6 +88,7 @@ fn hec_kind(url: &str, token: SecretSource) -> SinkKind {
         gzip: true,
         tls: TlsConfig::default(),
         timeout: Duration::from_secs(5),
+        ack: AckConfig::default(),
     })
 }
 
