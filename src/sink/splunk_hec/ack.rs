@@ -20,6 +20,10 @@ pub(super) enum Indexed {
     Forgotten {
         reason: String,
     },
+    /// The receiver could not be reached.
+    Unreached {
+        reason: String,
+    },
     /// No answer to the question this time.
     Later {
         after: Option<Duration>,
@@ -104,6 +108,7 @@ mod tests {
             Indexed::NotYet => "not yet",
             Indexed::Forgotten { .. } => "forgotten",
             Indexed::Later { .. } => "later",
+            Indexed::Unreached { .. } => "unreached",
             Indexed::Refused(_) => "refused",
         }
     }

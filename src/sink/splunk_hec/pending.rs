@@ -72,10 +72,11 @@ impl SplunkHecSink {
                     return Ok(());
                 }
                 Indexed::NotYet => {}
+                Indexed::Unreached { reason } => {
+                    deadline = deadline.min(Instant::now() + AFTER_A_BREAK);
+                    last_word = reason;
+                }
                 Indexed::Later { after, reason } => {
-                    if after.is_none() {
-                        deadline = deadline.min(Instant::now() + AFTER_A_BREAK);
-                    }
                     pause = after.unwrap_or(pause);
                     last_word = reason;
                 }
@@ -114,7 +115,7 @@ impl SplunkHecSink {
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(question(id));
         match self.receiver.exchange(request, lane).await {
             Ok(heard) => classify_ack(&self.asked(0), &heard.answer(), id),
-            Err(error) => Indexed::Later { after: None, reason: error.reason },
+            Err(error) => Indexed::Unreached { reason: error.reason },
         }
     }
 
@@ -127,6 +128,7 @@ impl SplunkHecSink {
                 Ok(())
             }
             Indexed::Later { after, reason } => Err(SendError::Retry { after, reason }),
+            Indexed::Unreached { reason } => Err(SendError::Retry { after: None, reason }),
             Indexed::Refused(error) => Err(error),
             Indexed::Forgotten { reason } => Err(SendError::Fatal {
                 reason: format!(

@@ -1,6 +1,7 @@
 //! The sinks and their driver with a real state: whatever happens, every record gets exactly one
-//! verdict, and it is the true one. This is the bench; the tests are in [`collector`] and [`file`].
+//! verdict, and it is the true one. This is the bench; the tests are in [`collector`], [`acknowledged`] and [`file`].
 
+mod acknowledged;
 mod collector;
 mod file;
 
