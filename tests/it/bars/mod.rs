@@ -2,6 +2,7 @@
 //! whose figures are quoted. One file a bar.
 
 mod faults;
+mod hec_ack;
 mod hostile;
 mod idle;
 mod kill;

@@ -9,6 +9,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
@@ -64,12 +65,24 @@ func (f *file) consume(_ context.Context, logs plog.Logs) error {
 	return f.out.Sync()
 }
 
+// open cuts what a kill left of a line: that batch was not acknowledged.
+func open(path string) (*os.File, error) {
+	written, err := os.ReadFile(path)
+	if err == nil {
+		err = os.Truncate(path, int64(bytes.LastIndexByte(written, '\n')+1))
+	}
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+}
+
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address to listen on")
 	path := flag.String("out", "events.ndjson", "file to append to")
 	ack := flag.Bool("ack", false, "acknowledge by the ack extension")
 	flag.Parse()
-	out, err := os.OpenFile(*path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	out, err := open(*path)
 	check(err)
 
 	ctx := context.Background()
