@@ -1,6 +1,6 @@
 //! The OpenTelemetry Collector's own Splunk HEC receiver with its ack extension, built once from the Go
-//! module proxy (`collector/main.go`), started and killed as a test wants. What it acknowledges it has
-//! written and fsynced.
+//! module proxy (`collector/main.go`), started and killed as a test wants. It loses what
+//! it accepted and did not acknowledge when it is killed, and nothing else.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

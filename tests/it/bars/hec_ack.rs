@@ -5,11 +5,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use auditferry::simulator::{Identity, WorldConfig};
+use auditferry::simulator::{Identity, SimulatorHandle, TruthRecord, WorldConfig};
+use serde_json::Value;
 
 use crate::hec::canonical_hash;
 use crate::real::collector::Collector;
-use crate::support::{Place, compare, figure, served, size, world};
+use crate::support::{Hash, Place, Served, compare, figure, size, world};
 
 /// Reads a counter of one sink off the page of metrics.
 async fn counter(admin: &str, name: &str, label: &str) -> f64 {
@@ -18,12 +19,34 @@ async fn counter(admin: &str, name: &str, label: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} {label}")).rsplit(' ').next().unwrap().parse().unwrap()
 }
 
+/// Hash of a record as this receiver keeps it: every number in it becomes a double.
+fn hash(record: &Value) -> Hash {
+    fn doubled(value: &Value) -> Value {
+        match value {
+            Value::Number(number) => Value::from(number.as_f64().unwrap()),
+            Value::Array(items) => items.iter().map(doubled).collect(),
+            Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), doubled(value))).collect(),
+            other => other.clone(),
+        }
+    }
+    canonical_hash(doubled(record).to_string().as_bytes())
+}
+
+/// What exists now; every record of this world can be had.
+fn served(world: &SimulatorHandle) -> Served {
+    let record = |record: TruthRecord| {
+        assert!(record.reachable);
+        hash(&serde_json::from_slice(&record.record).unwrap())
+    };
+    Served { reachable: world.truth().map(record).collect(), ..Served::default() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hec_ack() {
     let mut collector = tokio::task::spawn_blocking(|| Collector::start(true)).await.unwrap();
     let kills = size(3, 20);
-    let config = WorldConfig::new().tenants(2).records(24_000).records_per_blob(2_000).days(1);
-    let world = world(config.identity(Identity::Stable).live_rate(60.0).speed(60.0)).await;
+    let config = WorldConfig::new().tenants(2).records(size(6_000, 24_000)).records_per_blob(2_000).days(1);
+    let world = world(config.identity(Identity::Stable).live_rate(size(20.0, 60.0)).speed(60.0)).await;
     let place = Place::new();
     let sinks = format!(
         "  - {{ name: splunk, type: splunk_hec, url: {:?}, token: token, batch: {{ max_bytes: 64KiB, linger: 50ms }}, \
@@ -38,14 +61,14 @@ async fn hec_ack() {
     let mut under_load = 0;
     for _ in 0..kills {
         let before = collector.written().len();
-        tokio::time::sleep(Duration::from_millis(random.u64(300..2_500))).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(300..size(1_200, 2_500)))).await;
         under_load += usize::from(collector.written().len() > before);
         let away = Duration::from_millis(random.u64(0..400));
         tokio::task::block_in_place(|| collector.kill_and_restart(away));
     }
     let seconds = began.elapsed().as_secs_f64();
     // What was in the air at the last kill is sent again before the counters are read.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let mut counts = HashMap::new();
     for label in ["confirmed", "timed_out", "forgotten"] {
         counts.insert(label, counter(&admin, "auditferry_sink_indexer_acks_total", label).await as u64);
@@ -63,7 +86,8 @@ async fn hec_ack() {
     let ended = place.run_once(Duration::from_secs(size(60, 120))).await;
     assert_eq!(ended.code(), Some(0), "{}\n{}", place.log_tail(), collector.log_end());
     let written = collector.written();
-    let found = compare(&truth, written.iter().map(|(_, event)| canonical_hash(event.to_string().as_bytes())));
+    let found = compare(&truth, written.iter().map(|(_, event)| hash(event)));
+    let later = compare(&served(&world), written.iter().map(|(_, event)| hash(event)));
     let mut by_key: HashMap<&str, usize> = HashMap::new();
     for (key, _) in &written {
         *by_key.entry(key).or_default() += 1;
@@ -91,6 +115,7 @@ async fn hec_ack() {
         ),
     );
     assert_eq!((found.lost, lost_events as u64), (0, 0));
+    assert_eq!(later.foreign, 0, "changed on the way");
     assert!(under_load * 2 >= kills, "only {under_load} of {kills} kills under load");
     assert!(doubled as u64 <= resent, "{doubled} doubled, {resent} sent again");
     assert!(counts["timed_out"] + counts["forgotten"] > 0 || kills < 10, "no kill cost an acknowledgement");

@@ -2,9 +2,9 @@
 // extension, joined by a few lines instead of the whole Collector, which takes minutes to build.
 //
 // Comes in: -listen, -out, and with -ack the extension. Goes out: one JSON line an event,
-// {"key","event"}, appended to -out and fsynced before the receiver answers, so that what it
-// acknowledged is on the disk whenever it is killed. It never acknowledges by itself: ids and answers
-// are the extension's.
+// {"key","event"}, appended to -out. A batch is answered when it is queued in memory, written and fsynced
+// a moment later, and only then acknowledged: as Splunk does, it loses what it accepted and did not
+// acknowledge when it is killed. Ids and answers are the extension's.
 package main
 
 import (
@@ -16,8 +16,8 @@ import (
 	"log"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
+	"time"
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/ackextension"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/splunkhecreceiver"
@@ -37,16 +37,47 @@ type host map[component.ID]component.Component
 
 func (h host) GetExtensions() map[component.ID]component.Component { return h }
 
-// file is the exporter: one batch at a time, whole lines, fsynced.
-type file struct {
-	mutex sync.Mutex
+// step is a batch to be written, or an acknowledgement to be given when all before it is written.
+type step struct {
+	logs plog.Logs
+	ack  func()
+}
+
+// exporter writes what is queued, many steps with one fsync.
+type exporter struct {
+	queue chan step
 	out   *os.File
 }
 
-func (f *file) consume(_ context.Context, logs plog.Logs) error {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	lines := bufio.NewWriter(f.out)
+func (e *exporter) consume(_ context.Context, logs plog.Logs) error {
+	e.queue <- step{logs: logs}
+	return nil
+}
+
+func (e *exporter) run() {
+	for first := range e.queue {
+		time.Sleep(50 * time.Millisecond)
+		lines, acks := bufio.NewWriter(e.out), []func(){}
+		for next, waiting := first, len(e.queue); ; waiting-- {
+			if next.ack != nil {
+				acks = append(acks, next.ack)
+			} else {
+				check(encode(lines, next.logs))
+			}
+			if waiting == 0 {
+				break
+			}
+			next = <-e.queue
+		}
+		check(lines.Flush())
+		check(e.out.Sync())
+		for _, ack := range acks {
+			ack()
+		}
+	}
+}
+
+func encode(lines *bufio.Writer, logs plog.Logs) error {
 	encoder := json.NewEncoder(lines)
 	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
@@ -59,10 +90,24 @@ func (f *file) consume(_ context.Context, logs plog.Logs) error {
 			}
 		}
 	}
-	if err := lines.Flush(); err != nil {
-		return err
-	}
-	return f.out.Sync()
+	return nil
+}
+
+// afterWrite is the ack extension, told of a batch when it is written instead of when it is queued.
+type afterWrite struct {
+	extension.Extension
+	ackextension.AckExtension
+	queue chan<- step
+}
+
+func (a afterWrite) Start(ctx context.Context, host component.Host) error {
+	return a.Extension.Start(ctx, host)
+}
+
+func (a afterWrite) Shutdown(ctx context.Context) error { return a.Extension.Shutdown(ctx) }
+
+func (a afterWrite) Ack(partition string, id uint64) {
+	a.queue <- step{ack: func() { a.AckExtension.Ack(partition, id) }}
 }
 
 // open cuts what a kill left of a line: that batch was not acknowledged.
@@ -84,6 +129,8 @@ func main() {
 	flag.Parse()
 	out, err := open(*path)
 	check(err)
+	exporter := &exporter{queue: make(chan step, 256), out: out}
+	go exporter.run()
 
 	ctx := context.Background()
 	logger, err := zap.NewProduction()
@@ -102,11 +149,12 @@ func main() {
 		factory := ackextension.NewFactory()
 		id := component.NewID(factory.Type())
 		settings := extension.Settings{ID: id, TelemetrySettings: telemetry}
-		extensions[id], err = factory.Create(ctx, settings, factory.CreateDefaultConfig())
+		inner, err := factory.Create(ctx, settings, factory.CreateDefaultConfig())
 		check(err)
+		extensions[id] = afterWrite{inner, inner.(ackextension.AckExtension), exporter.queue}
 		config.Ack.Extension = &id
 	}
-	next, err := consumer.NewLogs((&file{out: out}).consume)
+	next, err := consumer.NewLogs(exporter.consume)
 	check(err)
 	settings := receiver.Settings{ID: component.NewID(factory.Type()), TelemetrySettings: telemetry}
 	hec, err := factory.CreateLogs(ctx, settings, config, next)
