@@ -12,6 +12,10 @@ use super::frame::Frame;
 /// A buffer that grew beyond this is not kept for the next group, bytes.
 const KEEP: usize = 2 << 20;
 
+/// Bytes waiting to be written above which new work should wait: eight usual groups, some 500,000
+/// acknowledgements. Only a disk that stalls lets so many gather.
+const ROOM: usize = 8 << 20;
+
 /// When a group is committed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
@@ -184,6 +188,25 @@ impl Group {
         }
     }
 
+    fn has_room(&self) -> bool {
+        let pending = self.pending();
+        pending.over || pending.bytes.len() < ROOM
+    }
+
+    /// Returns when less than [`ROOM`] waits to be written, or nothing will be written any more.
+    pub(crate) async fn room(&self) {
+        let mut progress = self.progress.subscribe();
+        loop {
+            progress.borrow_and_update();
+            if self.has_room() {
+                return;
+            }
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Resolves at the first failure; never without one.
     pub(crate) async fn failed(&self) -> StateError {
         let mut progress = self.progress.subscribe();
@@ -193,5 +216,36 @@ impl Group {
             return error;
         }
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn while_the_disk_stalls_new_work_waits_and_goes_on_after_a_commit_or_a_failure() {
+        let pace = Pace { interval: Duration::from_secs(60), bytes: 1 << 20, heartbeat: Duration::from_secs(60) };
+        let keys = vec![0; 16 * 4096];
+        let frame = Frame::Acked { sink: crate::sink::SinkId(0), keys: &keys, position: None };
+        let group = Group::new();
+        let waits = async || tokio::time::timeout(Duration::from_millis(20), group.room()).await.is_err();
+        let mut appended = 0;
+        while !waits().await {
+            group.append(&frame, &pace);
+            appended += keys.len();
+            assert!(appended <= ROOM + keys.len(), "no bound");
+        }
+        let (bytes, number) = group.take();
+        assert!(bytes.len() >= ROOM && !waits().await);
+        group.committed(number, bytes);
+        while !waits().await {
+            group.append(&frame, &pace);
+        }
+        let waiting = group.room();
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
+        group.ended();
+        waiting.await;
     }
 }

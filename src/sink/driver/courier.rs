@@ -69,6 +69,7 @@ impl<S: Sink> Courier<S> {
         let mut backoff = Backoff::new(self.retry.initial, self.retry.max);
         let mut refusals = 0;
         while piece.len() > 0 {
+            self.verdicts.room().await;
             let turn = self.circuit.turn(&self.sink).await;
             let began = Instant::now();
             let result = self.sink.send(&piece.encoded).await;

@@ -60,9 +60,9 @@ async fn hec_ack() {
     let (mut random, began) = (fastrand::Rng::with_seed(11), Instant::now());
     let mut under_load = 0;
     for _ in 0..kills {
-        let before = collector.written().len();
+        let before = collector.lines();
         tokio::time::sleep(Duration::from_millis(random.u64(300..size(1_200, 2_500)))).await;
-        under_load += usize::from(collector.written().len() > before);
+        under_load += usize::from(collector.lines() > before);
         let away = Duration::from_millis(random.u64(0..400));
         tokio::task::block_in_place(|| collector.kill_and_restart(away));
     }
