@@ -31,6 +31,8 @@ pub(super) struct Courier<S> {
 struct Refused {
     events: Unsettled,
     answers: Vec<String>,
+    /// Some of it for a place that the receiver does not have or allow.
+    misplaced: bool,
 }
 
 impl Refused {
@@ -60,7 +62,11 @@ impl<S: Sink> Courier<S> {
     }
 
     fn nothing_refused(&self) -> Refused {
-        Refused { events: Unsettled::new(Vec::new(), Arc::clone(&self.verdicts)), answers: Vec::new() }
+        Refused {
+            events: Unsettled::new(Vec::new(), Arc::clone(&self.verdicts)),
+            answers: Vec::new(),
+            misplaced: false,
+        }
     }
 
     /// Sends one piece of a batch of `events` until all its events are delivered or refused; what it
@@ -101,7 +107,7 @@ impl<S: Sink> Courier<S> {
                     (indices, reason)
                 }
                 // An answer that names no event of this batch says as much as one that names none.
-                Err(SendError::Split { reason } | SendError::Reject { reason, .. }) => {
+                Err(error @ (SendError::Split { .. } | SendError::Misplaced { .. } | SendError::Reject { .. })) => {
                     if piece.len() > 1 {
                         self.verdicts.batch("split");
                         self.circuit.answered(turn);
@@ -109,7 +115,8 @@ impl<S: Sink> Courier<S> {
                         backoff.reset();
                         continue;
                     }
-                    (vec![0], reason)
+                    refused.misplaced |= matches!(error, SendError::Misplaced { .. });
+                    (vec![0], error.to_string())
                 }
             };
             self.verdicts.batch("rejected");
@@ -130,7 +137,7 @@ impl<S: Sink> Courier<S> {
         let reason = refused.answers.last().cloned();
         let count = refused.len();
         if let Some(reason) = &reason
-            && self.circuit.is_mass_refusal(events, count, reason)
+            && self.circuit.is_mass_refusal(events, count, reason, refused.misplaced)
         {
             self.wait_for_one_taken(&mut refused).await;
             let rest = Unsettled::new(refused.events.take(), Arc::clone(&self.verdicts));
