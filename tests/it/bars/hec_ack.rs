@@ -66,8 +66,9 @@ async fn hec_ack() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         tokio::time::sleep(Duration::from_millis(random.u64(100..size(600, 2_000)))).await;
-        let away = Duration::from_millis(random.u64(0..400));
-        tokio::task::block_in_place(|| collector.kill_and_restart(away));
+        collector.kill();
+        tokio::time::sleep(Duration::from_millis(random.u64(0..400))).await;
+        tokio::task::block_in_place(|| collector.restart());
     }
     let seconds = began.elapsed().as_secs_f64();
     // What was in the air at the last kill is sent again before the counters are read.
