@@ -25,6 +25,7 @@ mod records;
 mod report;
 mod server;
 mod settings;
+mod service;
 mod stamp;
 mod subscriptions;
 mod token;
@@ -36,9 +37,10 @@ mod tests;
 
 pub use faults::{SCENARIOS, Scenario};
 pub use forged::FORGED_FORMS;
-pub use handle::{SimulatorHandle, TenantAccess, serve};
+pub use handle::{SimulatorHandle, serve};
 pub use report::{Fetches, Forged, Report, UnreachableBlob, UnreachableRecord, Violation};
 
 pub use settings::{ContentType, Identity, Protocol, WorldConfig};
+pub use service::{Simulator, TenantAccess};
 pub use truth::{Truth, TruthRecord};
 pub use world::World;
