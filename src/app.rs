@@ -148,7 +148,19 @@ impl App {
         let tick = if config.clock.may_jump() { JUMPING_TICK } else { TICK };
         let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics), tick));
         let once = options.once;
-        Ok(App { state, sources, stop_sources, workers, drivers, status, metrics, once, pulse, intake: intake_task, pace })
+        Ok(App {
+            state,
+            sources,
+            stop_sources,
+            workers,
+            drivers,
+            status,
+            metrics,
+            once,
+            pulse,
+            intake: intake_task,
+            pace,
+        })
     }
 
     /// A look at the running process, for `/status`.

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::server::{handle, trap};
-use super::settings::WorldConfig;
+use super::line::{Line, Lines};
+use super::server::{Broken, Shared, handle, trap};
 use super::service::Simulator;
+use super::settings::WorldConfig;
 
 /// A running simulator: a [`Simulator`] and the server over it. Dropping the handle ends it.
 #[derive(Debug)]
@@ -39,6 +42,15 @@ fn local_url(address: SocketAddr) -> String {
     }
 }
 
+/// Answers, or breaks the connection.
+async fn over_line(state: State<Arc<Shared>>, ConnectInfo(line): ConnectInfo<Line>, request: Request) -> Response {
+    let response = handle(state, request).await;
+    if response.extensions().get::<Broken>().is_some() {
+        line.cut();
+    }
+    response
+}
+
 /// Lays out the world and serves it until the handle is dropped or shut down.
 ///
 /// # Errors
@@ -52,9 +64,10 @@ pub async fn serve(config: WorldConfig, listener: TcpListener) -> std::io::Resul
     let wait = |mut stopped: watch::Receiver<bool>| async move {
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    let app = Router::new().fallback(handle).with_state(Arc::clone(&simulator.shared));
+    let app = Router::new().fallback(over_line).with_state(Arc::clone(&simulator.shared));
+    let app = app.into_make_service_with_connect_info::<Line>();
     let trap_app = Router::new().fallback(trap).with_state(Arc::clone(&simulator.shared));
-    let main = axum::serve(listener, app).with_graceful_shutdown(wait(stopped.clone()));
+    let main = axum::serve(Lines(listener), app).with_graceful_shutdown(wait(stopped.clone()));
     let side = axum::serve(trap_listener, trap_app).with_graceful_shutdown(wait(stopped));
     let task = tokio::spawn(async move {
         let (main, side) = tokio::join!(main.into_future(), side.into_future());

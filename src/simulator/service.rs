@@ -12,8 +12,9 @@ use futures_util::{Stream, StreamExt};
 
 use super::faults::Scenario;
 use super::ledger::Ledger;
+use super::quota::Quota;
 use super::report::{self, Report};
-use super::server::{Shared, handle, trap};
+use super::server::{Broken, Shared, handle, trap};
 use super::settings::{ContentType, WorldConfig};
 use super::stamp::DAY_MS;
 use super::subscriptions::Subscriptions;
@@ -61,6 +62,7 @@ impl Simulator {
             tokens: Tokens::new(world.config.seed, count),
             subscriptions: Subscriptions::new(count, since),
             ledger: Ledger::new(count),
+            quota: Quota::new(count),
             base,
             trap,
             offline: AtomicBool::new(false),
@@ -88,6 +90,9 @@ impl Simulator {
         let shared = State(Arc::clone(&self.shared));
         let is_trap = request.uri().authority().is_some_and(|authority| authority.as_str() == self.shared.trap);
         let response = if is_trap { trap(shared, request).await } else { handle(shared, request).await };
+        if response.extensions().get::<Broken>().is_some() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let (parts, body) = response.into_parts();
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         Ok(Response::from_parts(parts, checked(body, announced)))
