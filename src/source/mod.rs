@@ -26,6 +26,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use connections::{InProcess, Transport};
 pub use fetch::{Arrival, OversizedRecord, RawBatch};
 
 use crate::budget::Budget;
@@ -45,7 +46,7 @@ pub struct Context {
     /// False while a required sink takes nothing.
     pub intake: watch::Receiver<bool>,
     pub spool_dir: PathBuf,
-    pub http: reqwest::Client,
+    pub transport: Transport,
 }
 
 /// Starts a loop for each tenant. They end when `stop` turns true, or by themselves when `once` and all is done.
@@ -56,7 +57,7 @@ pub fn spawn(
     once: bool,
     stop: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
-    let Context { state, clock, budget, metrics, forward, intake, spool_dir, http } = context;
+    let Context { state, clock, budget, metrics, forward, intake, spool_dir, transport } = context;
     let fetch = fetch::FetchContext {
         forward,
         budget,
@@ -74,7 +75,7 @@ pub fn spawn(
         intake,
         metrics: Arc::clone(&metrics),
     });
-    let connections = connections::Connections::new(http);
+    let connections = connections::Connections::new(transport);
     let mut loops = JoinSet::new();
     for config in tenants {
         declare_labels(config, &metrics);
