@@ -8,6 +8,7 @@
 pub mod auth;
 mod block;
 pub mod body;
+mod books;
 pub mod client;
 pub mod connections;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod pin;
 pub mod queue;
 pub mod tenant;
 pub mod throttle;
+mod trouble;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -121,7 +121,7 @@ impl TenantRun {
                 self.hear(event);
             }
             if self.feeds.iter().all(FeedRun::is_at_rest) {
-                self.feeds.iter_mut().for_each(|feed| feed.end(now));
+                self.feeds.iter_mut().for_each(|feed| feed.books.end(now));
                 return;
             }
             self.inbox.arrived.notified().await;
@@ -170,7 +170,7 @@ impl TenantRun {
                 Next::Now(listing) => self.spawn_listing(index, listing),
                 Next::At(at) => wake = wake.min(at),
             }
-            wake = wake.min(self.feeds[index].review(now));
+            wake = wake.min(self.feeds[index].books.review(now));
         }
         if *self.shared.intake.borrow() {
             wake = wake.min(self.fetch_next(now));
@@ -192,8 +192,8 @@ impl TenantRun {
     fn spawn_listing(&mut self, index: usize, listing: Listing) {
         let feed = &mut self.feeds[index];
         feed.is_listing = true;
-        let (client, inbox, state) = (Arc::clone(&self.client), Arc::clone(&self.inbox), feed.state.clone());
-        let content_type = feed.feed.content_type;
+        let (client, inbox, state) = (Arc::clone(&self.client), Arc::clone(&self.inbox), feed.state().clone());
+        let content_type = feed.feed().content_type;
         self.tasks.spawn(async move {
             let found = |new: &[(ContentKey, i64)]| {
                 if !new.is_empty() {
@@ -281,7 +281,7 @@ impl TenantRun {
             }
         };
         for index in 0..self.feeds.len() {
-            let content_type = self.feeds[index].feed.content_type;
+            let content_type = self.feeds[index].feed().content_type;
             self.feeds[index].open(now, self.shared.backfill);
             if is_enabled(&statuses, content_type) {
                 self.note_subscription(index, now, true, false);
@@ -292,14 +292,14 @@ impl TenantRun {
     }
 
     fn start(&mut self, index: usize, now: Seconds) {
-        let started_at = self.feeds[index].state.read(|p| p.subscription.started_at);
+        let started_at = self.feeds[index].state().read(|p| p.subscription.started_at);
         let ready_at = started_at.map_or(now, |at| at + START_COOL_DOWN);
         self.note_subscription(index, now, false, ready_at <= now);
         if ready_at > now {
             self.next_check = self.next_check.min(ready_at);
             return;
         }
-        let feed = &self.feeds[index].feed;
+        let feed = self.feeds[index].feed();
         tracing::info!(tenant = %feed.tenant.name, content_type = %feed.content_type, "starting the subscription");
         let content_type = feed.content_type;
         let (client, inbox) = (Arc::clone(&self.client), Arc::clone(&self.inbox));
@@ -307,7 +307,7 @@ impl TenantRun {
     }
 
     fn started(&mut self, index: usize, result: Result<(), ApiError>, now: Seconds) {
-        let feed = &self.feeds[index].feed;
+        let feed = self.feeds[index].feed();
         let labels = [feed.tenant.name.as_str(), feed.content_type.as_str()];
         let outcome = if result.is_ok() { "ok" } else { "failed" };
         self.shared.metrics.subscription_starts.with_label_values(&[labels[0], labels[1], outcome]).inc();
@@ -325,16 +325,16 @@ impl TenantRun {
     fn note_subscription(&mut self, index: usize, now: Seconds, enabled: bool, started: bool) {
         let feed = &mut self.feeds[index];
         feed.subscribed = if enabled { Subscribed::Yes } else { Subscribed::No };
-        let is_news = feed.state.read(|p| p.subscription.enabled != Some(enabled)) || started;
+        let is_news = feed.state().read(|p| p.subscription.enabled != Some(enabled)) || started;
         if is_news {
-            feed.state.record(FeedFact::Subscription { at: now, enabled, started });
+            feed.state().record(FeedFact::Subscription { at: now, enabled, started });
         }
-        let labels = [feed.feed.tenant.name.as_str(), feed.feed.content_type.as_str()];
+        let labels = [feed.feed().tenant.name.as_str(), feed.feed().content_type.as_str()];
         self.shared.metrics.subscription_enabled.with_label_values(&labels).set(i64::from(enabled));
     }
 
     fn client_name(&self) -> &str {
-        self.feeds.first().map_or("", |feed| &feed.feed.tenant.name)
+        self.feeds.first().map_or("", |feed| &feed.feed().tenant.name)
     }
 }
 

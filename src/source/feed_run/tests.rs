@@ -1,5 +1,6 @@
 //! One feed, driven by hand: what ends a blob and what must not.
 
+use super::super::trouble::{FOREIGN_FOR, LAST_RETRY};
 use super::*;
 use crate::feed::{ContentType, Tenant};
 use crate::state::{CELL, ListedBlob, State};
@@ -26,7 +27,7 @@ fn listed(run: &mut FeedRun, cell: Seconds, ids: &[String]) -> Vec<ContentKey> {
         expires: None,
     };
     let blobs = ids.iter().map(blob).collect();
-    run.state.record(FeedFact::Listed { cell, at: NOW, complete: true, last: true, blobs });
+    run.state().record(FeedFact::Listed { cell, at: NOW, complete: true, last: true, blobs });
     let new: Vec<_> = ids.iter().map(|id| (ContentKey::of(id), cell * 1000)).collect();
     run.found(&new);
     new.into_iter().map(|(key, _)| key).collect()
@@ -43,17 +44,17 @@ fn the_books_are_gone_through_once_a_second_however_many_blobs_settle_in_it() {
     let cell = grid::cell_of(NOW) - CELL;
     let ids: Vec<String> = (0..10).map(|n| format!("blob-{n}")).collect();
     let keys = listed(&mut run, cell, &ids);
-    let shown = |run: &FeedRun| run.metrics.blobs_pending.with_label_values(&run.labels()).get();
+    let shown = |run: &FeedRun| run.books.metrics.blobs_pending.with_label_values(&run.books.labels()).get();
     for key in keys {
         settle(&mut run, key, NOW);
-        run.review(NOW);
+        run.books.review(NOW);
     }
     assert_eq!(shown(&run), 9, "only after the first of them");
-    assert!(run.state.read(|p| p.cells.contains_key(&cell)));
-    assert_eq!(run.review(NOW), NOW + 1);
-    assert_eq!(run.review(NOW + 1), Seconds::MAX);
+    assert!(run.state().read(|p| p.cells.contains_key(&cell)));
+    assert_eq!(run.books.review(NOW), NOW + 1);
+    assert_eq!(run.books.review(NOW + 1), Seconds::MAX);
     assert_eq!(shown(&run), 0);
-    assert!(run.state.read(|p| !p.cells.contains_key(&cell)), "the cell is done and closes");
+    assert!(run.state().read(|p| !p.cells.contains_key(&cell)), "the cell is done and closes");
 }
 
 #[test]
@@ -74,8 +75,8 @@ fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_last
     while now < NOW + FOREIGN_FOR - LAST_RETRY {
         assert!(!attempt(&mut run, &mut now, page), "after {} s", now - NOW);
     }
-    assert!(run.state.read(|p| p.pending.contains_key(&key)));
-    while run.state.read(|p| p.pending.contains_key(&key)) {
+    assert!(run.state().read(|p| p.pending.contains_key(&key)));
+    while run.state().read(|p| p.pending.contains_key(&key)) {
         attempt(&mut run, &mut now, page);
     }
     assert!(now >= NOW + FOREIGN_FOR);
@@ -83,5 +84,5 @@ fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_last
     let key = listed(&mut run, grid::cell_of(NOW) - CELL, &["own".to_owned()])[0];
     let salvaged: Vec<bool> = (0..5).map(|_| attempt(&mut run, &mut now, Malformed::Unfinished)).collect();
     assert_eq!(salvaged, [false, false, false, false, true]);
-    assert!(run.state.read(|p| !p.pending.contains_key(&key)));
+    assert!(run.state().read(|p| !p.pending.contains_key(&key)));
 }
