@@ -45,17 +45,57 @@ impl Books {
             "the service no longer lists this time: lost to retention; it is in the ledger");
     }
 
-    /// Everything in the blob is done.
-    pub fn settled(&mut self, key: ContentKey, counts: Settlement, bytes: u64, now: Seconds) {
-        let created_ms = self.state.read(|p| p.pending.get(&key).map(|pending| pending.blob.created_ms));
-        let Some(created_ms) = created_ms else { return };
-        self.state.record(FeedFact::Settled { content: key, counts, bytes });
-        self.metrics.blobs_settled.with_label_values(&self.labels()).inc();
+    /// Everything in the blob is done. `is_young`: its body was read when it may still have been partial.
+    pub fn settled(&mut self, key: ContentKey, counts: Settlement, bytes: u64, is_young: bool, now: Seconds) {
+        let looked = self.state.read(|p| {
+            let pending = p.pending.get(&key)?;
+            Some((pending.blob.created_ms, p.is_again(&key), p.ledger.blobs_lost))
+        });
+        let Some((created_ms, is_again, lost)) = looked else { return };
+        let fact = if is_young && !is_again {
+            FeedFact::SettledYoung { content: key, counts, bytes }
+        } else {
+            FeedFact::Settled { content: key, counts, bytes }
+        };
+        self.state.record(fact);
+        self.is_changed = true;
+        let labels = self.labels();
+        if is_again {
+            let result = if counts.delivered > 0 { "grown" } else { "same" };
+            self.metrics.blobs_again.with_label_values(&[labels[0], labels[1], result]).inc();
+            return;
+        }
+        self.metrics.blobs_settled.with_label_values(&labels).inc();
+        if self.state.read(|p| p.ledger.blobs_lost) < lost {
+            self.metrics.blobs_returned.with_label_values(&labels).inc();
+            tracing::info!(
+                tenant = labels[0],
+                content_type = labels[1],
+                "a blob that had been given up as gone came back and is delivered"
+            );
+        }
         if created_ms > 0 {
             let latency = (now - created_ms.div_euclid(1000)).max(0) as f64;
             self.metrics.pipeline_latency.with_label_values(&[self.feed.content_type.as_str()]).observe(latency);
         }
-        self.is_changed = true;
+    }
+
+    /// What was read once cannot be read again: what came the first time is all there is.
+    pub fn not_again(&mut self, key: ContentKey) -> bool {
+        let is_again = self.state.read(|p| p.is_again(&key));
+        if is_again {
+            self.state.record(FeedFact::Settled { content: key, counts: Settlement::default(), bytes: 0 });
+            self.is_changed = true;
+        }
+        is_again
+    }
+
+    /// The subscription was seen enabled or not; `started`: a start is about to be sent.
+    pub fn subscription(&mut self, enabled: bool, started: bool, now: Seconds) {
+        if started || self.state.read(|p| p.subscription.enabled != Some(enabled)) {
+            self.state.record(FeedFact::Subscription { at: now, enabled, started });
+        }
+        self.metrics.subscription_enabled.with_label_values(&self.labels()).set(i64::from(enabled));
     }
 
     /// The blob will never be had.

@@ -5,19 +5,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::body::BodyError;
 use super::books::Books;
 use super::error::ApiError;
 use super::fetch::{FetchError, Fetched, Malformed};
 use super::grid::{self, Listing, Next, RETENTION};
-use super::listing::Listed;
+use super::listing::{Found, Listed};
+use super::live_edge::may_be_partial;
 use super::queue::Queue;
-use super::trouble::{Trouble, Verdict, retry_after};
+use super::trouble::{LAST_RETRY, Manner, Trouble, Verdict, retry_after};
+use super::troubles::{CLOUD_HOST, PERMISSION, REASONS, SUBSCRIPTION, Troubles};
 use crate::ack::Settlement;
 use crate::clock::Seconds;
 use crate::feed::{BlobId, Feed};
 use crate::metrics::Metrics;
 use crate::record::split::SplitError;
-use crate::state::{ContentKey, FeedFact, FeedState, LossReason, PendingBlob};
+use crate::state::{ContentKey, FeedFact, FeedState, PendingBlob};
 
 /// How long a feed rests after its permission or token was refused, or while the tenant is being set
 /// up: doubling from the first to these, since one refusal may be a hiccup and many are a setting.
@@ -26,12 +29,28 @@ const UNAUTHORIZED_REST: Seconds = 15 * 60;
 const UNPROVISIONED_REST: Seconds = 30 * 60;
 /// And after the service said there is no enabled subscription, whatever its list says.
 const UNSUBSCRIBED_REST: Seconds = 30;
+/// Refused so long for want of a subscription, and healing alone does not seem to help (activity-api 1.10).
+const UNSUBSCRIBED_ALARM: Seconds = 3600;
+/// So many content ids called invalid one after the other are no accident of one blob: the host is that
+/// of another cloud (activity-api 1.1).
+const INVALID_BURST: u32 = 10;
 
 /// How an attempt is going: it is over when both halves are there.
 #[derive(Default)]
 struct InAir {
+    /// It was asked for so soon that it may have been partial.
+    is_young: bool,
+    is_slow: bool,
     fetched: Option<Result<Fetched, FetchError>>,
     settled: Option<Settlement>,
+}
+
+/// An attempt to be made.
+pub struct Attempt {
+    pub key: ContentKey,
+    pub blob: BlobId,
+    pub uri: String,
+    pub manner: Manner,
 }
 
 /// What a feed wants from the subscription side of its tenant.
@@ -53,19 +72,25 @@ pub struct FeedRun {
     held: BTreeMap<Seconds, (Seconds, u32)>,
     /// Cells to list at once because a blob of theirs is missing.
     relist: BTreeSet<Seconds>,
-    /// Nothing is asked for the feed before this.
+    /// Nothing is asked for the feed before this, and no blob before that.
     rest_until: Seconds,
+    fetch_rest_until: Seconds,
+    /// Content ids called invalid since a body was last read.
+    invalid_ids: u32,
+    /// Since when content is refused, or the subscription not enabled, without a listing in between.
+    unsubscribed_since: Option<Seconds>,
+    /// The content said so, whatever the list says.
+    is_denied: bool,
     /// Refusals of the feed since something last went well.
     refusals: u32,
     /// For a run that ends: cells not yet listed since it began. `None` before the first look.
     once: Option<BTreeSet<Seconds>>,
     is_once: bool,
-    /// Why the feed rests or retries, for `/status`.
-    pub trouble_text: Option<String>,
+    troubles: Troubles,
 }
 
 impl FeedRun {
-    pub fn new(feed: Feed, state: FeedState, metrics: Arc<Metrics>, is_once: bool) -> FeedRun {
+    pub fn new(feed: Feed, state: FeedState, metrics: Arc<Metrics>, troubles: Troubles, is_once: bool) -> FeedRun {
         let mut queue = Queue::default();
         state.read(|p| p.pending.iter().for_each(|(key, pending)| queue.push(pending.blob.created_ms, *key)));
         FeedRun {
@@ -78,10 +103,14 @@ impl FeedRun {
             held: BTreeMap::new(),
             relist: BTreeSet::new(),
             rest_until: Seconds::MIN,
+            fetch_rest_until: Seconds::MIN,
+            invalid_ids: 0,
+            unsubscribed_since: None,
+            is_denied: false,
             refusals: 0,
             once: None,
             is_once,
-            trouble_text: None,
+            troubles,
         }
     }
 
@@ -98,6 +127,11 @@ impl FeedRun {
         if self.state().read(|p| p.from.is_none()) {
             let backfill = Seconds::try_from(backfill.as_secs()).unwrap_or(RETENTION);
             self.state().record(FeedFact::Opened { from: grid::first_start(now, backfill) });
+        } else if self.state().read(|p| grid::is_ahead(p, now)) {
+            let from = grid::first_start(now, RETENTION);
+            tracing::warn!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type,
+                "hours that have not come yet are closed: a clock was wrong; the last 7 days are listed again, what is delivered already is not sent twice");
+            self.state().record(FeedFact::Reopened { from });
         }
         if self.is_once && self.once.is_none() {
             self.once = Some(self.state().read(|p| grid::open_cells(p, now).collect()));
@@ -125,14 +159,16 @@ impl FeedRun {
         }
     }
 
-    /// New blobs of a listing, whatever becomes of the listing.
-    pub fn found(&mut self, new: &[(ContentKey, i64)]) {
-        for (key, created_ms) in new {
+    /// Blobs of a page, whatever becomes of the listing.
+    pub fn found(&mut self, found: &Found) {
+        for (key, created_ms) in &found.new {
             if !self.in_air.contains_key(key) {
                 self.queue.push(*created_ms, *key);
             }
         }
-        self.books.metrics.blobs_listed.with_label_values(&self.books.labels()).inc_by(new.len() as u64);
+        found.again.iter().for_each(|(key, created_ms)| self.queue.push_again(*created_ms, *key));
+        let listed = &self.books.metrics.blobs_listed;
+        listed.with_label_values(&self.books.labels()).inc_by(found.new.len() as u64);
     }
 
     /// A listing ended. Returns true when the subscription must be looked after.
@@ -141,8 +177,14 @@ impl FeedRun {
         match result {
             Ok(listed) => {
                 self.held.remove(&listing.cell);
-                self.trouble_text = None;
                 self.refusals = 0;
+                (self.is_denied, self.unsubscribed_since) = (false, None);
+                self.books.subscription(true, false, now);
+                self.show(PERMISSION, false);
+                self.show(SUBSCRIPTION, false);
+                if self.invalid_ids < INVALID_BURST {
+                    self.note_trouble(None);
+                }
                 if let Some(once) = &mut self.once {
                     once.remove(&listing.cell);
                 }
@@ -163,8 +205,8 @@ impl FeedRun {
     }
 
     /// The next blob to fetch and where from.
-    pub fn next_fetch(&mut self, now: Seconds) -> Option<(ContentKey, BlobId, String, bool)> {
-        if self.rest_until > now {
+    pub fn next_fetch(&mut self, now: Seconds) -> Option<Attempt> {
+        if self.rest_until.max(self.fetch_rest_until) > now {
             return None;
         }
         loop {
@@ -173,20 +215,25 @@ impl FeedRun {
             if self.in_air.contains_key(&key) {
                 continue;
             }
-            self.in_air.insert(key, InAir::default());
-            let salvage_it = self.trouble.get_mut(&key).is_some_and(|t| t.may_salvage(now));
+            let manner = self.trouble.get_mut(&key).map_or(Manner::default(), |trouble| trouble.manner(now));
+            if manner.slow && self.in_air.values().any(|other| other.is_slow) {
+                self.queue.push_delayed(now + LAST_RETRY, blob.created_ms, key);
+                continue;
+            }
+            let is_young = may_be_partial(&blob.content_id, blob.created_ms, now);
+            self.in_air.insert(key, InAir { is_young, is_slow: manner.slow, ..InAir::default() });
             let id = BlobId {
                 feed: self.feed().clone(),
                 content_id: Arc::from(blob.content_id.as_str()),
                 created_ms: blob.created_ms,
             };
-            return Some((key, id, blob.content_uri, salvage_it));
+            return Some(Attempt { key, blob: id, uri: blob.content_uri, manner });
         }
     }
 
     /// When a blob may next be fetched.
     pub fn next_fetch_at(&self, now: Seconds) -> Option<Seconds> {
-        self.queue.next_due(now).map(|due| due.max(self.rest_until))
+        self.queue.next_due(now).map(|due| due.max(self.rest_until).max(self.fetch_rest_until))
     }
 
     /// The body was read to its end or not. Returns true when the subscription must be looked after.
@@ -194,6 +241,10 @@ impl FeedRun {
         let attention = match &result {
             Ok(_) => {
                 self.books.metrics.blobs_fetched.with_label_values(&self.books.labels()).inc();
+                if let Some(trouble) = self.trouble.get_mut(&key) {
+                    trouble.good_read();
+                }
+                self.ids_are_good();
                 false
             }
             Err(FetchError::Api(error)) => self.react(error, now),
@@ -215,10 +266,13 @@ impl FeedRun {
         if !self.in_air.get(&key).is_some_and(|a| a.fetched.is_some() && a.settled.is_some()) {
             return;
         }
-        let Some(InAir { fetched: Some(fetched), settled: Some(counts) }) = self.in_air.remove(&key) else { return };
+        let Some(InAir { fetched: Some(fetched), settled: Some(counts), is_young, .. }) = self.in_air.remove(&key)
+        else {
+            return;
+        };
         match fetched {
             Ok(fetched) if counts.is_settled() => {
-                self.books.settled(key, counts, fetched.bytes, now);
+                self.books.settled(key, counts, fetched.bytes, is_young, now);
                 self.trouble.remove(&key);
             }
             Ok(_) => self.retry(key, now, "a sink did not take all of it"),
@@ -235,17 +289,21 @@ impl FeedRun {
         let text = error.to_string();
         let trouble = self.trouble.entry(key).or_default();
         let verdict = match error {
-            FetchError::Api(ApiError::Expired { .. }) => Verdict::Lost(LossReason::Expired),
-            FetchError::Api(ApiError::NotFound { .. }) => trouble.missing(now),
+            FetchError::Api(ApiError::Expired { .. }) => trouble.expired(now),
+            FetchError::Api(ApiError::NotFound { .. }) => trouble.missing(true, now),
+            FetchError::Api(ApiError::InvalidContent { .. }) => trouble.missing(false, now),
             FetchError::Malformed { print, error } => {
                 trouble.malformed(print, error == Malformed::Structure(SplitError::NotAnArray), now)
             }
-            FetchError::Body(super::body::BodyError::Bomb) => trouble.malformed((0, 0), false, now),
+            FetchError::Body(BodyError::Bomb) => trouble.malformed((0, 0), false, now),
+            FetchError::Body(BodyError::Slow) => trouble.slow(),
             _ => Verdict::Retry,
         };
         match verdict {
             Verdict::Lost(reason) => {
-                self.books.lost(key, reason, now);
+                if !self.books.not_again(key) {
+                    self.books.lost(key, reason, now);
+                }
                 self.trouble.remove(&key);
                 return;
             }
@@ -269,7 +327,7 @@ impl FeedRun {
         });
         for key in of_cell {
             if let Some(trouble) = self.trouble.get_mut(&key) {
-                trouble.judge(seen.is_some_and(|seen| seen.contains(&key)));
+                trouble.judge(seen.map(|seen| seen.contains(&key)));
             }
         }
     }
@@ -291,9 +349,15 @@ impl FeedRun {
             ApiError::Unauthorized { .. } => UNAUTHORIZED_REST,
             ApiError::Unprovisioned { .. } => UNPROVISIONED_REST,
             ApiError::NotSubscribed { .. } => {
-                self.subscribed = Subscribed::No;
+                self.is_denied = true;
+                self.note_subscription(false, false, now);
                 self.rest_until = now + UNSUBSCRIBED_REST;
+                self.note_trouble(Some(error.to_string()));
                 return true;
+            }
+            ApiError::InvalidContent { .. } => {
+                self.invalid_id(error, now);
+                return false;
             }
             ApiError::ForbiddenUrl { url, reason } => {
                 let tenant = self.feed().tenant.name.as_str();
@@ -317,10 +381,81 @@ impl FeedRun {
         if self.refusals >= 3 {
             tracing::error!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, error = %error, rest,
                 "the service refuses this feed; it rests and is tried again, its cells stay open");
+            self.show(PERMISSION, true);
         }
         self.rest_until = now + rest;
-        self.trouble_text = Some(error.to_string());
+        self.note_trouble(Some(error.to_string()));
         false
+    }
+
+    /// A content id was called invalid: of many in a row the host is to blame, and nothing is fetched for
+    /// a while, nor given up.
+    fn invalid_id(&mut self, error: &ApiError, now: Seconds) {
+        self.invalid_ids = self.invalid_ids.saturating_add(1);
+        if self.invalid_ids < INVALID_BURST || self.fetch_rest_until > now {
+            return;
+        }
+        let rests = self.invalid_ids - INVALID_BURST;
+        let rest = FIRST_REST.saturating_mul(1 << rests.min(10)).min(UNAUTHORIZED_REST);
+        self.fetch_rest_until = now + rest;
+        tracing::error!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, %error, rest,
+            "one content id after the other is called invalid: is `cloud` (or `endpoints`) that of the tenant? nothing is given up for it");
+        self.show(CLOUD_HOST, true);
+        self.note_trouble(Some(format!("content ids are called invalid, is `cloud` that of the tenant? {error}")));
+    }
+
+    fn ids_are_good(&mut self) {
+        if std::mem::take(&mut self.invalid_ids) >= INVALID_BURST {
+            self.fetch_rest_until = Seconds::MIN;
+            self.show(CLOUD_HOST, false);
+            self.note_trouble(None);
+        }
+    }
+
+    /// Whether content was refused for want of a subscription since it was last listed.
+    pub fn is_denied(&self) -> bool {
+        self.is_denied
+    }
+
+    /// What the tenant's look at its subscriptions came to, or the content's refusal. While content was
+    /// refused, only its being listed again says that the subscription is enabled: until then is the gap in
+    /// which the service may have kept nothing.
+    pub fn note_subscription(&mut self, enabled: bool, started: bool, now: Seconds) {
+        self.subscribed = if enabled { Subscribed::Yes } else { Subscribed::No };
+        if !enabled {
+            self.unsubscribed_since.get_or_insert(now);
+        }
+        if !(enabled && self.is_denied) {
+            self.books.subscription(enabled, started, now);
+        }
+    }
+
+    /// Says so when healing has not helped for an hour.
+    pub fn alarm_if_unsubscribed(&mut self, now: Seconds) {
+        let Some(since) = self.unsubscribed_since.filter(|since| now - since >= UNSUBSCRIBED_ALARM) else { return };
+        tracing::error!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, since,
+            "the service has refused this feed's content for over an hour as not subscribed; starting it goes on, look at the tenant");
+        self.show(SUBSCRIPTION, true);
+    }
+
+    /// What keeps the feed, for `/status`; `None`: nothing does.
+    pub fn note_trouble(&self, text: Option<String>) {
+        self.troubles.set(&self.feed().key(), text);
+    }
+
+    fn show(&self, reason: &'static str, is_on: bool) {
+        debug_assert!(REASONS.contains(&reason));
+        let [tenant, content_type] = self.books.labels();
+        self.books.metrics.feed_trouble.with_label_values(&[tenant, content_type, reason]).set(i64::from(is_on));
+    }
+
+    /// The service's time was set back to `now`: nothing may wait for what would come only much later.
+    pub fn rewind(&mut self, now: Seconds) {
+        self.queue.rewind(now, LAST_RETRY);
+        self.held.clear();
+        (self.rest_until, self.fetch_rest_until) = (Seconds::MIN, Seconds::MIN);
+        self.unsubscribed_since = self.unsubscribed_since.map(|since| since.min(now));
+        self.trouble.values_mut().for_each(|trouble| trouble.rewind(now));
     }
 
     /// The process is ending: what is not read to its end yet never will be.

@@ -16,7 +16,7 @@ fn feed_run() -> (tempfile::TempDir, FeedRun) {
     let feed = Feed { tenant, content_type: ContentType::Exchange };
     let state = state.feed(&feed.key());
     state.record(FeedFact::Opened { from: NOW - 6 * CELL });
-    (dir, FeedRun::new(feed, state, metrics, false))
+    (dir, FeedRun::new(feed, state, metrics, Troubles::default(), false))
 }
 
 fn listed(run: &mut FeedRun, cell: Seconds, ids: &[String]) -> Vec<ContentKey> {
@@ -29,7 +29,7 @@ fn listed(run: &mut FeedRun, cell: Seconds, ids: &[String]) -> Vec<ContentKey> {
     let blobs = ids.iter().map(blob).collect();
     run.state().record(FeedFact::Listed { cell, at: NOW, complete: true, last: true, blobs });
     let new: Vec<_> = ids.iter().map(|id| (ContentKey::of(id), cell * 1000)).collect();
-    run.found(&new);
+    run.found(&Found { new: new.clone(), again: vec![] });
     new.into_iter().map(|(key, _)| key).collect()
 }
 
@@ -66,10 +66,10 @@ fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_last
         while run.queue.next_due(*now).is_some_and(|due| due > *now) {
             *now += 1;
         }
-        let (key, _, _, salvage_it) = run.next_fetch(*now).unwrap();
+        let Attempt { key, manner, .. } = run.next_fetch(*now).unwrap();
         run.fetched(key, Err(FetchError::Malformed { error, print: (7, 7) }), *now);
         run.settled(key, Settlement { lost: 1, ..Settlement::default() }, *now);
-        salvage_it
+        manner.salvage
     };
     let page = Malformed::Structure(SplitError::NotAnArray);
     while now < NOW + FOREIGN_FOR - LAST_RETRY {
