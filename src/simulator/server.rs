@@ -116,6 +116,17 @@ pub(super) fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Anybody who comes here followed a forged address.
+pub(super) async fn trap(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let what = format!("{} {}", request.method(), request.uri());
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        shared.ledger.violation("token_to_foreign_host", || what);
+    } else {
+        shared.ledger.violation("request_to_foreign_host", || what);
+    }
+    answer(200, "application/json; charset=utf-8", "[]")
+}
+
 /// The largest request body that is read.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 

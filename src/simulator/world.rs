@@ -67,6 +67,8 @@ pub(super) struct FeedWorld {
     /// Milliseconds between live blobs and records of one; 0: none.
     live_interval_ms: i64,
     live_count: u32,
+    /// Live blobs there will ever be.
+    live_most: u64,
     /// The attack story: its first record and the time it starts.
     pub story_index: u64,
     pub story_ms: i64,
@@ -102,11 +104,12 @@ impl World {
     /// Lays out the world; the clock starts now.
     pub fn new(config: WorldConfig) -> World {
         let anchor_ms = world_ms();
-        let origin_ms = config.start_ms.unwrap_or(anchor_ms);
-        let clock = if config.speed == 1.0 && config.start_ms.is_none() {
-            Clock::system()
-        } else {
-            Clock::scaled(origin_ms, anchor_ms, config.speed)
+        let origin_ms = config.clock.as_ref().map_or(anchor_ms, Clock::now_ms);
+        let origin_ms = config.start_ms.unwrap_or(origin_ms);
+        let clock = match &config.clock {
+            Some(clock) => clock.clone(),
+            None if config.speed == 1.0 && config.start_ms.is_none() => Clock::system(),
+            None => Clock::scaled(origin_ms, anchor_ms, config.speed),
         };
         let mut ids = Chance::new(hash(&[config.seed, 0xc11e]));
         let client_id = guid(ids.next(), ids.next());
@@ -117,6 +120,12 @@ impl World {
         let records: u64 = feeds.clone().map(|f| f.records).sum();
         let listings = feeds.count() as u64 * u64::from(config.days.max(1)) * 24;
         let faults = Faults::new(config.seed, &config.scenarios, blobs, listings, records);
+        if let Some((low, high)) = config.rates {
+            for scenario in &config.scenarios {
+                let part = (hash(&[config.seed, *scenario as u64, 0x7a7e]) % 1000) as f64 / 1000.0;
+                faults.set(*scenario, Some(low + (high - low) * part));
+            }
+        }
         World { config, clock, origin_ms, anchor_ms, client_id, client_secret, tenants, faults }
     }
 
@@ -162,7 +171,10 @@ impl FeedWorld {
 
     /// Live blobs created up to and at `ms`.
     pub(super) fn live_blobs(&self, origin_ms: i64, ms: i64) -> u64 {
-        if self.live_interval_ms == 0 || ms < origin_ms { 0 } else { ((ms - origin_ms) / self.live_interval_ms) as u64 }
+        if self.live_interval_ms == 0 || ms < origin_ms {
+            return 0;
+        }
+        (((ms - origin_ms) / self.live_interval_ms) as u64).min(self.live_most)
     }
 
     /// Live blob `k`; the first comes one interval after the start.
@@ -282,15 +294,18 @@ fn feed(config: &WorldConfig, tenant: usize, kind: ContentType, records: u64, or
     let share = f64::from(config.shares[kind.index()]);
     let live = config.live_rate > 0.0 && share > 0.0;
     // A live blob every 20 seconds or less often, so that there is at least one record in it.
-    let live_count = (config.live_rate / 3.0).round().max(1.0);
+    let live_count = config.live_per_blob.map_or((config.live_rate / 3.0).round(), f64::from).max(1.0);
+    let live_interval_ms = if live { (60_000.0 * live_count / config.live_rate).round().max(1.0) as i64 } else { 0 };
+    let live_most = config.live_hours.map_or(u64::MAX, |h| (i64::from(h) * HOUR_MS / live_interval_ms.max(1)) as u64);
     FeedWorld {
         seed,
         history,
         homes,
         copies: Vec::new(),
         records,
-        live_interval_ms: if live { (60_000.0 * live_count / config.live_rate).round().max(1.0) as i64 } else { 0 },
+        live_interval_ms,
         live_count: live_count as u32,
+        live_most,
         story_index,
         story_ms,
     }
@@ -303,6 +318,8 @@ fn add_copies(config: &WorldConfig, tenant: &mut TenantWorld, origin_ms: i64) {
     let mut added: Vec<Vec<Blob>> = vec![Vec::new(); ContentType::ALL.len()];
     let mut chance = Chance::new(hash(&[config.seed, tenant.index as u64, 0xd0b1e]));
     let latest = origin_ms - MAX_SPAN_MS - MINUTE_MS;
+    // A type without records may be one that nobody collects.
+    let used: Vec<ContentType> = ContentType::ALL.into_iter().filter(|kind| config.shares[kind.index()] > 0).collect();
     for _ in 0..chosen {
         let mut at = chance.below(blobs as u64) as usize;
         let Some(original) = tenant.feeds.iter().find_map(|f| {
@@ -319,7 +336,7 @@ fn add_copies(config: &WorldConfig, tenant: &mut TenantWorld, origin_ms: i64) {
             1 => chance.between(2, 20) as i64 * HOUR_MS,
             _ => chance.between(1, 6) as i64 * DAY_MS,
         };
-        let into = if chance.percent(30) { chance.pick(&ContentType::ALL) } else { original.source };
+        let into = if chance.percent(30) { chance.pick(&used) } else { original.source };
         // Half of the time the copy straddles: it starts in the middle.
         let skip = if chance.percent(50) { original.count / 2 } else { 0 };
         added[into.index()].push(Blob {

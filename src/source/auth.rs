@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -16,7 +17,6 @@ use super::connections::Connections;
 use super::error::{ApiError, printable};
 use super::steady::Steady;
 use crate::clock::{Clock, Seconds};
-use crate::http::error_chain;
 use crate::metrics::Metrics;
 use crate::secret::{SecretSource, scrub};
 
@@ -175,15 +175,13 @@ impl TokenSource {
             ("scope", &credential.scope),
         ];
         let transient = |text: String| ApiError::Transient { text: format!("token endpoint: {text}") };
+        let mut request = Request::new(Method::POST, url);
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        *request.body_mut() = Some(form.into());
+        *request.timeout_mut() = Some(TIMEOUT);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let turn = self.connections.turn().await;
-        let response = self
-            .connections
-            .request(Method::POST, url)
-            .form(&form)
-            .timeout(TIMEOUT)
-            .send()
-            .await
-            .map_err(|e| transient(error_chain(&e)))?;
+        let response = self.connections.send(request).await.map_err(|e| transient(e.to_string()))?;
         drop(turn);
         let status = response.status();
         let body = Body::new(response, TIMEOUT).collect(MAX_ANSWER).await.map_err(|e| transient(e.to_string()))?;

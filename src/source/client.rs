@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Method;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Request};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -20,7 +20,6 @@ use super::server_clock::ServerClock;
 use super::throttle::Throttle;
 use crate::clock::{Clock, Seconds};
 use crate::feed::ContentType;
-use crate::http::error_chain;
 use crate::metrics::Metrics;
 use crate::retry::parse_retry_after;
 use crate::secret::scrub;
@@ -207,21 +206,22 @@ impl Client {
         token: &Token,
     ) -> Result<reqwest::Response, ApiError> {
         let is_post = method == Method::POST;
-        let mut request = self.connections.request(method, url.as_url().clone()).header(ACCEPT_ENCODING, "gzip");
+        let mut request = Request::new(method, url.as_url().clone());
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         if is_post {
-            request = request.header(CONTENT_LENGTH, "0");
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        request = request.header(AUTHORIZATION, bearer(token)?);
+        request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         let turn = self.connections.turn().await;
         let sent = self.server_clock.mark_ms();
-        let answer = tokio::time::timeout(self.stall, request.send()).await;
+        let answer = tokio::time::timeout(self.stall, self.connections.send(request)).await;
         let received = self.server_clock.mark_ms();
         drop(turn);
         let response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 self.count(operation, "transport");
-                return Err(ApiError::Transient { text: error_chain(&error) });
+                return Err(ApiError::Transient { text: error.to_string() });
             }
             Err(_) => {
                 self.count(operation, "transport");

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use connections::{InProcess, Transport};
 pub use fetch::{Arrival, OversizedRecord, RawBatch};
 pub use troubles::Troubles;
 
@@ -57,7 +58,7 @@ pub struct Context {
     /// False while a required sink takes nothing.
     pub intake: watch::Receiver<bool>,
     pub spool_dir: PathBuf,
-    pub http: reqwest::Client,
+    pub transport: Transport,
     /// Where feeds say what keeps them from going on, for `/status`.
     pub troubles: Troubles,
 }
@@ -70,7 +71,7 @@ pub fn spawn(
     once: bool,
     stop: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
-    let Context { state, clock, budget, metrics, forward, intake, spool_dir, http, troubles } = context;
+    let Context { state, clock, budget, metrics, forward, intake, spool_dir, transport, troubles } = context;
     let fetch = fetch::FetchContext {
         forward,
         budget,
@@ -89,7 +90,7 @@ pub fn spawn(
         intake,
         metrics: Arc::clone(&metrics),
     });
-    let connections = connections::Connections::new(http);
+    let connections = connections::Connections::new(transport);
     let mut loops = JoinSet::new();
     for (number, config) in tenants.iter().enumerate() {
         declare_labels(config, &metrics);
