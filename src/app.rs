@@ -30,7 +30,7 @@ use crate::sink::dead_letters::{DeadLetterError, DeadLetters, LetterHead};
 use crate::sink::driver::{self, DriverHandle};
 use crate::sink::{self, SinkBuildError, SinkId, SinkSet};
 pub use crate::source::InProcess;
-use crate::source::{self, Arrival, OversizedRecord, Transport, grid};
+use crate::source::{self, Arrival, OversizedRecord, Transport, Troubles, grid};
 use crate::state::{State, StateError};
 
 /// Parts between source and pipeline. Their bytes are bounded by the budget; a handful keeps the workers busy.
@@ -129,6 +129,7 @@ impl App {
         let intake_task = tokio::spawn(watch_intake(health.collect(), intake_tx));
 
         let (stop_sources, stop) = watch::channel(false);
+        let troubles = Troubles::default();
         let context = source::Context {
             state: state.clone(),
             clock: config.clock.clone(),
@@ -141,10 +142,11 @@ impl App {
                 Some(service) => Transport::InProcess(service),
                 None => Transport::Network(http::client(&TlsConfig::default(), None)?),
             },
+            troubles: troubles.clone(),
         };
         let sources = source::spawn(&config.collect, &config.tenants, context, options.once.is_some(), &stop);
 
-        let status = status_source(&config, &state, &budget, &drivers, &metrics);
+        let status = status_source(&config, &state, &budget, &drivers, &metrics, troubles);
         let tick = if config.clock.may_jump() { JUMPING_TICK } else { TICK };
         let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics), tick));
         let once = options.once;
@@ -374,12 +376,13 @@ fn status_source(
     budget: &Budget,
     drivers: &Arc<HashMap<SinkId, DriverHandle>>,
     metrics: &Arc<Metrics>,
+    troubles: Troubles,
 ) -> StatusSource {
     let (state, budget, drivers, metrics) = (state.clone(), budget.clone(), Arc::clone(drivers), Arc::clone(metrics));
     let (tenants, clock) = (config.tenants.clone(), config.clock.clone());
     let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
     Arc::new(move || Status {
-        tenants: tenants.iter().map(|tenant| tenant_status(tenant, &state, &clock)).collect(),
+        tenants: tenants.iter().map(|tenant| tenant_status(tenant, &state, &clock, &troubles)).collect(),
         sinks: sinks.iter().map(|name| sink_status(name, &state, &drivers, &metrics)).collect(),
         state: StateStatus {
             journal_bytes: u64::try_from(metrics.journal_bytes.get()).unwrap_or(0),
@@ -389,7 +392,7 @@ fn status_source(
     })
 }
 
-fn tenant_status(config: &TenantConfig, state: &State, clock: &Clock) -> TenantStatus {
+fn tenant_status(config: &TenantConfig, state: &State, clock: &Clock, troubles: &Troubles) -> TenantStatus {
     let feed_status = |content_type| {
         let feed = Feed { tenant: Arc::clone(&config.tenant), content_type };
         state.feed(&feed.key()).read(|progress| FeedStatus {
@@ -398,6 +401,7 @@ fn tenant_status(config: &TenantConfig, state: &State, clock: &Clock) -> TenantS
             pending: progress.pending.len() as u64,
             lost: progress.ledger.blobs_lost,
             subscribed: progress.subscription.enabled,
+            trouble: troubles.of(&feed.key()),
         })
     };
     TenantStatus {
