@@ -48,6 +48,8 @@ pub struct FeedStatus {
     pub lost: u64,
     /// Whether the subscription was last seen enabled.
     pub subscribed: Option<bool>,
+    /// Sinks that take nothing, and without which nothing of the feed is fetched.
+    pub waits_for: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

@@ -40,9 +40,6 @@ const MAX_BODY_PAGES: usize = 100;
 /// Whole records of a blob, as they were sent.
 pub struct RawBatch {
     pub blob: BlobId,
-    pub seq: u32,
-    /// True for the last part of a body that is known complete.
-    pub last: bool,
     pub bytes: Bytes,
     /// The records in `bytes`.
     pub spans: Vec<Span>,
@@ -159,7 +156,6 @@ struct Attempt<'a> {
     buffer: Room,
     /// Whole records in `buffer` that were not sent forward.
     spans: Vec<Span>,
-    seq: u32,
     /// Bytes of bodies read, and whether parts already flow.
     total: u64,
     is_flowing: bool,
@@ -184,7 +180,6 @@ impl<'a> Attempt<'a> {
             splitter: Splitter::default(),
             buffer: Room::default(),
             spans: Vec::new(),
-            seq: 0,
             total: 0,
             is_flowing: false,
             spool: None,
@@ -302,9 +297,7 @@ impl<'a> Attempt<'a> {
         }
         let mut charge = self.charge.split(cut);
         charge.shrink_to(cut);
-        let batch =
-            RawBatch { blob: self.blob.clone(), seq: self.seq, last, bytes, spans, ack: self.ack.share(), charge };
-        self.seq += 1;
+        let batch = RawBatch { blob: self.blob.clone(), bytes, spans, ack: self.ack.share(), charge };
         self.context.forward.send(Arrival::Batch(batch)).await.map_err(|_| FetchError::Closed)?;
         failpoint::pass("part");
         Ok(())

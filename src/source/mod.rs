@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::config::{CollectConfig, TenantConfig};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
+use crate::route::Intake;
 use crate::state::{LossReason, State};
 
 /// What the source needs beside its configuration.
@@ -42,8 +43,8 @@ pub struct Context {
     pub budget: Budget,
     pub metrics: Arc<Metrics>,
     pub forward: mpsc::Sender<Arrival>,
-    /// False while a required sink takes nothing.
-    pub intake: watch::Receiver<bool>,
+    /// Which feeds may fetch something new.
+    pub intake: Intake,
     pub spool_dir: PathBuf,
     pub http: reqwest::Client,
 }

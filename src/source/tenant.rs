@@ -18,6 +18,7 @@ use crate::ack::{Finalizer, Settlement};
 use crate::clock::{Clock, Seconds};
 use crate::feed::ContentType;
 use crate::metrics::Metrics;
+use crate::route::Intake;
 use crate::state::{ContentKey, FeedFact};
 
 /// How often the subscriptions are looked at (activity-api 3.8).
@@ -67,8 +68,8 @@ pub struct Shared {
     pub clock: Clock,
     pub poll_interval: Duration,
     pub backfill: Duration,
-    /// False while a required sink takes nothing: then nothing new is fetched.
-    pub intake: watch::Receiver<bool>,
+    /// Which feeds may fetch something new: not those that need a sink that is down.
+    pub intake: Intake,
     pub metrics: Arc<Metrics>,
 }
 
@@ -172,10 +173,7 @@ impl TenantRun {
             }
             wake = wake.min(self.feeds[index].review(now));
         }
-        if *self.shared.intake.borrow() {
-            wake = wake.min(self.fetch_next(now));
-        }
-        wake
+        wake.min(self.fetch_next(now))
     }
 
     fn check_subscriptions(&mut self, now: Seconds) -> Seconds {
@@ -212,6 +210,9 @@ impl TenantRun {
         }
         for offset in 0..self.feeds.len() {
             let index = (self.turn + offset) % self.feeds.len();
+            if !self.shared.intake.takes(&self.feeds[index].feed) {
+                continue;
+            }
             if let Some((key, blob, uri, salvage_it)) = self.feeds[index].next_fetch(now) {
                 self.turn = index + 1;
                 self.fetching += 1;
@@ -230,7 +231,8 @@ impl TenantRun {
                 return Seconds::MAX;
             }
         }
-        self.feeds.iter().filter_map(|feed| feed.next_fetch_at(now)).min().unwrap_or(Seconds::MAX)
+        let open = self.feeds.iter().filter(|feed| self.shared.intake.takes(&feed.feed));
+        open.filter_map(|feed| feed.next_fetch_at(now)).min().unwrap_or(Seconds::MAX)
     }
 
     fn hear(&mut self, event: Event) {
