@@ -80,12 +80,14 @@ pub enum AppError {
     Task(#[from] tokio::task::JoinError),
 }
 
+type Drivers = Arc<HashMap<SinkId, DriverHandle>>;
+
 pub struct App {
     state: State,
     sources: JoinSet<()>,
     stop_sources: watch::Sender<bool>,
     workers: JoinSet<()>,
-    drivers: Arc<HashMap<SinkId, DriverHandle>>,
+    drivers: Drivers,
     status: StatusSource,
     metrics: Arc<Metrics>,
     once: Option<Duration>,
@@ -232,7 +234,7 @@ fn start_sinks(
     state: &State,
     dead: &DeadLetters,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<HashMap<SinkId, DriverHandle>>, Arc<Routes>), AppError> {
+) -> Result<(Drivers, Arc<Routes>), AppError> {
     let mut drivers = HashMap::new();
     let mut routes = Routes::default();
     for sink in &config.sinks {
@@ -268,7 +270,7 @@ fn warn_of_unwanted(config: &Config, routes: &Routes) {
 struct Worker {
     pipeline: Arc<Pipeline>,
     state: State,
-    drivers: Arc<HashMap<SinkId, DriverHandle>>,
+    drivers: Drivers,
     dead: DeadLetters,
     dead_id: SinkId,
     arrivals: Arc<Mutex<mpsc::Receiver<Arrival>>>,
@@ -397,7 +399,7 @@ fn status_source(
     config: &Config,
     state: &State,
     budget: &Budget,
-    drivers: &Arc<HashMap<SinkId, DriverHandle>>,
+    drivers: &Drivers,
     metrics: &Arc<Metrics>,
     intake: Intake,
     names: HashMap<SinkId, String>,

@@ -37,10 +37,11 @@ pub fn pass(_step: &'static str) {}
 
 /// Panics when `record` holds the word that a test plants for this stage: `auditferry-panics-at-<stage>`.
 #[cfg(feature = "failpoints")]
+#[expect(clippy::panic, reason = "this is what it is for")]
 pub fn panic_at(stage: &'static str, record: &[u8]) {
     let word = format!("auditferry-panics-at-{stage}");
     if memchr::memmem::find(record, word.as_bytes()).is_some() {
-        std::panic::panic_any(format!("planted at {stage}: {}", String::from_utf8_lossy(record)));
+        panic!("planted at {stage}: {}", String::from_utf8_lossy(record));
     }
 }
 

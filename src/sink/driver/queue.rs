@@ -102,7 +102,7 @@ impl Backlog {
     /// Holds what the delivery keeps in memory: its whole part, for a part is freed as a whole. A
     /// part above the limit passes alone. `None` when there is no room.
     pub fn hold(self: &Arc<Backlog>, delivery: &Delivery) -> Option<Held> {
-        let bytes = delivery.part.weight();
+        let bytes = delivery.part.raw.len() + delivery.part.docs.len() + Part::OVERHEAD;
         let fits = |held: usize| (held == 0 || held + bytes <= self.limit).then_some(held + bytes);
         self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
         Some(Held { backlog: Arc::clone(self), bytes })
