@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::feed::BlobId;
 use crate::metrics::Metrics;
 
-/// Where a fault can strike, as the label `stage`.
-pub(super) const STAGES: [&str; 2] = ["read", "write"];
+/// Where a fault can strike, as the label `stage`; at `split` the source catches it.
+pub(super) const STAGES: [&str; 3] = ["split", "read", "write"];
 
 /// The work panicked. What the panic said may quote the record, so nobody repeats it.
 pub(super) struct Fault;

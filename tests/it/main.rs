@@ -16,5 +16,6 @@ mod bars;
 mod edges;
 mod normalize;
 mod papers;
+mod routes;
 mod sink;
 mod tidy;

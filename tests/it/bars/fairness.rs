@@ -190,6 +190,16 @@ async fn a_sink_that_is_down_costs_only_those_that_need_it() {
     let fetched = stuck.report().fetches.distinct as f64 / stuck.report().blobs as f64;
     assert!(fetched < 0.9, "nothing was held back: {fetched}");
 
+    // `/status` says why.
+    let admin = process.admin().await.expect("the admin listener");
+    let status = reqwest::get(format!("http://{admin}/status")).await.unwrap().text().await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    for tenant in status["tenants"].as_array().unwrap() {
+        let is_stuck = tenant["name"].as_str().unwrap().starts_with("stuck");
+        let expected = if is_stuck { serde_json::json!(["splunk"]) } else { serde_json::json!([]) };
+        assert!(tenant["feeds"].as_array().unwrap().iter().all(|feed| feed["waits_for"] == expected), "{tenant}");
+    }
+
     hec.set(|knobs| knobs.token = "token".into());
     let back = Instant::now();
     assert!(hec.wait_for(all_stuck.reachable.len(), Duration::from_secs(size(60, 300))).await, "{}", place.log_tail());

@@ -7,7 +7,7 @@ mod hostile;
 mod idle;
 mod kill;
 mod latency;
-mod little_service;
+pub mod little_service;
 mod memory;
 mod pinned;
 mod planted;
