@@ -83,6 +83,8 @@ metrics! {
     events: counters "events_total" "records by what became of them" ["tenant", "content_type", "outcome"];
     unreadable: counters "events_unreadable_total" "records that could not be read and went out as event.kind pipeline_error" ["tenant", "content_type"];
 
+    faults: counters "faults_total" "panics over a record that were caught: faults of ours; it went out as event.kind pipeline_error" ["stage"];
+
     api_requests: counters "api_requests_total" "requests to the service by operation and status class" ["operation", "code"];
     api_throttled: counters "api_throttled_total" "answers that said too many requests" ["tenant"];
     api_bytes: counters "api_bytes_total" "bytes of blob bodies as received and as decoded" ["encoding"];

@@ -9,6 +9,7 @@ use super::faults::Reader;
 use super::file::{BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
 use super::section::{Field, Section};
 use super::values::{At, Compression, Size};
+use super::when;
 use crate::config::{BatchConfig, FileConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig};
 
 const KIB: u64 = 1 << 10;
@@ -34,6 +35,7 @@ const HEC: Defaults =
 pub(super) fn sinks(
     files: Vec<SinkFile>,
     dead_letters: Option<&At<PathBuf>>,
+    tenants: &[&str],
     reader: &mut Reader<'_>,
 ) -> Vec<SinkConfig> {
     let mut names = Seen::new("sink name");
@@ -61,13 +63,14 @@ pub(super) fn sinks(
             "let one sink be `required: true` if nothing may be lost",
         );
     }
-    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, reader)).collect()
+    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, tenants, reader)).collect()
 }
 
 fn sink(
     file: SinkFile,
     names: &mut Seen<String>,
     paths: &mut Seen<PathBuf>,
+    tenants: &[&str],
     reader: &mut Reader<'_>,
 ) -> Option<SinkConfig> {
     let common = file.common;
@@ -89,8 +92,13 @@ fn sink(
     let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };
     let concurrency =
         common.concurrency.within(reader, (1, defaults.max_concurrency), ends, defaults.concurrency, |number| *number);
+    let when = common.when.value();
+    if let Some(when) = &when {
+        when::check(when, tenants, reader);
+    }
     Some(SinkConfig {
         required: common.required.value().unwrap_or(true),
+        when: when.map(|file| file.when),
         format: common.format.value().unwrap_or(defaults.format),
         batch: batch(common.batch.value().unwrap_or_default(), defaults.linger, concurrency, reader),
         retry: retry(common.retry.value().unwrap_or_default(), reader),

@@ -11,6 +11,7 @@ use super::faults::{Place, Reader};
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
 use super::values::{At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
+use super::when::WhenFile;
 use crate::config::Format;
 use crate::feed::ContentType;
 
@@ -93,10 +94,11 @@ section! {
         name: String,
         required: bool,
         format: Format,
+        when: WhenFile,
         batch: BatchFile,
         retry: RetryFile,
         concurrency: usize,
-    } later { "when", "drop_fields", "hash_fields", "add_fields", "rate_limit", "ecs_profile" }
+    } later { "drop_fields", "hash_fields", "add_fields", "rate_limit", "ecs_profile" }
 }
 
 section! {
@@ -209,6 +211,7 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),
+    ("`when`", super::when::KEYS),
     (BatchFile::TITLE, BatchFile::KEYS),
     (RetryFile::TITLE, RetryFile::KEYS),
     (FileSinkFile::TITLE, FileSinkFile::KEYS),

@@ -3,6 +3,7 @@
 
 mod check;
 mod check_sinks;
+mod condition;
 mod example;
 mod faults;
 mod file;
@@ -11,11 +12,14 @@ mod load;
 mod section;
 mod tree;
 mod values;
+mod when;
 
+pub use condition::{Key, Matcher, Network, Test, When};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use load::{Loaded, load, load_str, load_with_warnings};
 pub use values::parse_duration;
+pub use when::starts_with;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -99,6 +103,8 @@ pub struct SinkConfig {
     /// False: a blob does not wait for this sink, and what does not fit its queue is dropped and counted.
     pub required: bool,
     pub format: Format,
+    /// `None`: everything.
+    pub when: Option<When>,
     pub batch: BatchConfig,
     pub retry: RetryConfig,
     pub kind: SinkKind,

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,9 +44,6 @@ const MAX_BODY_PAGES: usize = 100;
 /// Whole records of a blob, as they were sent.
 pub struct RawBatch {
     pub blob: BlobId,
-    pub seq: u32,
-    /// True for the last part of a body that is known complete.
-    pub last: bool,
     pub bytes: Bytes,
     /// The records in `bytes`.
     pub spans: Vec<Span>,
@@ -168,7 +166,6 @@ struct Attempt<'a> {
     buffer: Room,
     /// Whole records in `buffer` that were not sent forward.
     spans: Vec<Span>,
-    seq: u32,
     /// Bytes of bodies read, and whether parts already flow.
     total: u64,
     is_flowing: bool,
@@ -194,7 +191,6 @@ impl<'a> Attempt<'a> {
             splitter: Splitter::default(),
             buffer: Room::default(),
             spans: Vec::new(),
-            seq: 0,
             total: 0,
             is_flowing: false,
             spool: None,
@@ -219,7 +215,7 @@ impl<'a> Attempt<'a> {
             crc.update(&self.buffer[before..]);
             // Of a broken body the rest is still read, to know whether it is the same each time, and held for salvage.
             if broken.is_none() {
-                broken = self.splitter.scan(&self.buffer, &mut self.spans).err();
+                broken = self.scan().err();
             }
             if let Some(error) = broken
                 && (self.is_flowing || self.buffer.len() > HOLD)
@@ -249,7 +245,7 @@ impl<'a> Attempt<'a> {
         if !self.manner.salvage || self.is_flowing || self.spool.is_some() {
             return Err(FetchError::Malformed { error, print: (body.decoded, crc.finalize()) });
         }
-        let spans = salvage(&self.buffer);
+        let spans = catch_unwind(AssertUnwindSafe(|| salvage(&self.buffer))).unwrap_or_default();
         let has_object = spans.iter().any(|span| self.buffer[span.start as usize] == b'{');
         // A page of HTML or nothing at all is not what the blob holds: that must not pass for its content.
         if spans.is_empty() || error == Malformed::Structure(SplitError::NotAnArray) && !has_object {
@@ -258,6 +254,23 @@ impl<'a> Attempt<'a> {
         self.spans = spans;
         self.salvaged = true;
         Ok(())
+    }
+
+    /// Finds the records in what came. A panic there is one more way of not being able to read the body, which
+    /// after some tries is salvaged without the splitter: it must not end the process again and again.
+    fn scan(&mut self) -> Result<(), SplitError> {
+        let (splitter, buffer, spans) = (&mut self.splitter, &self.buffer, &mut self.spans);
+        let scanned = catch_unwind(AssertUnwindSafe(|| {
+            failpoint::panic_at("split", buffer);
+            splitter.scan(buffer, spans)
+        }));
+        scanned.unwrap_or_else(|_| {
+            self.context.metrics.faults.with_label_values(&["split"]).inc();
+            let feed = &self.blob.feed;
+            tracing::error!(tenant = %feed.tenant.name, content_type = %feed.content_type, content_id = %self.blob.content_id,
+                "a fault of ours struck at splitting this body; it is fetched again, and after some tries salvaged; please report it");
+            Err(SplitError::Fault)
+        })
     }
 
     /// Sends parts on while a large body is still arriving.
@@ -314,9 +327,7 @@ impl<'a> Attempt<'a> {
         }
         let mut charge = self.charge.split(cut);
         charge.shrink_to(cut);
-        let batch =
-            RawBatch { blob: self.blob.clone(), seq: self.seq, last, bytes, spans, ack: self.ack.share(), charge };
-        self.seq += 1;
+        let batch = RawBatch { blob: self.blob.clone(), bytes, spans, ack: self.ack.share(), charge };
         self.context.forward.send(Arrival::Batch(batch)).await.map_err(|_| FetchError::Closed)?;
         failpoint::pass("part");
         Ok(())

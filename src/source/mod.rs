@@ -43,6 +43,7 @@ use crate::clock::Clock;
 use crate::config::{CollectConfig, TenantConfig};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
+use crate::route::Intake;
 use crate::state::{LossReason, State};
 
 /// Slow bodies read at once, over all tenants: beside the fetches, so that they take nobody's turn.
@@ -55,8 +56,8 @@ pub struct Context {
     pub budget: Budget,
     pub metrics: Arc<Metrics>,
     pub forward: mpsc::Sender<Arrival>,
-    /// False while a required sink takes nothing.
-    pub intake: watch::Receiver<bool>,
+    /// Which feeds may fetch something new.
+    pub intake: Intake,
     pub spool_dir: PathBuf,
     pub transport: Transport,
     /// Where feeds say what keeps them from going on, for `/status`.

@@ -19,6 +19,7 @@ use super::turns::{TenantNumber, Turns};
 use crate::ack::{Finalizer, Settlement};
 use crate::clock::{Clock, Seconds};
 use crate::metrics::Metrics;
+use crate::route::Intake;
 use crate::state::ContentKey;
 
 /// Longest sleep of the loop, calendar time: a clock that jumped is noticed.
@@ -67,8 +68,8 @@ pub struct Shared {
     pub clock: Clock,
     pub poll_interval: Duration,
     pub backfill: Duration,
-    /// False while a required sink takes nothing: then nothing new is fetched.
-    pub intake: watch::Receiver<bool>,
+    /// Which feeds may fetch something new: not those that need a sink that is down.
+    pub intake: Intake,
     pub metrics: Arc<Metrics>,
 }
 
@@ -195,10 +196,7 @@ impl TenantRun {
             }
             wake = wake.min(self.feeds[index].books.review(now));
         }
-        if *self.shared.intake.borrow() {
-            wake = wake.min(self.fetch_next(now));
-        }
-        wake
+        wake.min(self.fetch_next(now))
     }
 
     fn spawn_listing(&mut self, index: usize, listing: Listing) {
@@ -221,11 +219,14 @@ impl TenantRun {
     fn fetch_next(&mut self, now: Seconds) -> Seconds {
         while !self.is_waiting && self.fetching < self.shared.fetches_per_tenant {
             let feeds = self.feeds.len();
-            let offsets = (0..feeds).map(|offset| (self.turn + offset) % feeds);
-            let next = offsets.collect::<Vec<_>>().into_iter();
-            let next = next.filter_map(|index| Some((index, self.feeds[index].next_fetch(now)?))).next();
+            let (turn, intake) = (self.turn, &self.shared.intake);
+            let next = (0..feeds).map(|offset| (turn + offset) % feeds).find_map(|index| {
+                let feed = &mut self.feeds[index];
+                intake.takes(feed.feed()).then(|| feed.next_fetch(now)).flatten().map(|attempt| (index, attempt))
+            });
             let Some((index, attempt)) = next else {
-                return self.feeds.iter().filter_map(|feed| feed.next_fetch_at(now)).min().unwrap_or(Seconds::MAX);
+                let open = self.feeds.iter().filter(|feed| self.shared.intake.takes(feed.feed()));
+                return open.filter_map(|feed| feed.next_fetch_at(now)).min().unwrap_or(Seconds::MAX);
             };
             self.turn = index + 1;
             self.spawn_fetch(index, attempt);
