@@ -104,6 +104,10 @@ metrics! {
     sink_last_ack: gauges "sink_last_ack_timestamp_seconds" "last acknowledgement" ["sink"];
     sink_circuit_open: gauges "sink_circuit_open" "1 while the sink takes nothing and is probed" ["sink"];
     sink_queued: gauges "sink_queued_events" "events waiting for the sink" ["sink"];
+    sink_acks_waiting: gauges "sink_indexer_acks_waiting" "batches accepted by a Splunk HEC receiver and not yet acknowledged by its indexers" ["sink"];
+    sink_acks: counters "sink_indexer_acks_total" "ends of the wait for an indexer acknowledgement: confirmed, or timed_out or forgotten, after which the batch is sent again" ["sink", "result"];
+    sink_resent: counters "sink_resent_events_total" "events sent again although the receiver may have them, by why: duplicates with the same key are possible" ["sink", "reason"];
+    sink_long_events: counters "sink_long_events_total" "delivered events above 10,000 bytes, which Splunk cuts unless TRUNCATE in its props.conf allows more" ["sink"];
     dead_letters: counters "dead_letters_total" "events refused for good, kept in the dead letters" ["sink"];
 
     in_flight_bytes: gauge "in_flight_bytes" "bytes fetched and not yet done" [];

@@ -4,6 +4,7 @@
 mod chaos;
 mod fairness;
 mod faults;
+mod hec_ack;
 mod hostile;
 mod idle;
 mod kill;
