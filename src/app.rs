@@ -119,6 +119,7 @@ impl App {
         let health = config.sinks.iter().filter(required).filter_map(|sink| {
             state.sink_id(&sink.name).ok().and_then(|id| drivers.get(&id)).map(DriverHandle::health)
         });
+        let health = health.chain([state.health()]);
         let intake_task = tokio::spawn(watch_intake(health.collect(), intake_tx));
 
         let (stop_sources, stop) = watch::channel(false);
