@@ -14,10 +14,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::generation::{ENTRY, Entry, key_of, sinks_of};
-use crate::record::RecordKey;
-use crate::sink::{SinkId, SinkSet};
 use crate::disk::map::Map;
 use crate::disk::{self, Fsync};
+use crate::record::RecordKey;
+use crate::sink::{SinkId, SinkSet};
 use crate::state::{StateError, failed_fsync, failure, temporary};
 
 pub(crate) const VERSION: u32 = 1;

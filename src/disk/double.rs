@@ -39,13 +39,30 @@ impl Default for Image {
 /// Something that changed the disk, in order.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
-    New { node: usize, is_dir: bool },
-    Write { node: usize, offset: u64, bytes: Arc<Vec<u8>> },
-    SetLen { node: usize, length: u64 },
-    Fsync { node: usize },
+    New {
+        node: usize,
+        is_dir: bool,
+    },
+    Write {
+        node: usize,
+        offset: u64,
+        bytes: Arc<Vec<u8>>,
+    },
+    SetLen {
+        node: usize,
+        length: u64,
+    },
+    Fsync {
+        node: usize,
+    },
     /// Entries of one directory that change together: a name and what it names from now on.
-    Entries { dir: usize, changes: Vec<(OsString, Option<usize>)> },
-    FsyncDir { dir: usize },
+    Entries {
+        dir: usize,
+        changes: Vec<(OsString, Option<usize>)>,
+    },
+    FsyncDir {
+        dir: usize,
+    },
     /// The test's own: everything it was promised before counts.
     Mark,
 }

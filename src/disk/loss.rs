@@ -4,8 +4,9 @@
 //! The model asks nothing of a file system but what POSIX promises. What was written to a file and not
 //! fsynced is there or not block by block, in any combination; a file may have its new size before its
 //! bytes, with zeros or with somebody's old bytes in the gap. A name made, moved or removed is so or not
-//! in any combination until its directory is fsynced; a rename may leave both names. An fsync settles
-//! one file's bytes or one directory's names and nothing else.
+//! in any combination until its directory is fsynced. A rename is whole or not at all, as on every file system
+//! with a journal of its own; but a temporary name may stay beside the one that it was renamed to. An fsync
+//! settles one file's bytes or one directory's names and nothing else.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -111,7 +112,10 @@ impl Story {
                 }
             }
             for (at, atom) in atoms.iter().enumerate() {
-                let Atom::Names { .. } = atom else { continue };
+                let Atom::Names { dir, index } = *atom else { continue };
+                if !air.names[&dir][index].iter().any(|(name, _)| name.to_string_lossy().ends_with(".tmp")) {
+                    continue;
+                }
                 let image = air.after(&atoms, &vec![true; atoms.len()], Gap::Shorter, Some(at));
                 if seen.insert((fingerprint(&image), marks)) {
                     tally.disks += 1;

@@ -35,6 +35,8 @@ pub enum Fsync {
     JournalHeader,
     /// The name of a journal, before anything in it is called durable.
     JournalName,
+    /// A journal cut where it stops being readable, before new blocks lie where old bytes did.
+    JournalCut,
     /// A group of facts.
     JournalBlock,
     /// A snapshot, before it gets its name.
@@ -47,6 +49,8 @@ pub enum Fsync {
     SegmentName,
     /// The name of an output file, before lines in it count as delivered.
     OutputName,
+    /// A name that a rotation moved on, before the next one takes its place.
+    OutputRotated,
     /// A batch in an output file.
     OutputBatch,
     /// The name of the dead-letter file.
@@ -56,16 +60,18 @@ pub enum Fsync {
 }
 
 impl Fsync {
-    pub const ALL: [Fsync; 12] = [
+    pub const ALL: [Fsync; 14] = [
         Fsync::Directory,
         Fsync::JournalHeader,
         Fsync::JournalName,
+        Fsync::JournalCut,
         Fsync::JournalBlock,
         Fsync::SnapshotBytes,
         Fsync::SnapshotName,
         Fsync::SegmentBytes,
         Fsync::SegmentName,
         Fsync::OutputName,
+        Fsync::OutputRotated,
         Fsync::OutputBatch,
         Fsync::LettersName,
         Fsync::Letters,

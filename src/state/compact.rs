@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::error::failure;
 use super::load::Listing;
 use super::snapshot::Encoder;
-use super::error::failure;
 use super::{Shared, StateError, journal, snapshot};
 use crate::clock;
 use crate::delivered::{Generation, segment, shelf};

@@ -43,13 +43,14 @@ impl Writer {
         Ok(Writer { file, path, generation, length: FILE_HEADER as u64 })
     }
 
-    /// Goes on with a journal whose readable part is `length` bytes; what follows is cut. The cut is durable
-    /// with the next block, and a power loss before it leaves what is cut again.
+    /// Goes on with a journal whose readable part is `length` bytes; what follows is cut, durably, or else half of
+    /// the next block over old bytes would look like damage.
     pub(crate) fn resume(dir: &Path, generation: u64, length: u64) -> Result<Writer, StateError> {
         let path = path(dir, generation);
         let file = disk::open_to_write(&path).map_err(failure(&path))?;
         if file.about().map_err(failure(&path))?.length != length {
             file.set_len(length).map_err(failure(&path))?;
+            file.fsync(Fsync::JournalCut).map_err(failed_fsync(&path))?;
         }
         // A process that was killed may have made the name and not its fsync.
         disk::fsync_dir(dir, Fsync::JournalName).map_err(failed_fsync(dir))?;
@@ -71,6 +72,7 @@ impl Writer {
         if let Err(error) = written {
             // Half a block with a whole one behind it would be damage.
             self.file.set_len(self.length).map_err(failure(&self.path))?;
+            self.file.fsync(Fsync::JournalCut).map_err(failed_fsync(&self.path))?;
             return Err(failure(&self.path)(error));
         }
         failpoint::pass("journal_append");

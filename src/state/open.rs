@@ -10,10 +10,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::commit::Committer;
+use super::error::failure;
 use super::group::Group;
 use super::journal::{End, Writer};
 use super::load::{self, Finding, Listing, Loaded, REASONS};
-use super::error::failure;
 use super::{Handle, Options, Shared, StateError};
 use crate::clock;
 use crate::config::StateConfig;
@@ -103,7 +103,9 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
 fn what_it_means(reason: &str) -> &'static str {
     match reason {
         "snapshot" => "a snapshot is damaged and set aside; the previous one and its journals are used",
-        "tail" => "the newest group of the journal is damaged, as a power loss leaves it; a copy is set aside, what precedes it is kept",
+        "tail" => {
+            "the newest group of the journal is damaged, as a power loss leaves it; a copy is set aside, what precedes it is kept"
+        }
         "segment" => "a file of record keys is damaged and set aside; duplicates are possible",
         "journal" => "a journal is damaged or missing; what precedes it is kept, duplicates are possible",
         _ => "the state is lost; the last 7 days are listed again, duplicates are possible",

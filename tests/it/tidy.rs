@@ -45,7 +45,10 @@ const WALLS: &[(&str, &[&str])] = &[
             "state",
         ],
     ),
-    ("delivered", &["ack", "disk", "failpoint", "metrics", "record::RecordKey", "sink::SinkId", "sink::SinkSet", "state"]),
+    (
+        "delivered",
+        &["ack", "disk", "failpoint", "metrics", "record::RecordKey", "sink::SinkId", "sink::SinkSet", "state"],
+    ),
     (
         "state",
         &[

@@ -37,8 +37,7 @@ pub(super) fn open(path: &Path) -> io::Result<Opened> {
     if !about.is_file {
         return Err(rustix::io::Errno::NXIO.into());
     }
-    // Not only of a new file: a process that was killed may have made the name and not its fsync. The names that a
-    // rotation has changed become durable with it.
+    // Not only of a new file: a process that was killed may have made the name and not its fsync.
     disk::fsync_dir(path.parent().unwrap_or(Path::new("")), Fsync::OutputName)?;
     let mut last = [b'\n'];
     if about.length > 0 {
@@ -88,26 +87,29 @@ impl OutputFile {
     }
 }
 
-/// Moves `path` to `path.1`, `path.1` to `path.2` and so on; what would become `path.{keep+1}` goes. The
-/// names are durable when the next file is; until then a power loss may leave the old ones, and nothing
-/// was written that would then lie under a wrong one.
+/// Moves `path` to `path.1`, `path.1` to `path.2` and so on; what would become `path.{keep+1}` goes. Each
+/// name is durable before another takes its place: a power loss in between must not put one file over another.
 pub(super) fn rotate(path: &Path, keep: usize) -> io::Result<()> {
     let numbered = |n: usize| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{n}"));
         PathBuf::from(name)
     };
+    let dir = path.parent().unwrap_or(Path::new(""));
     if keep == 0 {
+        // Whatever is left of the old name, the next file takes it.
         return disk::remove(path);
     }
     // Renaming onto the oldest removes it, in one step.
     for n in (1..keep).rev() {
         match disk::rename(&numbered(n), &numbered(n + 1)) {
+            Ok(()) => disk::fsync_dir(dir, Fsync::OutputRotated)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            Err(_) => {}
         }
     }
-    disk::rename(path, &numbered(1))
+    disk::rename(path, &numbered(1))?;
+    disk::fsync_dir(dir, Fsync::OutputRotated)
 }
 
 #[cfg(test)]

@@ -10,5 +10,6 @@ mod little_service;
 mod memory;
 mod pinned;
 mod planted;
+mod power;
 mod secrets;
 mod whole;
