@@ -126,7 +126,7 @@ impl App {
         let workers = start_workers(&worker);
 
         let (down, told) = watch::channel(SinkSet::EMPTY);
-        let intake = Intake::new(Arc::clone(&routes), told);
+        let intake = Intake::new(Arc::clone(&routes), told, state.health());
         let intake_task = tokio::spawn(watch_sinks(watched(&config, &routes, &drivers, &names), down));
 
         let (stop_sources, stop) = watch::channel(false);

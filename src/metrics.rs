@@ -117,6 +117,7 @@ metrics! {
     delivered_evicted: counter "delivered_evicted_total" "record keys forgotten before their 8 days because of the size cap" [];
     journal_commits: counters "journal_commits_total" "group commits by result" ["result"];
     journal_commit_seconds: histogram "journal_commit_duration_seconds" "write and fsync of one group" [];
+    journal_stalled: gauge "journal_stalled" "1 while the journal cannot be written for want of room; acknowledgements wait" [];
     journal_bytes: gauge "journal_bytes" "size of the current journal" [];
     snapshots: counters "snapshots_total" "compactions by result" ["result"];
     state_recoveries: counters "state_recoveries_total" "starts that found damaged or lost state" ["reason"];

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     // Plain values and tools: at the bottom.
     ("clock", &[]),
+    ("disk", &["clock"]),
     ("failpoint", &[]),
     ("feed", &[]),
     ("ack", &[]),
@@ -32,6 +33,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "delivered",
+            "disk",
             "event",
             "failpoint",
             "feed",
@@ -43,7 +45,10 @@ const WALLS: &[(&str, &[&str])] = &[
             "state",
         ],
     ),
-    ("delivered", &["ack", "failpoint", "metrics", "record::RecordKey", "sink::SinkId", "sink::SinkSet", "state"]),
+    (
+        "delivered",
+        &["ack", "disk", "failpoint", "metrics", "record::RecordKey", "sink::SinkId", "sink::SinkSet", "state"],
+    ),
     (
         "state",
         &[
@@ -51,6 +56,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "delivered",
+            "disk",
             "failpoint",
             "feed",
             "metrics",

@@ -13,5 +13,6 @@ pub mod little_service;
 mod memory;
 mod pinned;
 mod planted;
+mod power;
 mod secrets;
 mod whole;
