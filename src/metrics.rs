@@ -98,6 +98,8 @@ metrics! {
     sink_last_ack: gauges "sink_last_ack_timestamp_seconds" "last acknowledgement" ["sink"];
     sink_circuit_open: gauges "sink_circuit_open" "1 while the sink takes nothing and is probed" ["sink"];
     sink_queued: gauges "sink_queued_events" "events waiting for the sink" ["sink"];
+    kafka_throttled: counters "kafka_throttled_seconds_total" "seconds that Kafka's brokers made requests wait because of a quota" ["sink"];
+    kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error or because the login changed" ["sink", "reason"];
     dead_letters: counters "dead_letters_total" "events refused for good, kept in the dead letters" ["sink"];
 
     in_flight_bytes: gauge "in_flight_bytes" "bytes fetched and not yet done" [];

@@ -2,11 +2,13 @@
 //! left. Read from YAML by [`load()`]; all faults are reported at once, each with its place.
 
 mod check;
+mod check_kafka;
 mod check_sinks;
 mod example;
 mod faults;
 mod file;
 mod interpolate;
+mod kafka;
 mod load;
 mod section;
 mod tree;
@@ -14,6 +16,7 @@ mod values;
 
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
+pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, load, load_str, load_with_warnings};
 pub use values::parse_duration;
 
@@ -126,6 +129,7 @@ pub enum SinkKind {
     Stdout,
     File(FileConfig),
     SplunkHec(HecConfig),
+    Kafka(KafkaConfig),
 }
 
 impl SinkKind {
@@ -135,6 +139,7 @@ impl SinkKind {
             SinkKind::Stdout => "stdout",
             SinkKind::File(_) => "file",
             SinkKind::SplunkHec(_) => "splunk_hec",
+            SinkKind::Kafka(_) => "kafka",
         }
     }
 
@@ -144,6 +149,7 @@ impl SinkKind {
             SinkKind::Stdout => "standard output".to_owned(),
             SinkKind::File(file) => file.path.display().to_string(),
             SinkKind::SplunkHec(hec) => hec.url.to_string(),
+            SinkKind::Kafka(kafka) => format!("{} {}", kafka.brokers, kafka.topic),
         }
     }
 
@@ -156,6 +162,9 @@ impl SinkKind {
             }
             SinkKind::SplunkHec(_) => {
                 "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
+            }
+            SinkKind::Kafka(_) => {
+                "at least once, twice only after a crash of ours: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
             }
         }
     }
