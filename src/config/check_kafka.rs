@@ -137,7 +137,8 @@ fn brokers(written: &At<Vec<String>>, reader: &mut Reader<'_>) -> Option<String>
 fn is_loopback(broker: &str) -> bool {
     let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn sasl(file: SaslFile, reader: &mut Reader<'_>) -> Option<SaslConfig> {
@@ -150,11 +151,7 @@ fn sasl(file: SaslFile, reader: &mut Reader<'_>) -> Option<SaslConfig> {
     if let Some(password) = password.as_ref().filter(|password| password.value.literal) {
         warn_of_literal(&password.place, "password", reader);
     }
-    Some(SaslConfig {
-        mechanism: mechanism?.value.0,
-        username: username?.value,
-        password: password?.value.source,
-    })
+    Some(SaslConfig { mechanism: mechanism?.value.0, username: username?.value, password: password?.value.source })
 }
 
 /// Each setting by itself; `None` when one is wrong. What is said shows the name, never the value.

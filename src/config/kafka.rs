@@ -165,7 +165,8 @@ mod tests {
 
     #[test]
     fn what_the_promise_rests_on_may_not_be_passed_through() {
-        for name in ["acks", "enable.idempotence", "transactional.id", "retries", "dr_msg_cb", "test.mock.num.brokers"] {
+        for name in ["acks", "enable.idempotence", "transactional.id", "retries", "dr_msg_cb", "test.mock.num.brokers"]
+        {
             assert!(refused(name).is_some(), "{name}");
         }
         for name in ["linger.ms", "client.id", "socket.timeout.ms", "partitioner", "ssl.key.password"] {

@@ -29,7 +29,9 @@ enum Piece {
 /// A template that means nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    #[error("`{{{name}}}` in `{text}` is not known; use {{tenant}}, {{tenant_id}}, {{content_type}}, {{workload}}, {{operation}}, {{id}} or {{key}}")]
+    #[error(
+        "`{{{name}}}` in `{text}` is not known; use {{tenant}}, {{tenant_id}}, {{content_type}}, {{workload}}, {{operation}}, {{id}} or {{key}}"
+    )]
     UnknownPlace { name: String, text: String },
     #[error("a brace in `{text}` has no partner; write a place as {{tenant}}")]
     Brace { text: String },

@@ -2,6 +2,8 @@
 //! ended. One file a server. What cannot be fetched or started fails the test that needs it, with
 //! what the installer said; nothing is skipped.
 
+pub mod kafka;
+
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -77,8 +77,7 @@ mod tests {
             ends.push(out.len());
         }
         let frames = read(&out, &ends, 1).unwrap();
-        let wanted =
-            Frame { ticket: 2, timestamp_ms: -3, topic: "topic", key: b"", headers: vec![&[2]], value: b"vv" };
+        let wanted = Frame { ticket: 2, timestamp_ms: -3, topic: "topic", key: b"", headers: vec![&[2]], value: b"vv" };
         assert_eq!((frames.len(), &frames[2]), (3, &wanted));
         assert_eq!(read(&out[..20], &[20], 1), None);
     }

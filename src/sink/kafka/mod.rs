@@ -92,7 +92,11 @@ impl KafkaSink {
         };
         let (mut header_names, mut headers) = (Vec::new(), Vec::new());
         let given = kafka.headers.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        for (header, text) in OUR_HEADERS.into_iter().filter(|(ours, _)| given.clone().all(|(name, _)| name != *ours)).chain(given.clone()) {
+        for (header, text) in OUR_HEADERS
+            .into_iter()
+            .filter(|(ours, _)| given.clone().all(|(name, _)| name != *ours))
+            .chain(given.clone())
+        {
             header_names.push(header.to_owned());
             headers.push(template("headers", text)?);
         }
@@ -207,7 +211,7 @@ impl KafkaSink {
     async fn produce(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) -> Result<usize, SendError> {
         let ledger = &self.shared.ledger;
         let standings = ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
-        let mut taken_up = 0;
+        let (mut taken_up, mut bytes) = (0, 0);
         for (frame, standing) in frames.iter().zip(standings) {
             let alone = match standing {
                 None => false,
@@ -234,10 +238,12 @@ impl KafkaSink {
                 }
             }
             taken_up += 1;
+            bytes += frame.value.len() as u64;
             if taken_up % PRODUCED_AT_ONCE == 0 {
                 tokio::task::yield_now().await;
             }
         }
+        self.shared.metrics.sink_bytes.with_label_values(&[self.name.as_str(), "identity"]).inc_by(bytes);
         Ok(taken_up)
     }
 
@@ -308,7 +314,9 @@ impl KafkaSink {
         let ours = self.kafka.max_message_bytes();
         let reason = match code {
             Code::MessageSizeTooLarge if frame.value.len() as u64 + frame.key.len() as u64 >= ours => {
-                format!("the message is larger than `{MESSAGE_MAX_BYTES}` of the sink ({ours} bytes); raise it under `librdkafka`")
+                format!(
+                    "the message is larger than `{MESSAGE_MAX_BYTES}` of the sink ({ours} bytes); raise it under `librdkafka`"
+                )
             }
             Code::MessageSizeTooLarge => format!(
                 "the message is larger, compressed, than the topic `{}` takes; raise its `max.message.bytes` (or `message.max.bytes` of the brokers)",
@@ -345,7 +353,6 @@ impl Sink for KafkaSink {
         self.bury_the_dead().await?;
         let patience = if self.shared.is_throttled() { PATIENCE_THROTTLED } else { PATIENCE };
         let wait = Arc::new(Wait::default());
-        self.shared.metrics.sink_bytes.with_label_values(&[&self.name, "identity"]).inc_by(batch.bytes.len() as u64);
         self.produce(&frames, &wait).await?;
         let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         // What was refused in company is tried alone at once.

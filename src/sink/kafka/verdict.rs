@@ -47,7 +47,9 @@ pub(super) fn class(code: Code) -> Class {
 pub(super) fn held(code: Code, topic: &str) -> String {
     match code {
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-            format!("the topic `{topic}` does not exist; create it, or let the brokers do so (auto.create.topics.enable)")
+            format!(
+                "the topic `{topic}` does not exist; create it, or let the brokers do so (auto.create.topics.enable)"
+            )
         }
         Code::TopicAuthorizationFailed => {
             format!("we are not authorised for the topic `{topic}`; allow our user WRITE and DESCRIBE on it")

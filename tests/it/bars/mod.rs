@@ -4,6 +4,7 @@
 mod faults;
 mod hostile;
 mod idle;
+mod kafka;
 mod kill;
 mod latency;
 mod little_service;
