@@ -13,6 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
@@ -155,17 +156,14 @@ impl Kafka {
     /// Every message of the topics beyond `seen` (topic and partition → next offset), which moves on.
     pub fn read(&self, topics: &[&str], seen: &mut HashMap<(String, i32), i64>) -> Vec<Read> {
         let client = self.client();
-        let limit = Duration::from_secs(20);
         let (mut assigned, mut left) = (TopicPartitionList::new(), 0);
         let mut ends = HashMap::new();
         for topic in topics {
-            let metadata = client.fetch_metadata(Some(topic), limit).unwrap();
-            for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-                let at = ((*topic).to_owned(), partition.id());
-                let (low, high) = client.fetch_watermarks(topic, partition.id(), limit).unwrap();
+            for (topic, partition, (low, high)) in bounds(&client, topic) {
+                let at = (topic, partition);
                 let from = seen.get(&at).copied().unwrap_or(low);
                 if high > from {
-                    assigned.add_partition_offset(topic, partition.id(), Offset::Offset(from)).unwrap();
+                    assigned.add_partition_offset(&at.0, partition, Offset::Offset(from)).unwrap();
                     left += 1;
                     ends.insert(at, high);
                 }
@@ -201,23 +199,44 @@ impl Kafka {
         read
     }
 
+    /// Lets the client of this id produce no more than so many bytes a second.
+    pub fn throttle(&self, client_id: &str, bytes_a_second: u32) {
+        let mut command = java(self.dir.path(), &self.jars);
+        command.args(["kafka.admin.ConfigCommand", "--bootstrap-server", &self.address("open"), "--alter"]);
+        command.args(["--add-config", &format!("producer_byte_rate={bytes_a_second}")]);
+        command.args(["--entity-type", "clients", "--entity-name", client_id]);
+        installer(&mut command);
+    }
+
     /// How many messages the topics hold.
     pub fn count(&self, topics: &[&str]) -> i64 {
-        let (client, limit) = (self.client(), Duration::from_secs(20));
-        let of = |topic: &&str| {
-            let metadata = client.fetch_metadata(Some(topic), limit).unwrap();
-            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-            partitions
-                .map(|one| client.fetch_watermarks(topic, one.id(), limit).unwrap())
-                .map(|(low, high)| high - low)
-                .sum::<i64>()
-        };
-        topics.iter().map(of).sum()
+        let client = self.client();
+        let held = |(_, _, (low, high)): (String, i32, (i64, i64))| high - low;
+        topics.iter().flat_map(|topic| bounds(&client, topic)).map(held).sum()
     }
 
     /// Every message of the topics.
     pub fn read_all(&self, topics: &[&str]) -> Vec<Read> {
         self.read(topics, &mut HashMap::new())
+    }
+}
+
+/// Topic, partition, first and next offset of each partition. A broker that has just started knows its
+/// partitions a moment later than it answers.
+fn bounds(client: &BaseConsumer, topic: &str) -> Vec<(String, i32, (i64, i64))> {
+    let (began, limit) = (Instant::now(), Duration::from_secs(20));
+    loop {
+        let metadata = client.fetch_metadata(Some(topic), limit);
+        let found = metadata.and_then(|metadata| {
+            let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let bounds = |id| Ok((topic.to_owned(), id, client.fetch_watermarks(topic, id, limit)?));
+            partitions.map(|partition| bounds(partition.id())).collect::<Result<Vec<_>, KafkaError>>()
+        });
+        match found {
+            Ok(found) if !found.is_empty() => return found,
+            other => assert!(began.elapsed() < limit, "`{topic}` cannot be read: {other:?}"),
+        }
+        super::pause();
     }
 }
 

@@ -6,12 +6,15 @@
 //! journal doubles what was sent; nothing else does. Memory: what librdkafka holds is what the driver's
 //! batches hold. Never blocks an async thread, never produces a message that librdkafka still has.
 
+mod delivery;
 mod frame;
 mod ledger;
+mod limit;
 mod producer;
+mod slots;
 mod verdict;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -77,6 +80,8 @@ pub struct KafkaSink {
 struct Topics {
     troubled: BTreeSet<String>,
     last: Option<String>,
+    /// `max.message.bytes` of topics that found a message too large; `None` where we may not ask.
+    limits: HashMap<String, Option<u64>>,
 }
 
 /// Where a producer of ours stands; empty until it is needed.
@@ -138,194 +143,6 @@ impl KafkaSink {
     fn topics(&self) -> std::sync::MutexGuard<'_, Topics> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The producer of a slot, made where there is none yet.
-    async fn producer(&self, alone: bool) -> Result<Arc<Producer>, SendError> {
-        let slot = if alone { &self.single } else { &self.many };
-        let there = || slot.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(producer) = there() {
-            return Ok(producer);
-        }
-        let _one_makes_it = self.renewing.lock().await;
-        if let Some(producer) = there() {
-            return Ok(producer);
-        }
-        let generation = self.generations.fetch_add(1, Ordering::AcqRel);
-        let (config, kafka, shared) = (self.config.clone(), self.kafka.clone(), Arc::clone(&self.shared));
-        let make = move || {
-            let recipe = Recipe::read(&config, &kafka).map_err(|error| error.to_string())?;
-            Producer::make(recipe, &shared, generation, alone)
-        };
-        let made = tokio::task::spawn_blocking(make).await.unwrap_or_else(|join| Err(join.to_string()));
-        let producer = Arc::new(made.map_err(|reason| self.fatal(format!("librdkafka makes no producer: {reason}")))?);
-        *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&producer));
-        Ok(producer)
-    }
-
-    /// Lets go of a producer, if it is still the one in its slot; the next send makes a new one. False
-    /// when somebody else did so before.
-    fn discard(&self, producer: &Producer, reason: &str) -> bool {
-        let mut was_there = false;
-        for slot in [&self.many, &self.single] {
-            let mut slot = slot.write().unwrap_or_else(PoisonError::into_inner);
-            if slot.as_ref().is_some_and(|there| there.generation == producer.generation) {
-                *slot = None;
-                self.shared.metrics.kafka_renewed.with_label_values(&[self.name.as_str(), reason]).inc();
-                was_there = true;
-            }
-        }
-        was_there
-    }
-
-    /// `Err` when a producer had ended fatally; the next try makes a new one.
-    async fn bury_the_dead(&self) -> Result<(), SendError> {
-        for slot in [&self.many, &self.single] {
-            let there = slot.read().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(producer) = there
-                && let Some((code, said)) = producer.fatal()
-            {
-                return Err(self.bury(&producer, code, &said).await);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends a producer that librdkafka has declared dead, after what it still reports.
-    async fn bury(&self, producer: &Producer, code: Code, said: &str) -> SendError {
-        let began = tokio::time::Instant::now();
-        while self.shared.ledger.owes(producer.generation) && began.elapsed() < LAST_REPORTS {
-            tokio::time::sleep(WAIT_ON).await;
-        }
-        let unreported = self.shared.ledger.owes(producer.generation);
-        if self.discard(producer, "fatal") {
-            tracing::warn!(sink = %self.name, ?code, reason = said, unreported,
-                "the idempotent producer ended; a new one takes over, and what has no report is sent again");
-        }
-        match class(code) {
-            Class::Held => self.fatal(held(code, "")),
-            _ => self.retry(format!("the idempotent producer ended: {said}")),
-        }
-    }
-
-    /// Produces what of `frames` is neither queued nor answered, and says how many that were.
-    async fn produce(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) -> Result<usize, SendError> {
-        let ledger = &self.shared.ledger;
-        let standings = ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
-        let (mut taken_up, mut bytes) = (0, 0);
-        for (frame, standing) in frames.iter().zip(standings) {
-            let alone = match standing {
-                None => false,
-                Some(Standing::Failed { code, alone: false }) if class(code) == Class::Refused => true,
-                Some(_) => continue,
-            };
-            let producer = self.producer(alone).await?;
-            loop {
-                ledger.queue(frame.ticket, producer.generation, wait);
-                let Err(code) = producer.produce(frame, &self.header_names) else { break };
-                match code {
-                    Code::QueueFull => {
-                        // Cannot be while the bound is the driver's; it passes with the next report.
-                        ledger.report(frame.ticket, producer.generation, Standing::Failed { code, alone });
-                        ledger.forget(std::iter::once(frame.ticket));
-                        tokio::time::sleep(WAIT_ON).await;
-                    }
-                    // What librdkafka refuses by itself is about this message alone.
-                    code => {
-                        let standing = Standing::Failed { code, alone: true };
-                        ledger.report(frame.ticket, producer.generation, standing);
-                        break;
-                    }
-                }
-            }
-            taken_up += 1;
-            bytes += frame.value.len() as u64;
-            if taken_up % PRODUCED_AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        self.shared.metrics.sink_bytes.with_label_values(&[self.name.as_str(), "identity"]).inc_by(bytes);
-        Ok(taken_up)
-    }
-
-    /// What the reports mean for the batch as a whole; forgets the tickets that have a verdict.
-    fn judge(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) -> Result<Accepted, SendError> {
-        let ledger = &self.shared.ledger;
-        let standings = ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
-        let (mut queued, mut again, mut hold, mut refused) = (0, None, None, Vec::new());
-        for (index, (frame, standing)) in frames.iter().zip(&standings).enumerate() {
-            match standing {
-                Some(Standing::Taken) => {}
-                Some(Standing::Queued { .. }) => queued += 1,
-                None => again = again.or(Some(Code::PurgeQueue)),
-                Some(Standing::Failed { code, .. }) => match class(*code) {
-                    Class::Refused => refused.push((index, *code)),
-                    kind => {
-                        if kind == Class::Held {
-                            self.topics().troubled.insert(frame.topic.to_owned());
-                            hold = hold.or(Some(held(*code, frame.topic)));
-                        } else {
-                            again = again.or(Some(*code));
-                        }
-                        // To be produced anew: librdkafka has let go of it.
-                        ledger.forget(std::iter::once(frame.ticket));
-                    }
-                },
-            }
-        }
-        if let Some(reason) = hold {
-            return Err(self.fatal(reason));
-        }
-        if queued > 0 {
-            return Err(self.still_queued(queued));
-        }
-        if let Some(code) = again {
-            return Err(self.retry(format!("the brokers did not take a message: {code:?}; sent again")));
-        }
-        let Some((first, code)) = refused.first().copied() else {
-            ledger.forget(frames.iter().map(|frame| frame.ticket));
-            return Ok(Accepted::default());
-        };
-        // One answer has one reason; the others follow with the next send, which produces nothing.
-        let reason = self.refusal(&frames[first], code);
-        let alike = |(index, other): &&(usize, Code)| *other == code && self.refusal(&frames[*index], code) == reason;
-        let events: Vec<usize> = refused.iter().filter(alike).map(|(index, _)| *index).collect();
-        ledger.forget(events.iter().map(|index| frames[*index].ticket));
-        Err(SendError::Reject { events, reason })
-    }
-
-    /// Reports are overdue.
-    fn still_queued(&self, queued: usize) -> SendError {
-        match self.shared.trouble() {
-            Some((trouble @ (Trouble::Login | Trouble::Tls), said)) => self.fatal(trouble.words(&said)),
-            found => {
-                let reason = match found {
-                    Some((trouble, said)) => trouble.words(&said),
-                    None if self.shared.is_throttled() => "the brokers throttle us because of a quota".to_owned(),
-                    None => "the brokers have not answered yet (too few replicas in sync, or slow)".to_owned(),
-                };
-                let reason = format!("sink `{}`: {queued} messages wait inside librdkafka: {reason}", self.name);
-                SendError::Retry { after: Some(WAIT_ON), reason }
-            }
-        }
-    }
-
-    /// Why a message is refused for good, with the limit.
-    fn refusal(&self, frame: &Frame<'_>, code: Code) -> String {
-        let ours = self.kafka.max_message_bytes();
-        let reason = match code {
-            Code::MessageSizeTooLarge if frame.value.len() as u64 + frame.key.len() as u64 >= ours => {
-                format!(
-                    "the message is larger than `{MESSAGE_MAX_BYTES}` of the sink ({ours} bytes); raise it under `librdkafka`"
-                )
-            }
-            Code::MessageSizeTooLarge => format!(
-                "the message is larger, compressed, than the topic `{}` takes; raise its `max.message.bytes` (or `message.max.bytes` of the brokers)",
-                frame.topic
-            ),
-            other => format!("the brokers refuse the message for topic `{}`: {other:?}", frame.topic),
-        };
-        format!("sink `{}`: {reason}", self.name)
-    }
 }
 
 impl Sink for KafkaSink {
@@ -359,6 +176,7 @@ impl Sink for KafkaSink {
         if self.produce(&frames, &wait).await? > 0 {
             let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         }
+        self.learn_limits(&frames, &wait).await;
         self.judge(&frames, &wait)
     }
 

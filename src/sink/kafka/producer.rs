@@ -67,8 +67,10 @@ impl Shared {
 
     fn trouble_is(&self, found: Trouble, said: String) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        // Refused logins and handshakes also end in "all brokers down", which says less.
-        if found != Trouble::Away || !matches!(*trouble, Some((Trouble::Login | Trouble::Tls, _))) {
+        // Refused logins and handshakes also end in a broken connection, and everything in "all brokers
+        // down"; each says less than what came before it.
+        let known = trouble.as_ref().map(|(known, _)| *known);
+        if found.weight() >= known.map_or(0, Trouble::weight) {
             *trouble = Some((found, said));
         }
         self.troubled.store(true, Ordering::Release);
@@ -81,7 +83,7 @@ impl Shared {
 
 /// What a producer is made of: settings with every secret as it stands now.
 pub(super) struct Recipe {
-    client: ClientConfig,
+    pub client: ClientConfig,
     password: Vec<u8>,
     /// Changes when the login or a certificate does.
     pub print: u64,
@@ -164,7 +166,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(found) = error.rdkafka_error_code().and_then(trouble) {
+        if let Some(found) = error.rdkafka_error_code().and_then(|code| trouble(code, reason)) {
             self.shared.trouble_is(found, self.clean(reason));
         }
     }

@@ -71,21 +71,34 @@ pub(super) enum Trouble {
     Login,
     Tls,
     Away,
+    /// As `Away`, said when every broker is; which says nothing of the cause.
+    AllAway,
 }
 
-/// The trouble that a code of the connection means; `None` for what passes by itself.
-pub(super) fn trouble(code: Code) -> Option<Trouble> {
+/// The trouble that a code of the connection means, with what librdkafka `said`; `None` for what passes
+/// by itself. A certificate of ours that is refused comes as a broken connection (in TLS 1.3 the
+/// handshake is over by then), and only OpenSSL's text says that it was an alert of the other side.
+pub(super) fn trouble(code: Code, said: &str) -> Option<Trouble> {
     match code {
+        Code::BrokerTransportFailure if said.contains("SSL routines") && said.contains("alert") => Some(Trouble::Tls),
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => Some(Trouble::Login),
         Code::SSL => Some(Trouble::Tls),
-        Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => {
-            Some(Trouble::Away)
-        }
+        Code::AllBrokersDown => Some(Trouble::AllAway),
+        Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => Some(Trouble::Away),
         _ => None,
     }
 }
 
 impl Trouble {
+    /// Which of two troubles says more.
+    pub fn weight(self) -> u8 {
+        match self {
+            Trouble::Login | Trouble::Tls => 3,
+            Trouble::Away => 2,
+            Trouble::AllAway => 1,
+        }
+    }
+
     /// The words for it, with what librdkafka `said`.
     pub fn words(self, said: &str) -> String {
         match self {
@@ -95,7 +108,7 @@ impl Trouble {
             Trouble::Tls => format!(
                 "no TLS with the brokers: {said}; check `tls.ca_file`, the name in their certificate, our own certificate, and that the listener speaks TLS"
             ),
-            Trouble::Away => format!("no broker can be reached: {said}; tried again"),
+            Trouble::Away | Trouble::AllAway => format!("no broker can be reached: {said}; tried again"),
         }
     }
 }
@@ -112,7 +125,13 @@ mod tests {
         assert_eq!(class(Code::MessageSizeTooLarge), Class::Refused);
         assert!(held(Code::UnknownTopic, "t").contains("does not exist"));
         assert!(held(Code::TopicAuthorizationFailed, "t").contains("not authorised for the topic `t`"));
-        assert_eq!(trouble(Code::SSL), Some(Trouble::Tls));
-        assert_eq!(trouble(Code::AllBrokersDown), Some(Trouble::Away));
+        assert_eq!(trouble(Code::SSL, ""), Some(Trouble::Tls));
+        assert_eq!(trouble(Code::BrokerTransportFailure, "Connection refused"), Some(Trouble::Away));
+        let alert = "Receive failed: ssl: error:0A00045C:SSL routines::tlsv13 alert certificate required";
+        assert_eq!(trouble(Code::BrokerTransportFailure, alert), Some(Trouble::Tls));
+        assert_eq!(
+            trouble(Code::BrokerTransportFailure, "SSL routines::unexpected eof while reading"),
+            Some(Trouble::Away)
+        );
     }
 }

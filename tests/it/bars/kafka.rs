@@ -32,9 +32,10 @@ async fn broker() -> Kafka {
     kafka
 }
 
-fn sinks(kafka: &Kafka, batch: &str) -> String {
+/// Small batches over an open listener, so that there are always some on their way.
+fn sinks(kafka: &Kafka) -> String {
     format!(
-        "  - {{ name: bus, type: kafka, brokers: {:?}, topic: \"o365.{{content_type}}\", format: raw, batch: {batch} }}\n",
+        "  - {{ name: bus, type: kafka, brokers: {:?}, topic: \"o365.{{content_type}}\", format: raw, batch: {{ max_bytes: 128KiB, linger: 50ms }} }}\n",
         kafka.address("open")
     )
 }
@@ -70,7 +71,7 @@ impl Books<'_> {
                 }
                 open.insert(key);
             }
-            std::thread::sleep(Duration::from_millis(60));
+            crate::real::pause();
         }
         self.may_come_again = unknown(&place.state_dir(), "bus", open.into_iter());
         self.bound += self.may_come_again.len();
@@ -83,7 +84,7 @@ async fn kafka_kills() {
     let world = world(config.live_rate(60.0).speed(60.0)).await;
     world.enable(Scenario::ServerError, Some(0.02));
     let (kafka, place) = (broker().await, Place::new());
-    place.write_config(&world, &sinks(&kafka, "{ max_bytes: 128KiB, linger: 50ms }"), "");
+    place.write_config(&world, &sinks(&kafka), "");
     let mut books = Books {
         kafka: &kafka,
         seen: HashMap::new(),
@@ -180,7 +181,14 @@ async fn backlog() -> SimulatorHandle {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_away() {
     let (world, kafka, place) = (backlog().await, broker().await, Place::new());
-    place.write_config(&world, &sinks(&kafka, "{ linger: 50ms }"), "");
+    // As it is out there: with TLS and a login.
+    let secure = format!(
+        "  - {{ name: bus, type: kafka, brokers: {:?}, topic: \"o365.{{content_type}}\", format: raw, batch: {{ linger: 50ms }}, \
+         sasl: {{ mechanism: SCRAM-SHA-512, username: alice, password: alice-secret }}, tls: {{ ca_file: {:?} }} }}\n",
+        kafka.address("logintls"),
+        kafka.file("ca.pem")
+    );
+    place.write_config(&world, &secure, "");
     let mut process = place.start(&[], &[]);
     until_more_than(1_000, &kafka, &mut process, &place).await;
     let over = Duration::from_millis(size(1_000, 4_000));

@@ -244,12 +244,34 @@ async fn what_is_too_large_lies_in_the_dead_letters_and_its_neighbours_arrive() 
     assert_eq!(offer.settled().await, counts(79, 21));
     let reasons = bench.dead_letters().iter().map(|letter| letter["answer"].to_string()).collect::<HashSet<_>>();
     assert_eq!(reasons.len(), 2, "{reasons:?}");
-    assert!(reasons.iter().any(|reason| reason.contains("`max.message.bytes`")), "{reasons:?}");
+    let named = "`max.message.bytes` of the topic `narrow` (20000 bytes)";
+    assert!(reasons.iter().any(|reason| reason.contains(named)), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("70000 bytes")), "{reasons:?}");
     bench.stop().await;
     let read = kafka.read_all(&["narrow"]);
     assert_eq!(read.len(), 79);
     assert_eq!(read.into_iter().map(|message| message.value).collect::<HashSet<_>>().len(), 79);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_slows_us_down_and_is_counted() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("quota", &[]).await;
+    tokio::task::block_in_place(|| kafka.throttle("slow", 50_000));
+    let librdkafka = PassedThrough(vec![("client.id".into(), "slow".into())]);
+    let config = KafkaConfig { librdkafka, compression: "none", ..kafka_config(kafka.address("open"), "quota") };
+    let bench = Bench::start(sink(config));
+    let offer = bench.offer(records(0, 3000)).await;
+    assert_eq!(offer.settled().await, counts(3000, 0));
+    let throttled = || bench.metrics.kafka_throttled.with_label_values(&["bus"]).get();
+    let counted = async {
+        while throttled() == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, counted).await.expect("throttling is counted");
+    bench.stop().await;
+    assert_eq!(kafka.read_all(&["quota"]).len(), 3000);
 }
 
 /// A cluster of librdkafka's, whose answers can be made to order. It keeps no books: only verdicts are judged.
