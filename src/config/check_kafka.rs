@@ -126,7 +126,7 @@ fn brokers(written: &At<Vec<String>>, reader: &mut Reader<'_>) -> Option<String>
         let port = port.parse::<u16>().is_ok_and(|port| port > 0);
         port && !host.is_empty() && !host.contains(['/', ' ', '@', ','])
     };
-    if all.is_empty() || !all.iter().all(|broker| good(broker)) {
+    if all.is_empty() || !all.iter().all(good) {
         let hint = "write `host:port`, several separated by commas; TLS and SASL have keys of their own";
         reader.fault(&written.place, "these are no addresses of brokers", hint);
         return None;

@@ -55,8 +55,10 @@ impl KafkaSink {
                 Some(Standing::Taken) => {}
                 Some(Standing::Queued { .. }) => queued += 1,
                 None => again = again.or(Some(Code::PurgeQueue)),
-                Some(Standing::Failed { code, .. }) => match class(*code) {
-                    Class::Refused => refused.push((index, *code)),
+                Some(Standing::Failed { code, alone }) => match class(*code) {
+                    Class::Refused if *alone => refused.push((index, *code)),
+                    // Of the whole request; the next send tries it alone.
+                    Class::Refused => again = again.or(Some(*code)),
                     kind => {
                         if kind == Class::Held {
                             self.topics().troubled.insert(frame.topic.to_owned());

@@ -205,7 +205,8 @@ impl Producer {
     pub fn make(recipe: Recipe, shared: &Arc<Shared>, generation: u64, alone: bool) -> Result<Producer, String> {
         let mut client = recipe.client;
         if alone {
-            client.set("batch.num.messages", "1");
+            // The other producer's statistics tell of throttling already.
+            client.set("batch.num.messages", "1").set("statistics.interval.ms", "0");
         }
         let context = Context { shared: Arc::clone(shared), generation, alone, password: recipe.password };
         let said = |error: KafkaError| match error {

@@ -234,7 +234,7 @@ async fn what_is_too_large_lies_in_the_dead_letters_and_its_neighbours_arrive() 
     let size = |n: usize| {
         if n == 33 {
             80_000
-        } else if n % 5 == 0 {
+        } else if n.is_multiple_of(5) {
             40_000
         } else {
             500
