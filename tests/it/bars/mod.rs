@@ -7,6 +7,7 @@ mod faults;
 mod hec_ack;
 mod hostile;
 mod idle;
+mod kafka;
 mod kill;
 mod latency;
 pub mod little_service;
