@@ -18,19 +18,19 @@ use crate::ack::Outcome;
 use crate::admin::{FeedStatus, Heartbeat, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus};
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::{Config, Format, SinkConfig, TenantConfig, TlsConfig};
+use crate::config::{Config, TenantConfig, TlsConfig};
 use crate::feed::Feed;
 use crate::http::{self, HttpError};
 use crate::metrics::{Metrics, total};
 pub use crate::pipeline::Observer;
 use crate::pipeline::Pipeline;
 use crate::record::RecordKey;
-use crate::route::Routes;
+use crate::route::{Intake, Routes};
 use crate::sink::dead_letters::{DeadLetterError, DeadLetters, LetterHead};
 use crate::sink::driver::{self, DriverHandle};
 use crate::sink::{self, SinkBuildError, SinkId, SinkSet};
 pub use crate::source::InProcess;
-use crate::source::{self, Arrival, OversizedRecord, Transport, grid};
+use crate::source::{self, Arrival, OversizedRecord, Transport, Troubles, grid};
 use crate::state::{State, StateError};
 
 /// Parts between source and pipeline. Their bytes are bounded by the budget; a handful keeps the workers busy.
@@ -85,12 +85,14 @@ pub enum AppError {
     Task(#[from] tokio::task::JoinError),
 }
 
+type Drivers = Arc<HashMap<SinkId, DriverHandle>>;
+
 pub struct App {
     state: State,
     sources: JoinSet<()>,
     stop_sources: watch::Sender<bool>,
     workers: JoinSet<()>,
-    drivers: Arc<HashMap<SinkId, DriverHandle>>,
+    drivers: Drivers,
     status: StatusSource,
     metrics: Arc<Metrics>,
     once: Option<Duration>,
@@ -106,11 +108,13 @@ impl App {
         let pace = config.clock.may_jump().then(|| tokio::spawn(state.commit_by_jumping_clock()));
         let dead = DeadLetters::open(&config.dead_letters, Arc::clone(&metrics))?;
         let (drivers, routes) = start_sinks(&config, &state, &dead, &metrics)?;
+        let names = sink_names(&config, &state);
         let dead_id = state.sink_id(DEAD_LETTERS)?;
 
         let budget = Budget::new(config.collect.in_flight);
         let (forward, arrivals) = mpsc::channel(FORWARD);
-        let pipeline = Pipeline { routes, metrics: Arc::clone(&metrics), observer: options.observer };
+        let name = |id| names.get(&id).cloned().unwrap_or_default();
+        let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(&metrics), options.observer, name);
         let worker = Worker {
             pipeline: Arc::new(pipeline),
             state: state.clone(),
@@ -121,30 +125,29 @@ impl App {
         };
         let workers = start_workers(&worker);
 
-        let (intake_tx, intake) = watch::channel(true);
-        let required = |sink: &&SinkConfig| sink.required;
-        let health = config.sinks.iter().filter(required).filter_map(|sink| {
-            state.sink_id(&sink.name).ok().and_then(|id| drivers.get(&id)).map(DriverHandle::health)
-        });
-        let intake_task = tokio::spawn(watch_intake(health.collect(), intake_tx));
+        let (down, told) = watch::channel(SinkSet::EMPTY);
+        let intake = Intake::new(Arc::clone(&routes), told);
+        let intake_task = tokio::spawn(watch_sinks(watched(&config, &routes, &drivers, &names), down));
 
         let (stop_sources, stop) = watch::channel(false);
+        let troubles = Troubles::default();
         let context = source::Context {
             state: state.clone(),
             clock: config.clock.clone(),
             budget: budget.clone(),
             metrics: Arc::clone(&metrics),
             forward,
-            intake,
+            intake: intake.clone(),
             spool_dir: config.state.dir.clone(),
             transport: match options.service {
                 Some(service) => Transport::InProcess(service),
                 None => Transport::Network(http::client(&TlsConfig::default(), None)?),
             },
+            troubles: troubles.clone(),
         };
         let sources = source::spawn(&config.collect, &config.tenants, context, options.once.is_some(), &stop);
 
-        let status = status_source(&config, &state, &budget, &drivers, &metrics);
+        let status = status_source(&config, &state, &budget, &drivers, &metrics, troubles, intake, names);
         let tick = if config.clock.may_jump() { JUMPING_TICK } else { TICK };
         let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics), tick));
         let once = options.once;
@@ -257,7 +260,7 @@ fn start_sinks(
     state: &State,
     dead: &DeadLetters,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<HashMap<SinkId, DriverHandle>>, Routes), AppError> {
+) -> Result<(Drivers, Arc<Routes>), AppError> {
     let mut drivers = HashMap::new();
     let mut routes = Routes::default();
     for sink in &config.sinks {
@@ -265,13 +268,27 @@ fn start_sinks(
         let built = sink::build(sink, id, state, Arc::clone(metrics))?;
         let driver = driver::spawn(sink.clone(), id, built, state.clone(), dead.clone(), Arc::clone(metrics));
         drivers.insert(id, driver);
-        routes.wanted = routes.wanted.union(SinkSet::of(id));
-        routes.needs_ecs |= sink.format == Format::Ecs;
-        if sink.required {
-            routes.required = routes.required.union(SinkSet::of(id));
-        }
+        routes.add(id, sink);
     }
-    Ok((Arc::new(drivers), routes))
+    warn_of_unwanted(config, &routes);
+    Ok((Arc::new(drivers), Arc::new(routes)))
+}
+
+fn sink_names(config: &Config, state: &State) -> HashMap<SinkId, String> {
+    config.sinks.iter().filter_map(|sink| Some((state.sink_id(&sink.name).ok()?, sink.name.clone()))).collect()
+}
+
+fn feeds(config: &Config) -> impl Iterator<Item = Feed> {
+    let of = |tenant: &TenantConfig, content_type| Feed { tenant: Arc::clone(&tenant.tenant), content_type };
+    config.tenants.iter().flat_map(move |tenant| tenant.content_types.iter().map(move |kind| of(tenant, *kind)))
+}
+
+/// A feed that no sink's condition lets through is fetched for nothing: hardly what was meant.
+fn warn_of_unwanted(config: &Config, routes: &Routes) {
+    for feed in feeds(config).filter(|feed| routes.of(feed).possible().is_empty()) {
+        tracing::warn!(tenant = %feed.tenant.name, content_type = %feed.content_type,
+            "no sink's `when` lets anything of this feed through; its records are fetched, counted as filtered, and go nowhere");
+    }
 }
 
 /// Takes arrivals through the pipeline to the drivers.
@@ -279,7 +296,7 @@ fn start_sinks(
 struct Worker {
     pipeline: Arc<Pipeline>,
     state: State,
-    drivers: Arc<HashMap<SinkId, DriverHandle>>,
+    drivers: Drivers,
     dead: DeadLetters,
     dead_id: SinkId,
     arrivals: Arc<Mutex<mpsc::Receiver<Arrival>>>,
@@ -335,18 +352,54 @@ impl Worker {
     }
 }
 
-/// Tells the source whether every required sink takes data.
-async fn watch_intake(mut health: Vec<watch::Receiver<bool>>, intake: watch::Sender<bool>) {
+/// A required sink and where its health is told.
+struct Watched {
+    sink: SinkId,
+    name: String,
+    health: watch::Receiver<bool>,
+    /// Where some feeds do not need the sink: what waits for it while it is down is given back, so that
+    /// it does not hold their memory.
+    driver: Option<DriverHandle>,
+}
+
+fn watched(
+    config: &Config,
+    routes: &Routes,
+    drivers: &HashMap<SinkId, DriverHandle>,
+    names: &HashMap<SinkId, String>,
+) -> Vec<Watched> {
+    let watched = |sink: SinkId| {
+        let driver = drivers.get(&sink)?;
+        let is_shared = feeds(config).any(|feed| !routes.needs(&feed).contains(sink));
+        let name = names.get(&sink)?.clone();
+        Some(Watched { sink, name, health: driver.health(), driver: is_shared.then(|| driver.clone()) })
+    };
+    routes.required().iter().filter_map(watched).collect()
+}
+
+/// Tells the source which required sinks take nothing.
+async fn watch_sinks(mut watched: Vec<Watched>, down: watch::Sender<SinkSet>) {
     loop {
-        let is_open = health.iter().all(|sink| *sink.borrow());
-        if intake.send_if_modified(|open| std::mem::replace(open, is_open) != is_open) {
-            if is_open {
-                tracing::info!("all required sinks take data again, fetching goes on");
-            } else {
-                tracing::warn!("a required sink takes nothing; nothing new is fetched until it does, listing goes on");
+        let before = *down.borrow();
+        let mut now = SinkSet::EMPTY;
+        for Watched { sink, name, health, driver } in &mut watched {
+            let (only, healthy) = (SinkSet::of(*sink), *health.borrow_and_update());
+            if !healthy {
+                now = now.union(only);
+            }
+            if healthy == before.contains(*sink) {
+                if let Some(driver) = driver {
+                    driver.give_back(!healthy);
+                }
+                if healthy {
+                    tracing::info!(sink = %name, "the sink takes data again, its feeds are fetched on");
+                } else {
+                    tracing::warn!(sink = %name, "a required sink takes nothing; nothing new is fetched of the feeds that need it until it does, listing goes on");
+                }
             }
         }
-        let changes = health.iter_mut().map(|sink| Box::pin(sink.changed()));
+        down.send_if_modified(|down| std::mem::replace(down, now) != now);
+        let changes = watched.iter_mut().map(|watched| Box::pin(watched.health.changed()));
         let (change, ..) = match changes.collect::<Vec<_>>() {
             none if none.is_empty() => return,
             some => futures_util::future::select_all(some).await,
@@ -372,14 +425,21 @@ fn status_source(
     config: &Config,
     state: &State,
     budget: &Budget,
-    drivers: &Arc<HashMap<SinkId, DriverHandle>>,
+    drivers: &Drivers,
     metrics: &Arc<Metrics>,
+    troubles: Troubles,
+    intake: Intake,
+    names: HashMap<SinkId, String>,
 ) -> StatusSource {
     let (state, budget, drivers, metrics) = (state.clone(), budget.clone(), Arc::clone(drivers), Arc::clone(metrics));
     let (tenants, clock) = (config.tenants.clone(), config.clock.clone());
     let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
+    let held_by = move |feed: &Feed| {
+        let held = intake.held_by(feed).iter();
+        held.filter_map(|sink| names.get(&sink).cloned()).collect::<Vec<_>>()
+    };
     Arc::new(move || Status {
-        tenants: tenants.iter().map(|tenant| tenant_status(tenant, &state, &clock)).collect(),
+        tenants: tenants.iter().map(|tenant| tenant_status(tenant, &state, &clock, &troubles, &held_by)).collect(),
         sinks: sinks.iter().map(|name| sink_status(name, &state, &drivers, &metrics)).collect(),
         state: StateStatus {
             journal_bytes: u64::try_from(metrics.journal_bytes.get()).unwrap_or(0),
@@ -389,7 +449,13 @@ fn status_source(
     })
 }
 
-fn tenant_status(config: &TenantConfig, state: &State, clock: &Clock) -> TenantStatus {
+fn tenant_status(
+    config: &TenantConfig,
+    state: &State,
+    clock: &Clock,
+    troubles: &Troubles,
+    held_by: &impl Fn(&Feed) -> Vec<String>,
+) -> TenantStatus {
     let feed_status = |content_type| {
         let feed = Feed { tenant: Arc::clone(&config.tenant), content_type };
         state.feed(&feed.key()).read(|progress| FeedStatus {
@@ -398,6 +464,8 @@ fn tenant_status(config: &TenantConfig, state: &State, clock: &Clock) -> TenantS
             pending: progress.pending.len() as u64,
             lost: progress.ledger.blobs_lost,
             subscribed: progress.subscription.enabled,
+            trouble: troubles.of(&feed.key()),
+            waits_for: held_by(&feed),
         })
     };
     TenantStatus {

@@ -22,8 +22,8 @@ const WALLS: &[(&str, &[&str])] = &[
     ("record", &["event::Span", "feed"]),
     ("normalize", &["record", "feed"]),
     ("event", &["budget", "feed", "record"]),
-    ("route", &["sink", "config"]),
-    ("config", &["clock", "feed", "secret"]),
+    ("route", &["sink", "config", "feed", "record", "normalize"]),
+    ("config", &["clock", "feed", "record::types", "secret"]),
     // A sink sees events and the record key, never a record type.
     (
         "sink",
@@ -75,6 +75,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "metrics",
             "record",
             "retry",
+            "route::Intake",
             "secret",
             "state",
         ],

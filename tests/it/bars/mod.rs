@@ -2,12 +2,14 @@
 //! whose figures are quoted. One file a bar.
 
 mod chaos;
+mod fairness;
 mod faults;
+mod hec_ack;
 mod hostile;
 mod idle;
 mod kill;
 mod latency;
-mod little_service;
+pub mod little_service;
 mod memory;
 mod pinned;
 mod planted;
