@@ -51,6 +51,8 @@ pub enum Fsync {
     OutputName,
     /// A name that a rotation moved on, before the next one takes its place.
     OutputRotated,
+    /// An output file cut to what is known of it, before it may be moved away by a rotation.
+    OutputCut,
     /// A batch in an output file.
     OutputBatch,
     /// The name of the dead-letter file.
@@ -60,7 +62,7 @@ pub enum Fsync {
 }
 
 impl Fsync {
-    pub const ALL: [Fsync; 14] = [
+    pub const ALL: [Fsync; 15] = [
         Fsync::Directory,
         Fsync::JournalHeader,
         Fsync::JournalName,
@@ -72,6 +74,7 @@ impl Fsync {
         Fsync::SegmentName,
         Fsync::OutputName,
         Fsync::OutputRotated,
+        Fsync::OutputCut,
         Fsync::OutputBatch,
         Fsync::LettersName,
         Fsync::Letters,

@@ -60,10 +60,10 @@ impl OutputFile {
         written
     }
 
-    /// Cuts the file to `length` bytes. Durable with the next batch; a power loss before it leaves what
-    /// the next start cuts again.
+    /// Cuts the file to `length` bytes, durably: a rotation may be next, and moved away it is not cut again.
     pub fn cut_to(&mut self, length: u64) -> io::Result<()> {
         self.file.set_len(length)?;
+        self.file.fsync(Fsync::OutputCut)?;
         self.length = length;
         self.ends_a_line = true;
         Ok(())
