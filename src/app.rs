@@ -29,7 +29,8 @@ use crate::route::{Intake, Routes};
 use crate::sink::dead_letters::{DeadLetterError, DeadLetters, LetterHead};
 use crate::sink::driver::{self, DriverHandle};
 use crate::sink::{self, SinkBuildError, SinkId, SinkSet};
-use crate::source::{self, Arrival, OversizedRecord, grid};
+pub use crate::source::InProcess;
+use crate::source::{self, Arrival, OversizedRecord, Transport, Troubles, grid};
 use crate::state::{State, StateError};
 
 /// Parts between source and pipeline. Their bytes are bounded by the budget; a handful keeps the workers busy.
@@ -39,6 +40,8 @@ const FORWARD: usize = 8;
 const DRAIN: Duration = Duration::from_secs(15);
 /// How often the process shows that it lives and refreshes its gauges.
 const TICK: Duration = Duration::from_secs(1);
+/// The same on a clock that jumps: a week of seconds would be most of what is computed.
+const JUMPING_TICK: Duration = Duration::from_secs(600);
 /// The name under which the dead letters count as a sink: an oversized record goes to them alone.
 const DEAD_LETTERS: &str = "dead_letters";
 
@@ -48,6 +51,8 @@ pub struct RunOptions {
     /// End when everything listed is done, or after this time.
     pub once: Option<Duration>,
     pub observer: Option<Arc<dyn Observer>>,
+    /// Answers requests to the service in this process, in place of the network.
+    pub service: Option<InProcess>,
     /// Ticked by the app while it makes progress.
     pub heartbeat: Heartbeat,
 }
@@ -93,12 +98,14 @@ pub struct App {
     once: Option<Duration>,
     pulse: JoinHandle<()>,
     intake: JoinHandle<()>,
+    pace: Option<JoinHandle<()>>,
 }
 
 impl App {
     /// Builds and starts everything.
     pub async fn start(config: Config, metrics: Arc<Metrics>, options: RunOptions) -> Result<App, AppError> {
         let state = open_state(&config, &metrics).await?;
+        let pace = config.clock.may_jump().then(|| tokio::spawn(state.commit_by_jumping_clock()));
         let dead = DeadLetters::open(&config.dead_letters, Arc::clone(&metrics))?;
         let (drivers, routes) = start_sinks(&config, &state, &dead, &metrics)?;
         let names = sink_names(&config, &state);
@@ -123,6 +130,7 @@ impl App {
         let intake_task = tokio::spawn(watch_sinks(watched(&config, &routes, &drivers, &names), down));
 
         let (stop_sources, stop) = watch::channel(false);
+        let troubles = Troubles::default();
         let context = source::Context {
             state: state.clone(),
             clock: config.clock.clone(),
@@ -131,14 +139,31 @@ impl App {
             forward,
             intake: intake.clone(),
             spool_dir: config.state.dir.clone(),
-            http: http::client(&TlsConfig::default(), None)?,
+            transport: match options.service {
+                Some(service) => Transport::InProcess(service),
+                None => Transport::Network(http::client(&TlsConfig::default(), None)?),
+            },
+            troubles: troubles.clone(),
         };
         let sources = source::spawn(&config.collect, &config.tenants, context, options.once.is_some(), &stop);
 
-        let status = status_source(&config, &state, &budget, &drivers, &metrics, intake, names);
-        let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics)));
+        let status = status_source(&config, &state, &budget, &drivers, &metrics, troubles, intake, names);
+        let tick = if config.clock.may_jump() { JUMPING_TICK } else { TICK };
+        let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics), tick));
         let once = options.once;
-        Ok(App { state, sources, stop_sources, workers, drivers, status, metrics, once, pulse, intake: intake_task })
+        Ok(App {
+            state,
+            sources,
+            stop_sources,
+            workers,
+            drivers,
+            status,
+            metrics,
+            once,
+            pulse,
+            intake: intake_task,
+            pace,
+        })
     }
 
     /// A look at the running process, for `/status`.
@@ -211,6 +236,7 @@ impl App {
         futures_util::future::join_all(self.drivers.values().map(|driver| driver.finish(deadline))).await;
         self.pulse.abort();
         self.intake.abort();
+        self.pace.iter().for_each(JoinHandle::abort);
         self.state.close().await
     }
 
@@ -384,13 +410,13 @@ async fn watch_sinks(mut watched: Vec<Watched>, down: watch::Sender<SinkSet>) {
     }
 }
 
-async fn beat(heartbeat: Heartbeat, budget: Budget, metrics: Arc<Metrics>) {
+async fn beat(heartbeat: Heartbeat, budget: Budget, metrics: Arc<Metrics>, tick: Duration) {
     let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
     metrics.in_flight_limit.set(as_gauge(budget.limit()));
     loop {
         heartbeat.tick();
         metrics.in_flight_bytes.set(as_gauge(budget.used()));
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(tick).await;
     }
 }
 
@@ -401,6 +427,7 @@ fn status_source(
     budget: &Budget,
     drivers: &Drivers,
     metrics: &Arc<Metrics>,
+    troubles: Troubles,
     intake: Intake,
     names: HashMap<SinkId, String>,
 ) -> StatusSource {
@@ -412,7 +439,7 @@ fn status_source(
         held.filter_map(|sink| names.get(&sink).cloned()).collect::<Vec<_>>()
     };
     Arc::new(move || Status {
-        tenants: tenants.iter().map(|tenant| tenant_status(tenant, &state, &clock, &held_by)).collect(),
+        tenants: tenants.iter().map(|tenant| tenant_status(tenant, &state, &clock, &troubles, &held_by)).collect(),
         sinks: sinks.iter().map(|name| sink_status(name, &state, &drivers, &metrics)).collect(),
         state: StateStatus {
             journal_bytes: u64::try_from(metrics.journal_bytes.get()).unwrap_or(0),
@@ -426,6 +453,7 @@ fn tenant_status(
     config: &TenantConfig,
     state: &State,
     clock: &Clock,
+    troubles: &Troubles,
     held_by: &impl Fn(&Feed) -> Vec<String>,
 ) -> TenantStatus {
     let feed_status = |content_type| {
@@ -436,6 +464,7 @@ fn tenant_status(
             pending: progress.pending.len() as u64,
             lost: progress.ledger.blobs_lost,
             subscribed: progress.subscription.enabled,
+            trouble: troubles.of(&feed.key()),
             waits_for: held_by(&feed),
         })
     };

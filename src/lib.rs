@@ -36,6 +36,9 @@ pub mod budget;
 pub mod clock;
 pub mod failpoint;
 pub mod feed;
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod memory;
 pub mod metrics;

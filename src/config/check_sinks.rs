@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::check::{Seen, warn_of_literal};
 use super::faults::Reader;
-use super::file::{BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
+use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
 use super::section::{Field, Section};
 use super::values::{At, Compression, Size};
 use super::when;
-use crate::config::{BatchConfig, FileConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig};
+use crate::config::{
+    AckConfig, BatchConfig, FileConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig,
+};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -173,7 +175,35 @@ fn hec(file: HecFile, reader: &mut Reader<'_>) -> Option<HecConfig> {
         gzip: file.compression.value().unwrap_or(Compression::Gzip) == Compression::Gzip,
         tls,
         timeout,
+        ack: acknowledgement(file.indexer_acknowledgement.value().unwrap_or_default(), reader),
     })
+}
+
+/// 5 minutes: what Splunk's own Kafka connector waits; 64 pending batches of 1 MiB are twice the usual `collect.in_flight`.
+fn acknowledgement(file: AckFile, reader: &mut Reader<'_>) -> AckConfig {
+    let (seconds, day, default) = (Duration::from_secs, Duration::from_secs(86_400), AckConfig::default());
+    let timeout = file.timeout.within(reader, (seconds(1), day), "between 1s and 1d", default.timeout, |d| *d);
+    let least = Duration::from_millis(100);
+    let query_interval = file.query_interval.within(
+        reader,
+        (least, seconds(3600)),
+        "between 100ms and 1h",
+        default.query_interval.min(timeout),
+        |d| *d,
+    );
+    if query_interval > timeout {
+        reader.fault(
+            &file.place,
+            "`query_interval` is longer than `timeout`",
+            "an acknowledgement must be asked for before the batch is sent again",
+        );
+    }
+    AckConfig {
+        mode: file.enabled.value().map_or(default.mode, |enabled| enabled.0),
+        timeout,
+        query_interval,
+        max_pending: file.max_pending.within(reader, (1, 64), "between 1 and 64", default.max_pending, |n| *n),
+    }
 }
 
 fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {

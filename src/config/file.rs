@@ -10,7 +10,7 @@ use url::Url;
 use super::faults::{Place, Reader};
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
-use super::values::{At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
+use super::values::{AckEnabled, At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
 use super::when::WhenFile;
 use crate::config::Format;
 use crate::feed::ContentType;
@@ -132,7 +132,17 @@ section! {
         compression: Compression,
         tls: TlsFile,
         timeout: Duration,
-    } later { "ack", "proxy" }
+        indexer_acknowledgement: AckFile,
+    } later { "proxy" }
+}
+
+section! {
+    AckFile in "`indexer_acknowledgement`" {
+        enabled: AckEnabled,
+        timeout: Duration,
+        query_interval: Duration,
+        max_pending: usize,
+    } later {}
 }
 
 section! {
@@ -217,6 +227,7 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (FileSinkFile::TITLE, FileSinkFile::KEYS),
     (RotateFile::TITLE, RotateFile::KEYS),
     (HecFile::TITLE, HecFile::KEYS),
+    (AckFile::TITLE, AckFile::KEYS),
     (TlsFile::TITLE, TlsFile::KEYS),
     ("the sink", &["type"]),
 ];

@@ -160,9 +160,17 @@ impl SinkKind {
             SinkKind::File(_) => {
                 "exactly once on one host: each fsynced batch is journalled with the length of the file"
             }
-            SinkKind::SplunkHec(_) => {
-                "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
-            }
+            SinkKind::SplunkHec(hec) => match hec.ack.mode {
+                AckMode::Required => {
+                    "at least once: a batch is done when the indexers acknowledge it; the record key in `fields` tells duplicates"
+                }
+                AckMode::Auto => {
+                    "at least once: with indexer acknowledgement where the receiver gives it, else accepted, not indexed; the record key in `fields` tells duplicates"
+                }
+                AckMode::Off => {
+                    "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
+                }
+            },
         }
     }
 }
@@ -189,6 +197,41 @@ pub struct HecConfig {
     pub gzip: bool,
     pub tls: TlsConfig,
     pub timeout: Duration,
+    pub ack: AckConfig,
+}
+
+/// Indexer acknowledgement of a HEC sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AckConfig {
+    pub mode: AckMode,
+    /// A batch without its acknowledgement for so long is sent again.
+    pub timeout: Duration,
+    /// The longest time between two questions after one batch.
+    pub query_interval: Duration,
+    /// Batches that may wait for their acknowledgement at once.
+    pub max_pending: usize,
+}
+
+impl Default for AckConfig {
+    fn default() -> AckConfig {
+        AckConfig {
+            mode: AckMode::Auto,
+            timeout: Duration::from_secs(300),
+            query_interval: Duration::from_secs(2),
+            max_pending: 16,
+        }
+    }
+}
+
+/// Whether a batch must be acknowledged by the indexers before it counts as taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckMode {
+    /// Where the receiver gives an `ackId`, wait for it.
+    Auto,
+    /// Take nothing else for an answer.
+    Required,
+    /// Ask for none: no channel is sent.
+    Off,
 }
 
 /// TLS of a sink: the platform's roots unless a CA of one's own is given.

@@ -8,7 +8,6 @@
 pub mod dead_letters;
 pub mod driver;
 mod file;
-mod hec_answer;
 mod line;
 #[cfg(test)]
 mod samples;
@@ -90,6 +89,13 @@ impl Sink for AnySink {
 
     fn serial(&self) -> bool {
         matches!(self, AnySink::Stdout(_) | AnySink::File(_))
+    }
+
+    fn in_the_air(&self, configured: usize) -> usize {
+        match self {
+            AnySink::SplunkHec(sink) => sink.in_the_air(configured),
+            AnySink::Stdout(_) | AnySink::File(_) => configured,
+        }
     }
 }
 
@@ -180,6 +186,12 @@ pub trait Sink: Send + Sync + 'static {
     /// a position in a file matters.
     fn serial(&self) -> bool {
         false
+    }
+
+    /// How many batches may be without the receiver's last word at once, of a sink that is not
+    /// [`serial`](Self::serial), where `concurrency` says `configured`. Asked again and again: it may change while it runs.
+    fn in_the_air(&self, configured: usize) -> usize {
+        configured
     }
 
     /// Sends one batch and waits for the receiver's word.

@@ -18,6 +18,7 @@ use super::body::{Body, BodyError};
 use super::client::Client;
 use super::error::ApiError;
 use super::pin::PinnedUrl;
+use super::trouble::Manner;
 use crate::ack::Finalizer;
 use crate::budget::{Budget, Charge};
 use crate::failpoint;
@@ -35,6 +36,8 @@ const PART: usize = 1024 * 1024;
 const RESERVE: usize = 256 * 1024;
 /// White space and commas between two records beyond which they are not kept; real ones are a few bytes.
 const BLANK: usize = 4 * 1024;
+/// A token no older than this was not what an earlier answer was about, seconds.
+const FRESH: i64 = 30;
 /// Further pages of one body; the documentation knows none (activity-api 1.8), so this only ends a loop.
 const MAX_BODY_PAGES: usize = 100;
 
@@ -107,16 +110,19 @@ pub enum Malformed {
     Unfinished,
 }
 
-/// Fetches `blob` from `uri`. `salvage_it`: the same broken body came often enough; take what is in it.
+/// Fetches `blob` from `uri` in the given manner.
 pub async fn fetch(
     context: &FetchContext,
     client: &Client,
     blob: &BlobId,
     uri: &str,
     ack: Finalizer,
-    salvage_it: bool,
+    manner: Manner,
 ) -> Result<Fetched, FetchError> {
-    let mut attempt = Attempt::new(context, blob, &ack);
+    if manner.fresh_token {
+        client.renew_token_if_older(FRESH).await;
+    }
+    let mut attempt = Attempt::new(context, blob, &ack, manner);
     let mut next = Some(content_url(context, client, blob, uri));
     let mut pages = 0;
     while let Some(url) = next.take() {
@@ -124,9 +130,12 @@ pub async fn fetch(
             return Err(ApiError::Transient { text: format!("a body of more than {MAX_BODY_PAGES} pages") }.into());
         }
         let mut body = client.content(&url).await?;
+        if manner.slow {
+            body.take_your_time();
+        }
         next = body.next_page_uri().map(|uri| client.pin.check(&uri)).transpose()?;
         pages += 1;
-        attempt.read(&mut body, salvage_it).await?;
+        attempt.read(&mut body).await?;
     }
     let fetched = attempt.finish().await?;
     failpoint::pass("fetch");
@@ -162,6 +171,7 @@ struct Attempt<'a> {
     is_flowing: bool,
     spool: Option<Spool>,
     salvaged: bool,
+    manner: Manner,
 }
 
 struct Spool {
@@ -171,7 +181,7 @@ struct Spool {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(context: &'a FetchContext, blob: &'a BlobId, ack: &'a Finalizer) -> Attempt<'a> {
+    fn new(context: &'a FetchContext, blob: &'a BlobId, ack: &'a Finalizer, manner: Manner) -> Attempt<'a> {
         let tenant = Arc::from(blob.feed.tenant.id.as_str());
         Attempt {
             context,
@@ -185,17 +195,19 @@ impl<'a> Attempt<'a> {
             is_flowing: false,
             spool: None,
             salvaged: false,
+            manner,
         }
     }
 
     /// Reads one body to its end.
-    async fn read(&mut self, body: &mut Body, salvage_it: bool) -> Result<(), FetchError> {
+    async fn read(&mut self, body: &mut Body) -> Result<(), FetchError> {
         self.splitter = Splitter::default();
         self.splitter.skip(self.buffer.len());
         let mut crc = crc32fast::Hasher::new();
         let mut broken = None;
         loop {
-            self.charge.reserve(RESERVE, true).await;
+            // The overdraft keeps others waiting, and a slow body would for hours.
+            self.charge.reserve(RESERVE, !self.manner.slow).await;
             let before = self.buffer.len();
             let more = body.next_piece(&mut self.buffer).await?;
             // A piece that swelled is accounted for at once, so that whoever asks next waits for it.
@@ -230,7 +242,7 @@ impl<'a> Attempt<'a> {
             None if !self.splitter.is_done() => Malformed::Unfinished,
             None => return Ok(()),
         };
-        if !salvage_it || self.is_flowing || self.spool.is_some() {
+        if !self.manner.salvage || self.is_flowing || self.spool.is_some() {
             return Err(FetchError::Malformed { error, print: (body.decoded, crc.finalize()) });
         }
         let spans = catch_unwind(AssertUnwindSafe(|| salvage(&self.buffer))).unwrap_or_default();

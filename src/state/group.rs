@@ -4,7 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::StateError;
 use super::frame::Frame;
@@ -63,12 +63,19 @@ pub(crate) enum Due {
 pub(crate) struct Group {
     pending: Mutex<Pending>,
     wake: Condvar,
+    /// Told of the first frame of a group.
+    begun: Notify,
     progress: watch::Sender<Progress>,
 }
 
 impl Group {
     pub(crate) fn new() -> Group {
-        Group { pending: Mutex::default(), wake: Condvar::new(), progress: watch::Sender::new(Progress::default()) }
+        Group {
+            pending: Mutex::default(),
+            wake: Condvar::new(),
+            begun: Notify::new(),
+            progress: watch::Sender::new(Progress::default()),
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -90,9 +97,17 @@ impl Group {
         pending.appended += 1;
         let first = pending.since.is_none();
         pending.since.get_or_insert_with(Instant::now);
+        if first {
+            self.begun.notify_one();
+        }
         if first || pending.bytes.len() >= pace.bytes {
             self.wake.notify_all();
         }
+    }
+
+    /// Waits for the first frame of a group. For one waiter.
+    pub(crate) async fn begun(&self) {
+        self.begun.notified().await;
     }
 
     /// Takes what has gathered, and the number of the newest frame in it.

@@ -3,7 +3,7 @@
 //! Comes in: [`Delivery`]s. Goes out: verdicts, one for each event, to [`State::acked`]. The driver
 //! task fills batches ([`batch`]) and hands each to a courier ([`courier`]) that stays with it until
 //! every event of it has a verdict; the couriers share one circuit ([`circuit`]). At most
-//! `concurrency` + 1 encoded batches exist, so memory does not grow with the backlog.
+//! [`Sink::in_the_air`] + 1 encoded batches exist, so memory does not grow with the backlog.
 //!
 //! Never: a verdict `Delivered` without the receiver's word, a dead letter while the receiver as a
 //! whole refuses, an event that is forgotten. What is dropped on any path counts as lost.
@@ -67,7 +67,7 @@ pub fn spawn<S: Sink>(
     dead: DeadLetters,
     metrics: Arc<Metrics>,
 ) -> DriverHandle {
-    let concurrency = if sink.serial() { 1 } else { config.batch.concurrency.max(1) };
+    let serial = sink.serial();
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
     let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry: config.retry };
@@ -80,7 +80,8 @@ pub fn spawn<S: Sink>(
         turns: Arc::clone(&turns),
         waiting: None,
         linger: config.batch.linger,
-        concurrency,
+        concurrency: config.batch.concurrency.max(1),
+        serial,
         couriers: JoinSet::new(),
     };
     let task = tokio::spawn(driver.run(stopped));
@@ -146,6 +147,7 @@ struct Driver<S> {
     waiting: Option<Queued>,
     linger: Duration,
     concurrency: usize,
+    serial: bool,
     couriers: JoinSet<()>,
 }
 
@@ -162,7 +164,8 @@ impl<S: Sink> Driver<S> {
             }
             let drained = !open && self.waiting.is_none();
             let due = self.filling.is_due(drained);
-            let room = self.couriers.len() < self.concurrency;
+            let most = if self.serial { 1 } else { self.courier.sink.in_the_air(self.concurrency) };
+            let room = self.couriers.len() < most;
             if due && room {
                 let batch = self.filling.finish();
                 let courier = Arc::clone(&self.courier);

@@ -1,5 +1,6 @@
 //! One feed, driven by hand: what ends a blob and what must not.
 
+use super::super::trouble::{FOREIGN_FOR, LAST_RETRY};
 use super::*;
 use crate::feed::{ContentType, Tenant};
 use crate::state::{CELL, ListedBlob, State};
@@ -15,7 +16,7 @@ fn feed_run() -> (tempfile::TempDir, FeedRun) {
     let feed = Feed { tenant, content_type: ContentType::Exchange };
     let state = state.feed(&feed.key());
     state.record(FeedFact::Opened { from: NOW - 6 * CELL });
-    (dir, FeedRun::new(feed, state, metrics, false))
+    (dir, FeedRun::new(feed, state, metrics, Troubles::default(), false))
 }
 
 fn listed(run: &mut FeedRun, cell: Seconds, ids: &[String]) -> Vec<ContentKey> {
@@ -26,9 +27,9 @@ fn listed(run: &mut FeedRun, cell: Seconds, ids: &[String]) -> Vec<ContentKey> {
         expires: None,
     };
     let blobs = ids.iter().map(blob).collect();
-    run.state.record(FeedFact::Listed { cell, at: NOW, complete: true, last: true, blobs });
+    run.state().record(FeedFact::Listed { cell, at: NOW, complete: true, last: true, blobs });
     let new: Vec<_> = ids.iter().map(|id| (ContentKey::of(id), cell * 1000)).collect();
-    run.found(&new);
+    run.found(&Found { new: new.clone(), again: vec![] });
     new.into_iter().map(|(key, _)| key).collect()
 }
 
@@ -43,17 +44,17 @@ fn the_books_are_gone_through_once_a_second_however_many_blobs_settle_in_it() {
     let cell = grid::cell_of(NOW) - CELL;
     let ids: Vec<String> = (0..10).map(|n| format!("blob-{n}")).collect();
     let keys = listed(&mut run, cell, &ids);
-    let shown = |run: &FeedRun| run.metrics.blobs_pending.with_label_values(&run.labels()).get();
+    let shown = |run: &FeedRun| run.books.metrics.blobs_pending.with_label_values(&run.books.labels()).get();
     for key in keys {
         settle(&mut run, key, NOW);
-        run.review(NOW);
+        run.books.review(NOW);
     }
     assert_eq!(shown(&run), 9, "only after the first of them");
-    assert!(run.state.read(|p| p.cells.contains_key(&cell)));
-    assert_eq!(run.review(NOW), NOW + 1);
-    assert_eq!(run.review(NOW + 1), Seconds::MAX);
+    assert!(run.state().read(|p| p.cells.contains_key(&cell)));
+    assert_eq!(run.books.review(NOW), NOW + 1);
+    assert_eq!(run.books.review(NOW + 1), Seconds::MAX);
     assert_eq!(shown(&run), 0);
-    assert!(run.state.read(|p| !p.cells.contains_key(&cell)), "the cell is done and closes");
+    assert!(run.state().read(|p| !p.cells.contains_key(&cell)), "the cell is done and closes");
 }
 
 #[test]
@@ -65,17 +66,17 @@ fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_last
         while run.queue.next_due(*now).is_some_and(|due| due > *now) {
             *now += 1;
         }
-        let (key, _, _, salvage_it) = run.next_fetch(*now).unwrap();
+        let Attempt { key, manner, .. } = run.next_fetch(*now).unwrap();
         run.fetched(key, Err(FetchError::Malformed { error, print: (7, 7) }), *now);
         run.settled(key, Settlement { lost: 1, ..Settlement::default() }, *now);
-        salvage_it
+        manner.salvage
     };
     let page = Malformed::Structure(SplitError::NotAnArray);
     while now < NOW + FOREIGN_FOR - LAST_RETRY {
         assert!(!attempt(&mut run, &mut now, page), "after {} s", now - NOW);
     }
-    assert!(run.state.read(|p| p.pending.contains_key(&key)));
-    while run.state.read(|p| p.pending.contains_key(&key)) {
+    assert!(run.state().read(|p| p.pending.contains_key(&key)));
+    while run.state().read(|p| p.pending.contains_key(&key)) {
         attempt(&mut run, &mut now, page);
     }
     assert!(now >= NOW + FOREIGN_FOR);
@@ -83,5 +84,5 @@ fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_last
     let key = listed(&mut run, grid::cell_of(NOW) - CELL, &["own".to_owned()])[0];
     let salvaged: Vec<bool> = (0..5).map(|_| attempt(&mut run, &mut now, Malformed::Unfinished)).collect();
     assert_eq!(salvaged, [false, false, false, false, true]);
-    assert!(run.state.read(|p| !p.pending.contains_key(&key)));
+    assert!(run.state().read(|p| !p.pending.contains_key(&key)));
 }

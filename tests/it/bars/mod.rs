@@ -1,8 +1,10 @@
 //! The bars: what auditferry claims, measured. `make test` runs them small, `make bars` at the size
 //! whose figures are quoted. One file a bar.
 
+mod chaos;
 mod fairness;
 mod faults;
+mod hec_ack;
 mod hostile;
 mod idle;
 mod kill;

@@ -1,15 +1,20 @@
 //! The sinks and their driver with a real state: whatever happens, every record gets exactly one
-//! verdict, and it is the true one. This is the bench; the tests are in [`collector`] and [`file`].
+//! verdict, and it is the true one. This is the bench; the tests are in [`collector`], [`acknowledged`], [`real_collector`] and
+//! [`file`].
 
+mod acknowledged;
 mod collector;
 mod file;
+mod real_collector;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use auditferry::ack::{Finalizer, Settlement};
 use auditferry::budget::Budget;
-use auditferry::config::{BatchConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig};
+use auditferry::config::{
+    AckConfig, BatchConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig,
+};
 use auditferry::event::{Delivery, EventMeta, Part};
 use auditferry::feed::{BlobId, ContentType, Feed, Tenant};
 use auditferry::metrics::Metrics;
@@ -87,6 +92,7 @@ fn hec_kind(url: &str, token: SecretSource) -> SinkKind {
         gzip: true,
         tls: TlsConfig::default(),
         timeout: Duration::from_secs(5),
+        ack: AckConfig::default(),
     })
 }
 
@@ -123,6 +129,7 @@ impl Bench {
                 key: RecordKey(key),
                 time_ms: Some(1_700_000_000_000),
                 raw: start..raw.len() as u32,
+                operation: operation(&record, start),
                 readable: true,
                 ..EventMeta::default()
             });
@@ -168,6 +175,13 @@ impl Bench {
         self.state.close().await.unwrap();
         self.dir
     }
+}
+
+/// Where the record's operation stands, for templates.
+fn operation(record: &str, start: u32) -> std::ops::Range<u32> {
+    let Some((before, after)) = record.split_once("\"Operation\":\"") else { return 0..0 };
+    let from = start + (before.len() + "\"Operation\":\"".len()) as u32;
+    from..from + after.find('"').unwrap() as u32
 }
 
 /// `count` records of about 200 bytes, `from` on.
