@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     // Plain values and tools: at the bottom.
     ("clock", &[]),
+    ("escape", &[]),
     ("failpoint", &[]),
     ("feed", &[]),
     ("ack", &[]),
@@ -20,7 +21,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("http", &["config", "secret", "clock"]),
     // What Microsoft sends, and what becomes of it: pure.
     ("record", &["event::Span", "feed"]),
-    ("normalize", &["record", "feed"]),
+    ("normalize", &["escape", "record", "feed"]),
     ("event", &["budget", "feed", "record"]),
     ("route", &["sink", "config", "feed", "record", "normalize"]),
     ("config", &["clock", "feed", "record::types", "secret"]),
@@ -32,6 +33,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "delivered",
+            "escape",
             "event",
             "failpoint",
             "feed",
