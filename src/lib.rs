@@ -35,6 +35,7 @@ pub mod admin;
 pub mod budget;
 pub mod clock;
 pub mod disk;
+pub mod escape;
 pub mod failpoint;
 pub mod feed;
 #[cfg(feature = "failpoints")]

@@ -11,6 +11,7 @@ const WALLS: &[(&str, &[&str])] = &[
     // Plain values and tools: at the bottom.
     ("clock", &[]),
     ("disk", &["clock"]),
+    ("escape", &[]),
     ("failpoint", &[]),
     ("feed", &[]),
     ("ack", &[]),
@@ -21,7 +22,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("http", &["config", "secret", "clock"]),
     // What Microsoft sends, and what becomes of it: pure.
     ("record", &["event::Span", "feed"]),
-    ("normalize", &["record", "feed"]),
+    ("normalize", &["escape", "record", "feed"]),
     ("event", &["budget", "feed", "record"]),
     ("route", &["sink", "config", "feed", "record", "normalize"]),
     ("config", &["clock", "feed", "record::types", "secret"]),
@@ -34,6 +35,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "config",
             "delivered",
             "disk",
+            "escape",
             "event",
             "failpoint",
             "feed",
