@@ -1,8 +1,15 @@
 # What there is to do here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars bench lint tools
+.PHONY: help demo test bars bench fuzz lint tools
 
 CARGO ?= cargo
+
+# Coverage without a nightly toolchain: what libFuzzer counts by is an LLVM pass that the stable compiler has too.
+FUZZ_SECONDS ?= 30
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares --cfg=fuzzing
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +27,15 @@ bars: tools ## what is promised: loss, duplicates, kills, memory, speed (long)
 bench: tools ## how fast the parts are
 	$(CARGO) bench --locked
 
+fuzz: tools ## every reader of foreign bytes, guided by coverage; FUZZ=view FUZZ_SECONDS=600 one for long
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --release --target $(HOST)
+	cd fuzz && for reader in $(or $(FUZZ),$$(ls corpus)); do \
+	  echo "== $$reader"; mkdir -p found/corpus/$$reader; \
+	  AUDITFERRY_FUZZ=$$reader target/$(HOST)/release/auditferry-fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+	    -max_len=4096 -print_final_stats=0 -verbosity=0 -artifact_prefix=found/$$reader- found/corpus/$$reader corpus/$$reader \
+	    || { echo "$$reader: the input that broke it is in fuzz/found; add it to fuzz/corpus/$$reader when it is mended" >&2; exit 1; }; \
+	done
+
 lint: tools ## formatting, clippy, licences and advisories
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --features failpoints -- -D warnings
@@ -29,14 +45,14 @@ lint: tools ## formatting, clippy, licences and advisories
 # One command for all that is missing, before a build fails half-way.
 tools:
 	@missing=""; \
-	command -v cc >/dev/null || missing="$$missing build-essential"; \
-	command -v cmake >/dev/null || missing="$$missing cmake"; \
+	for tool in cc c++ make; do command -v $$tool >/dev/null || missing=" build-essential"; done; \
+	for tool in perl bash; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	command -v $(CARGO) >/dev/null || rust=1; \
 	if [ -n "$$missing" ]; then \
 	  if command -v apt-get >/dev/null; then echo "missing:$$missing. Install with: sudo apt-get install -y$$missing" >&2; \
-	  elif command -v dnf >/dev/null; then echo "missing a C compiler or cmake. Install with: sudo dnf install -y gcc gcc-c++ make cmake" >&2; \
-	  elif command -v brew >/dev/null; then echo "missing a C compiler or cmake. Install with: brew install cmake (and xcode-select --install)" >&2; \
-	  else echo "missing:$$missing (a C compiler and cmake)" >&2; fi; \
+	  elif command -v dnf >/dev/null; then echo "missing a compiler, make, perl or bash. Install with: sudo dnf install -y gcc gcc-c++ make perl bash" >&2; \
+	  elif command -v brew >/dev/null; then echo "missing a compiler, make or perl. Install with: xcode-select --install" >&2; \
+	  else echo "missing: C and C++ compilers, make, perl or bash" >&2; fi; \
 	fi; \
 	if [ -n "$$rust" ]; then \
 	  echo "missing: Rust. Install with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$$HOME/.cargo/env\"" >&2; \

@@ -34,8 +34,13 @@ pub mod simulator;
 pub mod admin;
 pub mod budget;
 pub mod clock;
+pub mod disk;
+pub mod escape;
 pub mod failpoint;
 pub mod feed;
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod memory;
 pub mod metrics;

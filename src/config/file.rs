@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::faults::{Place, Reader};
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
 use super::values::{AckEnabled, At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
+use super::when::WhenFile;
 use crate::config::Format;
 use crate::feed::ContentType;
 
@@ -93,10 +95,11 @@ section! {
         name: String,
         required: bool,
         format: Format,
+        when: WhenFile,
         batch: BatchFile,
         retry: RetryFile,
         concurrency: usize,
-    } later { "when", "drop_fields", "hash_fields", "add_fields", "rate_limit", "ecs_profile" }
+    } later { "drop_fields", "hash_fields", "add_fields", "rate_limit", "ecs_profile" }
 }
 
 section! {
@@ -144,6 +147,23 @@ section! {
 }
 
 section! {
+    KafkaFile in "the kafka sink" {
+        brokers: Vec<String>,
+        topic: String,
+        key: String,
+        headers: Pairs,
+        compression: KafkaCompression,
+        sasl: SaslFile,
+        tls: TlsFile,
+        librdkafka: Pairs,
+    } later { "transactional", "transactional_id" }
+}
+
+section! {
+    SaslFile in "`sasl`" { mechanism: Mechanism, username: String, password: Secret } later {}
+}
+
+section! {
     TlsFile in "`tls`" { ca_file: PathBuf, cert_file: PathBuf, key_file: PathBuf, verify: bool } later {}
 }
 
@@ -160,12 +180,13 @@ pub(super) enum SinkKindFile {
     Stdout,
     File(Box<FileSinkFile>),
     SplunkHec(Box<HecFile>),
+    Kafka(Box<KafkaFile>),
 }
 
 /// The values of `type`, as written.
-const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec"];
+const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "kafka"];
 /// Those of later releases.
-const LATER_SINK_TYPES: &[&str] = &["kafka", "elasticsearch", "syslog", "http"];
+const LATER_SINK_TYPES: &[&str] = &["elasticsearch", "syslog", "http"];
 
 impl FromNode for SinkFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SinkFile> {
@@ -181,6 +202,7 @@ impl FromNode for SinkFile {
             }
             "file" => SinkKindFile::File(Box::new(kind(node, entries, reader))),
             "splunk_hec" => SinkKindFile::SplunkHec(Box::new(kind(node, entries, reader))),
+            "kafka" => SinkKindFile::Kafka(Box::new(kind(node, entries, reader))),
             later if LATER_SINK_TYPES.contains(&later) => {
                 reader.fault(
                     &written.place,
@@ -219,12 +241,15 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),
+    ("`when`", super::when::KEYS),
     (BatchFile::TITLE, BatchFile::KEYS),
     (RetryFile::TITLE, RetryFile::KEYS),
     (FileSinkFile::TITLE, FileSinkFile::KEYS),
     (RotateFile::TITLE, RotateFile::KEYS),
     (HecFile::TITLE, HecFile::KEYS),
     (AckFile::TITLE, AckFile::KEYS),
+    (KafkaFile::TITLE, KafkaFile::KEYS),
+    (SaslFile::TITLE, SaslFile::KEYS),
     (TlsFile::TITLE, TlsFile::KEYS),
     ("the sink", &["type"]),
 ];

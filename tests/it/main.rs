@@ -14,7 +14,9 @@ mod support;
 
 mod bars;
 mod edges;
+mod fuzzing;
 mod normalize;
 mod papers;
+mod routes;
 mod sink;
 mod tidy;

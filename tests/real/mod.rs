@@ -3,6 +3,7 @@
 //! what the installer said; nothing is skipped.
 
 pub mod collector;
+pub mod kafka;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -71,7 +72,7 @@ impl Daemon {
         while TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none() && began.elapsed() < limit, "no server on {port} ({ended:?}):\n{}", self.log_end());
-            std::thread::sleep(Duration::from_millis(50));
+            pause();
         }
     }
 
@@ -100,7 +101,7 @@ impl Daemon {
         }
         let began = Instant::now();
         while began.elapsed() < limit && self.child.try_wait().unwrap().is_none() {
-            std::thread::sleep(Duration::from_millis(50));
+            pause();
         }
         self.kill();
     }
@@ -110,6 +111,12 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Servers are started and ended outside of any runtime, or on a thread that may block.
+#[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
+pub fn pause() {
+    std::thread::sleep(Duration::from_millis(50));
 }
 
 /// A directory of one server's data and logs, gone with the test.

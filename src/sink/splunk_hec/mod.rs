@@ -287,6 +287,7 @@ mod tests {
             name: "splunk".into(),
             required: true,
             format,
+            when: None,
             batch: BatchConfig { max_bytes: 1, max_events: 1, linger: Duration::ZERO, concurrency: 1 },
             retry: RetryConfig { initial: Duration::ZERO, max: Duration::ZERO },
             kind: SinkKind::SplunkHec(hec),
