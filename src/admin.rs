@@ -48,6 +48,10 @@ pub struct FeedStatus {
     pub lost: u64,
     /// Whether the subscription was last seen enabled.
     pub subscribed: Option<bool>,
+    /// What keeps the feed from going on, in the service's words.
+    pub trouble: Option<String>,
+    /// Sinks that take nothing, and without which nothing of the feed is fetched.
+    pub waits_for: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

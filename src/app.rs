@@ -6,6 +6,9 @@
 //! the drivers send what is queued, the journal is closed; a drain cut short loses nothing, because
 //! what was not acknowledged is fetched again.
 
+mod health;
+mod status;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +18,25 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::ack::Outcome;
-use crate::admin::{FeedStatus, Heartbeat, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus};
+use crate::admin::{Heartbeat, StatusSource};
 use crate::budget::Budget;
-use crate::clock::Clock;
-use crate::config::{Config, Format, SinkConfig, TenantConfig, TlsConfig};
+use crate::config::{Config, TenantConfig, TlsConfig};
 use crate::feed::Feed;
 use crate::http::{self, HttpError};
 use crate::metrics::{Metrics, total};
 pub use crate::pipeline::Observer;
 use crate::pipeline::Pipeline;
 use crate::record::RecordKey;
-use crate::route::Routes;
+use crate::route::{Intake, Routes};
 use crate::sink::dead_letters::{DeadLetterError, DeadLetters, LetterHead};
 use crate::sink::driver::{self, DriverHandle};
 use crate::sink::{self, SinkBuildError, SinkId, SinkSet};
-use crate::source::{self, Arrival, OversizedRecord, grid};
+pub use crate::source::InProcess;
+use crate::source::{self, Arrival, OversizedRecord, Transport, Troubles};
 use crate::state::{State, StateError};
+
+use health::{watch_sinks, watched};
+use status::Look;
 
 /// Parts between source and pipeline. Their bytes are bounded by the budget; a handful keeps the workers busy.
 const FORWARD: usize = 8;
@@ -39,6 +45,8 @@ const FORWARD: usize = 8;
 const DRAIN: Duration = Duration::from_secs(15);
 /// How often the process shows that it lives and refreshes its gauges.
 const TICK: Duration = Duration::from_secs(1);
+/// The same on a clock that jumps: a week of seconds would be most of what is computed.
+const JUMPING_TICK: Duration = Duration::from_secs(600);
 /// The name under which the dead letters count as a sink: an oversized record goes to them alone.
 const DEAD_LETTERS: &str = "dead_letters";
 
@@ -48,6 +56,8 @@ pub struct RunOptions {
     /// End when everything listed is done, or after this time.
     pub once: Option<Duration>,
     pub observer: Option<Arc<dyn Observer>>,
+    /// Answers requests to the service in this process, in place of the network.
+    pub service: Option<InProcess>,
     /// Ticked by the app while it makes progress.
     pub heartbeat: Heartbeat,
 }
@@ -80,30 +90,36 @@ pub enum AppError {
     Task(#[from] tokio::task::JoinError),
 }
 
+type Drivers = Arc<HashMap<SinkId, DriverHandle>>;
+
 pub struct App {
     state: State,
     sources: JoinSet<()>,
     stop_sources: watch::Sender<bool>,
     workers: JoinSet<()>,
-    drivers: Arc<HashMap<SinkId, DriverHandle>>,
+    drivers: Drivers,
     status: StatusSource,
     metrics: Arc<Metrics>,
     once: Option<Duration>,
     pulse: JoinHandle<()>,
     intake: JoinHandle<()>,
+    pace: Option<JoinHandle<()>>,
 }
 
 impl App {
     /// Builds and starts everything.
     pub async fn start(config: Config, metrics: Arc<Metrics>, options: RunOptions) -> Result<App, AppError> {
         let state = open_state(&config, &metrics).await?;
+        let pace = config.clock.may_jump().then(|| tokio::spawn(state.commit_by_jumping_clock()));
         let dead = DeadLetters::open(&config.dead_letters, Arc::clone(&metrics))?;
         let (drivers, routes) = start_sinks(&config, &state, &dead, &metrics)?;
+        let names = sink_names(&config, &state);
         let dead_id = state.sink_id(DEAD_LETTERS)?;
 
         let budget = Budget::new(config.collect.in_flight);
         let (forward, arrivals) = mpsc::channel(FORWARD);
-        let pipeline = Pipeline { routes, metrics: Arc::clone(&metrics), observer: options.observer };
+        let name = |id| names.get(&id).cloned().unwrap_or_default();
+        let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(&metrics), options.observer, name);
         let worker = Worker {
             pipeline: Arc::new(pipeline),
             state: state.clone(),
@@ -114,30 +130,57 @@ impl App {
         };
         let workers = start_workers(&worker);
 
-        let (intake_tx, intake) = watch::channel(true);
-        let required = |sink: &&SinkConfig| sink.required;
-        let health = config.sinks.iter().filter(required).filter_map(|sink| {
-            state.sink_id(&sink.name).ok().and_then(|id| drivers.get(&id)).map(DriverHandle::health)
-        });
-        let intake_task = tokio::spawn(watch_intake(health.collect(), intake_tx));
+        let (down, told) = watch::channel(SinkSet::EMPTY);
+        let intake = Intake::new(Arc::clone(&routes), told, state.health());
+        let intake_task = tokio::spawn(watch_sinks(watched(&config, &routes, &drivers, &names), down));
 
         let (stop_sources, stop) = watch::channel(false);
+        let troubles = Troubles::default();
         let context = source::Context {
             state: state.clone(),
             clock: config.clock.clone(),
             budget: budget.clone(),
             metrics: Arc::clone(&metrics),
             forward,
-            intake,
+            intake: intake.clone(),
             spool_dir: config.state.dir.clone(),
-            http: http::client(&TlsConfig::default(), None)?,
+            transport: match options.service {
+                Some(service) => Transport::InProcess(service),
+                None => Transport::Network(http::client(&TlsConfig::default(), None)?),
+            },
+            troubles: troubles.clone(),
         };
         let sources = source::spawn(&config.collect, &config.tenants, context, options.once.is_some(), &stop);
 
-        let status = status_source(&config, &state, &budget, &drivers, &metrics);
-        let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics)));
+        let look = Look {
+            tenants: config.tenants.clone(),
+            clock: config.clock.clone(),
+            sinks: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+            names,
+            state: state.clone(),
+            budget: budget.clone(),
+            drivers: Arc::clone(&drivers),
+            metrics: Arc::clone(&metrics),
+            troubles,
+            intake,
+        };
+        let status = look.into_source();
+        let tick = if config.clock.may_jump() { JUMPING_TICK } else { TICK };
+        let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics), tick));
         let once = options.once;
-        Ok(App { state, sources, stop_sources, workers, drivers, status, metrics, once, pulse, intake: intake_task })
+        Ok(App {
+            state,
+            sources,
+            stop_sources,
+            workers,
+            drivers,
+            status,
+            metrics,
+            once,
+            pulse,
+            intake: intake_task,
+            pace,
+        })
     }
 
     /// A look at the running process, for `/status`.
@@ -210,6 +253,7 @@ impl App {
         futures_util::future::join_all(self.drivers.values().map(|driver| driver.finish(deadline))).await;
         self.pulse.abort();
         self.intake.abort();
+        self.pace.iter().for_each(JoinHandle::abort);
         self.state.close().await
     }
 
@@ -233,7 +277,7 @@ fn start_sinks(
     state: &State,
     dead: &DeadLetters,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<HashMap<SinkId, DriverHandle>>, Routes), AppError> {
+) -> Result<(Drivers, Arc<Routes>), AppError> {
     let mut drivers = HashMap::new();
     let mut routes = Routes::default();
     for sink in &config.sinks {
@@ -241,13 +285,27 @@ fn start_sinks(
         let built = sink::build(sink, id, state, Arc::clone(metrics))?;
         let driver = driver::spawn(sink.clone(), id, built, state.clone(), dead.clone(), Arc::clone(metrics));
         drivers.insert(id, driver);
-        routes.wanted = routes.wanted.union(SinkSet::of(id));
-        routes.needs_ecs |= sink.format == Format::Ecs;
-        if sink.required {
-            routes.required = routes.required.union(SinkSet::of(id));
-        }
+        routes.add(id, sink);
     }
-    Ok((Arc::new(drivers), routes))
+    warn_of_unwanted(config, &routes);
+    Ok((Arc::new(drivers), Arc::new(routes)))
+}
+
+fn sink_names(config: &Config, state: &State) -> HashMap<SinkId, String> {
+    config.sinks.iter().filter_map(|sink| Some((state.sink_id(&sink.name).ok()?, sink.name.clone()))).collect()
+}
+
+fn feeds(config: &Config) -> impl Iterator<Item = Feed> {
+    let of = |tenant: &TenantConfig, content_type| Feed { tenant: Arc::clone(&tenant.tenant), content_type };
+    config.tenants.iter().flat_map(move |tenant| tenant.content_types.iter().map(move |kind| of(tenant, *kind)))
+}
+
+/// A feed that no sink's condition lets through is fetched for nothing: hardly what was meant.
+fn warn_of_unwanted(config: &Config, routes: &Routes) {
+    for feed in feeds(config).filter(|feed| routes.of(feed).possible().is_empty()) {
+        tracing::warn!(tenant = %feed.tenant.name, content_type = %feed.content_type,
+            "no sink's `when` lets anything of this feed through; its records are fetched, counted as filtered, and go nowhere");
+    }
 }
 
 /// Takes arrivals through the pipeline to the drivers.
@@ -255,7 +313,7 @@ fn start_sinks(
 struct Worker {
     pipeline: Arc<Pipeline>,
     state: State,
-    drivers: Arc<HashMap<SinkId, DriverHandle>>,
+    drivers: Drivers,
     dead: DeadLetters,
     dead_id: SinkId,
     arrivals: Arc<Mutex<mpsc::Receiver<Arrival>>>,
@@ -291,7 +349,7 @@ impl Worker {
 
     /// Puts a record that is too large for memory into the dead letters, once.
     async fn bury(&self, record: OversizedRecord) {
-        let OversizedRecord { blob, file, bytes, hash, ack } = record;
+        let OversizedRecord { blob, file, bytes, hash, is_kept, ack } = record;
         let (key, only) = (RecordKey(hash), SinkSet::of(self.dead_id));
         let wanted = self.state.delivered().claim(only, only, std::iter::once((key, ack)));
         if wanted.first().is_none_or(|sinks| sinks.is_empty()) {
@@ -300,7 +358,14 @@ impl Worker {
         let head = LetterHead {
             sink: DEAD_LETTERS.to_owned(),
             reason: "oversized",
-            answer: format!("the record has {bytes} bytes, more than `collect.max_record`"),
+            answer: if is_kept {
+                format!("the record has {bytes} bytes, more than `collect.max_record`")
+            } else {
+                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!(
+                    "the record has {bytes} bytes, too many to keep; 128 bits of the BLAKE3 hash of its bytes: {hash}"
+                )
+            },
             blob,
             key: Some(key),
             event_id: Vec::new(),
@@ -311,84 +376,12 @@ impl Worker {
     }
 }
 
-/// Tells the source whether every required sink takes data.
-async fn watch_intake(mut health: Vec<watch::Receiver<bool>>, intake: watch::Sender<bool>) {
-    loop {
-        let is_open = health.iter().all(|sink| *sink.borrow());
-        if intake.send_if_modified(|open| std::mem::replace(open, is_open) != is_open) {
-            if is_open {
-                tracing::info!("all required sinks take data again, fetching goes on");
-            } else {
-                tracing::warn!("a required sink takes nothing; nothing new is fetched until it does, listing goes on");
-            }
-        }
-        let changes = health.iter_mut().map(|sink| Box::pin(sink.changed()));
-        let (change, ..) = match changes.collect::<Vec<_>>() {
-            none if none.is_empty() => return,
-            some => futures_util::future::select_all(some).await,
-        };
-        if change.is_err() {
-            return;
-        }
-    }
-}
-
-async fn beat(heartbeat: Heartbeat, budget: Budget, metrics: Arc<Metrics>) {
+async fn beat(heartbeat: Heartbeat, budget: Budget, metrics: Arc<Metrics>, tick: Duration) {
     let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
     metrics.in_flight_limit.set(as_gauge(budget.limit()));
     loop {
         heartbeat.tick();
         metrics.in_flight_bytes.set(as_gauge(budget.used()));
-        tokio::time::sleep(TICK).await;
-    }
-}
-
-/// What `/status` shows, looked up anew at each request.
-fn status_source(
-    config: &Config,
-    state: &State,
-    budget: &Budget,
-    drivers: &Arc<HashMap<SinkId, DriverHandle>>,
-    metrics: &Arc<Metrics>,
-) -> StatusSource {
-    let (state, budget, drivers, metrics) = (state.clone(), budget.clone(), Arc::clone(drivers), Arc::clone(metrics));
-    let (tenants, clock) = (config.tenants.clone(), config.clock.clone());
-    let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    Arc::new(move || Status {
-        tenants: tenants.iter().map(|tenant| tenant_status(tenant, &state, &clock)).collect(),
-        sinks: sinks.iter().map(|name| sink_status(name, &state, &drivers, &metrics)).collect(),
-        state: StateStatus {
-            journal_bytes: u64::try_from(metrics.journal_bytes.get()).unwrap_or(0),
-            last_commit: Some(metrics.checkpoint_last_success.get()).filter(|at| *at > 0),
-        },
-        in_flight: InFlight { bytes: budget.used() as u64, limit: budget.limit() as u64 },
-    })
-}
-
-fn tenant_status(config: &TenantConfig, state: &State, clock: &Clock) -> TenantStatus {
-    let feed_status = |content_type| {
-        let feed = Feed { tenant: Arc::clone(&config.tenant), content_type };
-        state.feed(&feed.key()).read(|progress| FeedStatus {
-            content_type: feed.content_type.to_string(),
-            complete_until: progress.from.map(|_| grid::complete_until(progress, clock.now())),
-            pending: progress.pending.len() as u64,
-            lost: progress.ledger.blobs_lost,
-            subscribed: progress.subscription.enabled,
-        })
-    };
-    TenantStatus {
-        name: config.tenant.name.clone(),
-        tenant_id: config.tenant.id.clone(),
-        feeds: config.content_types.iter().copied().map(feed_status).collect(),
-    }
-}
-
-fn sink_status(name: &str, state: &State, drivers: &HashMap<SinkId, DriverHandle>, metrics: &Metrics) -> SinkStatus {
-    let driver = state.sink_id(name).ok().and_then(|id| drivers.get(&id));
-    SinkStatus {
-        name: name.to_owned(),
-        healthy: driver.is_some_and(|driver| *driver.health().borrow()),
-        queued: u64::try_from(metrics.sink_queued.with_label_values(&[name]).get()).unwrap_or(0),
-        last_ack: Some(metrics.sink_last_ack.with_label_values(&[name]).get()).filter(|at| *at > 0),
+        tokio::time::sleep(tick).await;
     }
 }

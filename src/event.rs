@@ -42,6 +42,15 @@ pub struct Part {
 }
 
 impl Part {
+    /// What a part costs beside its bytes, so that tiny ones are not free: the part itself, its deliveries and
+    /// their places in queues.
+    pub const OVERHEAD: usize = 1024;
+
+    /// Bytes that are held as long as the part is.
+    pub fn weight(&self) -> usize {
+        self.raw.len() + self.docs.len() + self.events.len() * size_of::<EventMeta>() + Part::OVERHEAD
+    }
+
     /// The event at `index` (must be below `self.events.len()`).
     pub fn event(&self, index: u32) -> Event<'_> {
         Event { part: self, meta: &self.events[index as usize] }

@@ -1,6 +1,7 @@
 //! Named points at which a test can end the process as a crash would: SIGKILL, no drop, no flush.
 //! `AUDITFERRY_KILL_AT=step:n` ends it at the n-th time (1-based) that `step` is passed. Compiled in
-//! only with the `failpoints` feature; without it [`pass`] is nothing.
+//! only with the `failpoints` feature; without it [`pass`] is nothing. In the same way a record can hold
+//! the word at which a step panics ([`panic_at`]).
 
 /// The steps at which the kill bar strikes (tests/it/bars/kill.rs strikes at each of them).
 pub const STEPS: [&str; 9] =
@@ -33,3 +34,18 @@ pub fn pass(step: &'static str) {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn pass(_step: &'static str) {}
+
+/// Panics when `record` holds the word that a test plants for this stage: `auditferry-panics-at-<stage>`.
+#[cfg(feature = "failpoints")]
+#[expect(clippy::panic, reason = "this is what it is for")]
+pub fn panic_at(stage: &'static str, record: &[u8]) {
+    let word = format!("auditferry-panics-at-{stage}");
+    if memchr::memmem::find(record, word.as_bytes()).is_some() {
+        panic!("planted at {stage}: {}", String::from_utf8_lossy(record));
+    }
+}
+
+/// Panics when `record` holds the word that a test plants for this stage.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn panic_at(_stage: &'static str, _record: &[u8]) {}

@@ -9,7 +9,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Identity, NoProxy, Proxy, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, redirect};
 use url::{Host, Url};
 
 use crate::config::TlsConfig;
@@ -47,6 +47,20 @@ pub enum HttpError {
 /// A client with these TLS settings. `timeout` bounds a whole exchange, from connecting to the last
 /// byte of the answer; `None` leaves that to the caller.
 pub fn client(tls: &TlsConfig, timeout: Option<Duration>) -> Result<Client, HttpError> {
+    build(builder(tls, timeout)?)
+}
+
+/// A client that keeps no more than one connection for its next exchange: whoever makes one exchange
+/// after the other stays with one server behind a load balancer.
+pub fn client_of_one_connection(tls: &TlsConfig, timeout: Option<Duration>) -> Result<Client, HttpError> {
+    build(builder(tls, timeout)?.pool_max_idle_per_host(1))
+}
+
+fn build(builder: ClientBuilder) -> Result<Client, HttpError> {
+    builder.build().map_err(|error| HttpError::Build(error_chain(&error)))
+}
+
+fn builder(tls: &TlsConfig, timeout: Option<Duration>) -> Result<ClientBuilder, HttpError> {
     let mut builder = Client::builder()
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
@@ -73,7 +87,7 @@ pub fn client(tls: &TlsConfig, timeout: Option<Duration>) -> Result<Client, Http
         );
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
-    builder.build().map_err(|error| HttpError::Build(error_chain(&error)))
+    Ok(builder)
 }
 
 /// Refuses plain http to anything but this machine.

@@ -74,10 +74,16 @@ metrics! {
     blobs_settled: counters "blobs_settled_total" "blobs of which everything is done" ["tenant", "content_type"];
     blobs_retried: counters "blobs_retried_total" "blob attempts that ended unsettled and will be repeated" ["tenant", "content_type"];
     blobs_lost: counters "blobs_lost_total" "blobs that will never be had" ["tenant", "content_type", "reason"];
+    blobs_returned: counters "blobs_returned_total" "blobs that had been given up as gone, came back and are delivered" ["tenant", "content_type"];
+    blobs_again: counters "blobs_read_again_total" "blobs read a second time because the first was at the live edge, by whether they had grown" ["tenant", "content_type", "result"];
+    listing_unreadable: counters "listing_entries_unreadable_total" "entries of listings without a content id" ["tenant"];
+    feed_trouble: gauges "feed_trouble" "1 while the feed needs a person: permission, subscription (refused for over an hour), cloud_host (content ids of another cloud)" ["tenant", "content_type", "reason"];
     refused_seconds: counters "refused_seconds_total" "seconds of content the server refused to list as too old" ["tenant", "content_type"];
     blobs_pending: gauges "blobs_pending" "listed blobs that are not settled" ["tenant", "content_type"];
     events: counters "events_total" "records by what became of them" ["tenant", "content_type", "outcome"];
     unreadable: counters "events_unreadable_total" "records that could not be read and went out as event.kind pipeline_error" ["tenant", "content_type"];
+
+    faults: counters "faults_total" "panics over a record that were caught: faults of ours; it went out as event.kind pipeline_error" ["stage"];
 
     api_requests: counters "api_requests_total" "requests to the service by operation and status class" ["operation", "code"];
     api_throttled: counters "api_throttled_total" "answers that said too many requests" ["tenant"];
@@ -98,6 +104,10 @@ metrics! {
     sink_last_ack: gauges "sink_last_ack_timestamp_seconds" "last acknowledgement" ["sink"];
     sink_circuit_open: gauges "sink_circuit_open" "1 while the sink takes nothing and is probed" ["sink"];
     sink_queued: gauges "sink_queued_events" "events waiting for the sink" ["sink"];
+    sink_acks_waiting: gauges "sink_indexer_acks_waiting" "batches accepted by a Splunk HEC receiver and not yet acknowledged by its indexers" ["sink"];
+    sink_acks: counters "sink_indexer_acks_total" "ends of the wait for an indexer acknowledgement: confirmed, or timed_out or forgotten, after which the batch is sent again" ["sink", "result"];
+    sink_resent: counters "sink_resent_events_total" "events sent again although the receiver may have them, by why: duplicates with the same key are possible" ["sink", "reason"];
+    sink_long_events: counters "sink_long_events_total" "delivered events above 10,000 bytes, which Splunk cuts unless TRUNCATE in its props.conf allows more" ["sink"];
     kafka_throttled: counters "kafka_throttled_seconds_total" "seconds that Kafka's brokers made requests wait because of a quota" ["sink"];
     kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error or because the login changed" ["sink", "reason"];
     dead_letters: counters "dead_letters_total" "events refused for good, kept in the dead letters" ["sink"];
@@ -109,6 +119,7 @@ metrics! {
     delivered_evicted: counter "delivered_evicted_total" "record keys forgotten before their 8 days because of the size cap" [];
     journal_commits: counters "journal_commits_total" "group commits by result" ["result"];
     journal_commit_seconds: histogram "journal_commit_duration_seconds" "write and fsync of one group" [];
+    journal_stalled: gauge "journal_stalled" "1 while the journal cannot be written for want of room; acknowledgements wait" [];
     journal_bytes: gauge "journal_bytes" "size of the current journal" [];
     snapshots: counters "snapshots_total" "compactions by result" ["result"];
     state_recoveries: counters "state_recoveries_total" "starts that found damaged or lost state" ["reason"];

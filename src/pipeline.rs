@@ -1,21 +1,29 @@
 //! What happens to a part of a blob between the source and the sinks, in order: read each record,
 //! ask who still needs it, write its document if a sink wants one, sort it to the sinks. Does no IO
-//! and cannot fail: a record that cannot be read goes on as an event that says so.
+//! and cannot fail: a record that cannot be read goes on as an event that says so, and so does one at which a
+//! fault of ours strikes (a panic is caught, and the others of its part do not hear of it).
 //!
 //! Comes in: a [`RawBatch`]. Goes out: one [`Delivery`] a sink.
 
+mod guard;
+
 use std::sync::Arc;
+
+use prometheus::IntCounter;
 
 use crate::ack::Finalizer;
 use crate::delivered::Delivered;
 use crate::event::{Delivery, Event, EventMeta, Part};
+use crate::failpoint;
 use crate::feed::BlobId;
 use crate::metrics::Metrics;
 use crate::normalize::{self, Context};
 use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
-use crate::route::Routes;
+use crate::route::{FeedRoute, Routes};
 use crate::sink::{SinkId, SinkSet};
 use crate::source::RawBatch;
+
+use guard::{Faults, guarded};
 
 /// Records handled together: enough to make locking the delivered map cheap, few enough that their views
 /// stay small.
@@ -28,93 +36,198 @@ pub trait Observer: Send + Sync {
 
 /// The steps, and what they need to know. One for all workers.
 pub struct Pipeline {
-    pub routes: Routes,
-    pub metrics: Arc<Metrics>,
-    pub observer: Option<Arc<dyn Observer>>,
+    routes: Arc<Routes>,
+    metrics: Arc<Metrics>,
+    observer: Option<Arc<dyn Observer>>,
+    /// What each sink with a condition did not want.
+    filtered: Vec<(SinkId, IntCounter)>,
 }
 
 impl Pipeline {
+    /// `name` gives each sink's name.
+    pub fn new(
+        routes: Arc<Routes>,
+        metrics: Arc<Metrics>,
+        observer: Option<Arc<dyn Observer>>,
+        name: impl Fn(SinkId) -> String,
+    ) -> Pipeline {
+        let counter = |sink| (sink, metrics.sink_events.with_label_values(&[name(sink).as_str(), "filtered"]));
+        let filtered = routes.conditional().map(counter).collect();
+        for stage in guard::STAGES {
+            metrics.faults.with_label_values(&[stage]);
+        }
+        Pipeline { routes, metrics, observer, filtered }
+    }
+
     /// Takes a part through all steps. Records that no sink needs any more end here.
     pub fn process(&self, batch: RawBatch, delivered: &Delivered) -> Vec<(SinkId, Delivery)> {
-        let RawBatch { blob, bytes, spans, ack, mut charge, .. } = batch;
+        let RawBatch { blob, bytes, spans, ack, charge } = batch;
         let mut sorted = Sorted { docs: Vec::new(), events: Vec::with_capacity(spans.len()), wanted: Vec::new() };
+        let mut work = Work {
+            pipeline: self,
+            blob: &blob,
+            bytes: &bytes,
+            route: self.routes.of(&blob.feed),
+            faults: Faults::default(),
+        };
         for stride in spans.chunks(STRIDE) {
-            self.stride(&blob, &bytes, stride, &ack, delivered, &mut sorted);
+            work.stride(stride, &ack, delivered, &mut sorted);
         }
         ack.release();
+        work.faults.report(&blob, &self.metrics);
         let Sorted { docs, events, wanted } = sorted;
-        charge.add(docs.len());
-        let part = Arc::new(Part { blob, raw: bytes, docs, events, charge });
+        self.observe(&blob, &events);
+        let mut part = Part { blob, raw: bytes, docs, events, charge };
+        // The raw bytes were charged when they were read.
+        part.charge.add(part.weight() - part.raw.len());
+        let part = Arc::new(part);
         if let Some(observer) = &self.observer {
             (0..part.events.len() as u32).for_each(|index| observer.event(&part.event(index)));
         }
         deliveries(&part, &wanted)
     }
 
+    /// Counts what could not be read, and how long Microsoft took to make the others available.
+    fn observe(&self, blob: &BlobId, events: &[EventMeta]) {
+        let labels = [blob.feed.tenant.name.as_str(), blob.feed.content_type.as_str()];
+        let latency = self.metrics.source_latency.with_label_values(&labels[1..]);
+        for time_ms in events.iter().filter_map(|event| event.time_ms) {
+            latency.observe((blob.created_ms - time_ms).max(0) as f64 / 1000.0);
+        }
+        let unreadable = events.iter().filter(|event| !event.readable).count();
+        if unreadable > 0 {
+            self.metrics.unreadable.with_label_values(&labels).inc_by(unreadable as u64);
+        }
+    }
+}
+
+/// A part while it is worked on.
+struct Work<'a> {
+    pipeline: &'a Pipeline,
+    blob: &'a BlobId,
+    bytes: &'a [u8],
+    route: FeedRoute,
+    faults: Faults,
+}
+
+impl<'a> Work<'a> {
     /// Reads, claims and writes some records.
-    fn stride(
-        &self,
-        blob: &BlobId,
-        bytes: &[u8],
-        spans: &[Span],
-        ack: &Finalizer,
-        delivered: &Delivered,
-        sorted: &mut Sorted,
-    ) {
-        let read: Vec<Read<'_>> = spans.iter().map(|span| Read::of(blob, bytes, span)).collect();
-        let claims = read.iter().map(|read| (read.key, ack.share()));
-        let sinks = delivered.claim(self.routes.wanted, self.routes.required, claims);
-        for (read, sinks) in read.into_iter().zip(sinks) {
-            if !sinks.is_empty() {
-                let meta = self.write(blob, &read, &mut sorted.docs);
-                sorted.events.push(meta);
-                sorted.wanted.push(sinks);
+    fn stride(&mut self, spans: &[Span], ack: &Finalizer, delivered: &Delivered, sorted: &mut Sorted) {
+        let read = self.read_all(spans);
+        for (sink, filtered) in &self.pipeline.filtered {
+            filtered.inc_by(read.iter().filter(|read| !read.wanted.contains(*sink)).count() as u64);
+        }
+        let claims = read.iter().map(|read| (read.key, read.wanted, ack.share()));
+        let sinks = delivered.claim_each(self.pipeline.routes.required(), claims);
+        let needed: Vec<_> = read.into_iter().zip(sinks).filter(|(_, sinks)| !sinks.is_empty()).collect();
+        self.write_all(&needed, sorted);
+    }
+
+    /// Reads all at once; only after a fault one by one, to find the record that it strikes at.
+    fn read_all(&mut self, spans: &[Span]) -> Vec<Read<'a>> {
+        let together = guarded(|| spans.iter().map(|span| self.read(span)).collect());
+        together.unwrap_or_else(|_| spans.iter().map(|span| self.read_alone(span)).collect())
+    }
+
+    fn read_alone(&mut self, span: &Span) -> Read<'a> {
+        guarded(|| self.read(span)).unwrap_or_else(|fault| {
+            let reason = Unreadable::Fault(self.faults.note("read", fault));
+            let key = RecordKey::of_bytes(&self.blob.feed.tenant.id, self.record(span));
+            Read { key, span: span.clone(), wanted: self.route.possible(), view: Err(reason) }
+        })
+    }
+
+    fn read(&self, span: &Span) -> Read<'a> {
+        let (record, feed) = (self.record(span), &self.blob.feed);
+        failpoint::panic_at("read", record);
+        let (key, view) = match View::parse_in(record, ViewBuffer::default()) {
+            Ok(view) => (RecordKey::of(&feed.tenant.id, &view), Ok(view)),
+            Err(reason) => (RecordKey::of_bytes(&feed.tenant.id, record), Err(Unreadable::Record(reason))),
+        };
+        let wanted = self.pipeline.routes.wanted(feed, self.route, view.as_ref().ok());
+        Read { key, span: span.clone(), wanted, view }
+    }
+
+    fn record(&self, span: &Span) -> &'a [u8] {
+        &self.bytes[span.start as usize..span.end as usize]
+    }
+
+    /// Writes all at once; only after a fault one by one.
+    fn write_all(&mut self, needed: &[(Read<'a>, SinkSet)], sorted: &mut Sorted) {
+        let (docs, events) = (sorted.docs.len(), sorted.events.len());
+        let together = guarded(|| {
+            for (read, sinks) in needed {
+                let meta = self.meta(read);
+                sorted.push(meta, *sinks, |docs| self.document(read, *sinks, docs));
             }
+        });
+        if together.is_ok() {
+            return;
+        }
+        sorted.cut(docs, events);
+        for (read, sinks) in needed {
+            self.write_alone(read, *sinks, sorted);
         }
     }
 
-    fn write(&self, blob: &BlobId, read: &Read<'_>, docs: &mut Vec<u8>) -> EventMeta {
-        let Read { key, span, view } = read;
-        let start = docs.len() as u32;
-        let tenant = &blob.feed.tenant;
-        let context = Context {
-            tenant_id: &tenant.id,
-            tenant_name: &tenant.name,
-            content_type: Some(blob.feed.content_type),
-            received_ms: Some(blob.created_ms).filter(|created| *created > 0),
-        };
-        let mut meta = EventMeta { key: *key, raw: span.clone(), ..EventMeta::default() };
-        match view {
-            Ok(view) => {
-                let place = |field| {
-                    let inside = view.span_of_string(field).unwrap_or(0..0);
-                    span.start + inside.start..span.start + inside.end
-                };
-                meta.readable = true;
-                meta.time_ms = view.creation_time_ms();
-                meta.id = place(Field::Id);
-                meta.workload = place(Field::Workload);
-                meta.operation = place(Field::Operation);
-                if self.routes.needs_ecs {
-                    normalize::document(&context, *key, view, docs);
-                }
-                self.observe_latency(blob, meta.time_ms);
-            }
-            Err(unreadable) => {
-                normalize::pipeline_error(&context, *key, unreadable.record, &unreadable.reason.to_string(), docs);
-                let labels = [tenant.name.as_str(), blob.feed.content_type.as_str()];
-                self.metrics.unreadable.with_label_values(&labels).inc();
-            }
+    /// Where the document cannot be written, a document that says so stands in for it; a sink that is sent
+    /// the record as it came is still sent that.
+    fn write_alone(&mut self, read: &Read<'a>, sinks: SinkSet, sorted: &mut Sorted) {
+        let unread = EventMeta { key: read.key, raw: read.span.clone(), ..EventMeta::default() };
+        let meta = guarded(|| self.meta(read)).unwrap_or_else(|fault| {
+            self.faults.note("write", fault);
+            unread
+        });
+        let (docs, events) = (sorted.docs.len(), sorted.events.len());
+        let pushed = guarded(|| sorted.push(meta.clone(), sinks, |docs| self.document(read, sinks, docs)));
+        if let Err(fault) = pushed {
+            sorted.cut(docs, events);
+            let reason = self.faults.note("write", fault);
+            sorted.push(meta, sinks, |docs| self.error_document(read, &reason, docs));
         }
-        meta.doc = start..docs.len() as u32;
+    }
+
+    fn meta(&self, read: &Read<'_>) -> EventMeta {
+        let Read { key, span, .. } = read;
+        let mut meta = EventMeta { key: *key, raw: span.clone(), ..EventMeta::default() };
+        if let Ok(view) = &read.view {
+            let place = |field| {
+                let inside = view.span_of_string(field).unwrap_or(0..0);
+                span.start + inside.start..span.start + inside.end
+            };
+            meta.readable = true;
+            meta.time_ms = view.creation_time_ms();
+            meta.id = place(Field::Id);
+            meta.workload = place(Field::Workload);
+            meta.operation = place(Field::Operation);
+        }
         meta
     }
 
-    /// How long Microsoft took to make the record available.
-    fn observe_latency(&self, blob: &BlobId, time_ms: Option<i64>) {
-        if let Some(time_ms) = time_ms {
-            let seconds = (blob.created_ms - time_ms).max(0) as f64 / 1000.0;
-            self.metrics.source_latency.with_label_values(&[blob.feed.content_type.as_str()]).observe(seconds);
+    /// Appends the document, where one of `sinks` is sent it.
+    fn document(&self, read: &Read<'_>, sinks: SinkSet, docs: &mut Vec<u8>) {
+        match &read.view {
+            Ok(_) if sinks.intersection(self.pipeline.routes.ecs()).is_empty() => {}
+            Ok(view) => {
+                failpoint::panic_at("write", self.record(&read.span));
+                normalize::document(&self.context(), read.key, view, docs);
+            }
+            Err(Unreadable::Record(reason)) => self.error_document(read, &reason.to_string(), docs),
+            Err(Unreadable::Fault(reason)) => self.error_document(read, reason, docs),
+        }
+    }
+
+    fn error_document(&self, read: &Read<'_>, reason: &str, docs: &mut Vec<u8>) {
+        normalize::pipeline_error(&self.context(), read.key, self.record(&read.span), reason, docs);
+    }
+
+    fn context(&self) -> Context<'a> {
+        let tenant = &self.blob.feed.tenant;
+        Context {
+            tenant_id: &tenant.id,
+            tenant_name: &tenant.name,
+            content_type: Some(self.blob.feed.content_type),
+            received_ms: Some(self.blob.created_ms).filter(|created| *created > 0),
         }
     }
 }
@@ -127,31 +240,36 @@ struct Sorted {
     wanted: Vec<SinkSet>,
 }
 
+impl Sorted {
+    fn push(&mut self, mut meta: EventMeta, sinks: SinkSet, document: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.docs.len() as u32;
+        document(&mut self.docs);
+        meta.doc = start..self.docs.len() as u32;
+        self.events.push(meta);
+        self.wanted.push(sinks);
+    }
+
+    /// Takes back what a fault left half done.
+    fn cut(&mut self, docs: usize, events: usize) {
+        self.docs.truncate(docs);
+        self.events.truncate(events);
+        self.wanted.truncate(events);
+    }
+}
+
 /// One record, read or not.
 struct Read<'a> {
     key: RecordKey,
     span: Span,
-    view: Result<View<'a>, Unreadable<'a>>,
+    wanted: SinkSet,
+    view: Result<View<'a>, Unreadable>,
 }
 
-struct Unreadable<'a> {
-    record: &'a [u8],
-    reason: UnreadableRecord,
-}
-
-impl<'a> Read<'a> {
-    fn of(blob: &BlobId, bytes: &'a [u8], span: &Span) -> Read<'a> {
-        let record = &bytes[span.start as usize..span.end as usize];
-        let tenant_id = &blob.feed.tenant.id;
-        match View::parse_in(record, ViewBuffer::default()) {
-            Ok(view) => Read { key: RecordKey::of(tenant_id, &view), span: span.clone(), view: Ok(view) },
-            Err(reason) => Read {
-                key: RecordKey::of_bytes(tenant_id, record),
-                span: span.clone(),
-                view: Err(Unreadable { record, reason }),
-            },
-        }
-    }
+enum Unreadable {
+    /// It is no JSON object in UTF-8.
+    Record(UnreadableRecord),
+    /// Reading it panicked.
+    Fault(String),
 }
 
 /// The events of a part by sink.
@@ -163,3 +281,6 @@ fn deliveries(part: &Arc<Part>, wanted: &[SinkSet]) -> Vec<(SinkId, Delivery)> {
     };
     all.iter().map(of).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! and `NO_COLOR`. Control characters in messages and fields are escaped, so that what a server sent
 //! can neither end a line nor drive a terminal.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 
@@ -24,6 +25,20 @@ pub enum LogFormat {
 /// Whether colours may be written to something that is a terminal or not (`NO_COLOR`, no-color.org).
 pub fn colours(is_terminal: bool) -> bool {
     is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A panic is a line of the log like any other: where it was, and what it says if that is a fixed text.
+/// A text made at run time may quote a record, and no record stands in a log.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let said = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(may quote a record)");
+        let trace = Backtrace::capture();
+        match trace.status() {
+            BacktraceStatus::Captured => tracing::error!(at, said, %trace, "panicked: a fault of ours"),
+            _ => tracing::error!(at, said, "panicked: a fault of ours; RUST_BACKTRACE=1 shows how it came there"),
+        }
+    }));
 }
 
 /// Starts the log; `level` holds unless `AUDITFERRY_LOG` says otherwise. A second start changes nothing.
@@ -50,6 +65,7 @@ pub fn start(format: LogFormat, level: &str) {
         });
         builder.fmt_fields(fields.delimited(" ")).with_ansi(colours(terminal)).with_target(false).try_init()
     };
+    log_panics();
     if let Some(error) = unreadable {
         tracing::warn!(%error, "cannot read `AUDITFERRY_LOG`, it is ignored; write for instance `info,auditferry::source=debug`");
     }

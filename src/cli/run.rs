@@ -31,7 +31,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     announce(&config);
 
     let once = args.once.then_some(args.once_timeout);
-    let app = match App::start(config, metrics, RunOptions { once, observer: None, heartbeat }).await {
+    let app = match App::start(config, metrics, RunOptions { once, observer: None, service: None, heartbeat }).await {
         Ok(app) => app,
         Err(error) => return Ok(refused(&error)),
     };

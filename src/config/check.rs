@@ -43,6 +43,7 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
             "list at least one below `tenants:`, or name a directory in `tenants_from:`",
         );
     }
+    let names: Vec<String> = tenants.iter().filter_map(|tenant| tenant.name.clone().value()).collect();
     let tenants = self::tenants(tenants, &defaults, reader);
     let clock = match clock {
         None => Clock::system(),
@@ -88,7 +89,8 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
             "list at least one below `sinks:`, for instance `- { name: out, type: stdout }`",
         );
     }
-    let sinks = sinks(file.sinks.value().unwrap_or_default(), dead_letters.as_ref(), reader);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let sinks = sinks(file.sinks.value().unwrap_or_default(), dead_letters.as_ref(), &names, reader);
     let dead_letters = dead_letters.map_or_else(|| state.dir.join("dead.ndjson"), |at| at.value);
     Some(Config { state, admin, collect, tenants, dead_letters, sinks, clock })
 }

@@ -7,10 +7,13 @@ use std::time::Duration;
 use super::check::{Seen, warn_of_literal};
 use super::check_kafka::kafka;
 use super::faults::Reader;
-use super::file::{BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
+use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
 use super::section::{Field, Section};
 use super::values::{At, Compression, Size};
-use crate::config::{BatchConfig, FileConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig};
+use super::when;
+use crate::config::{
+    AckConfig, BatchConfig, FileConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig,
+};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -38,6 +41,7 @@ const KAFKA: Defaults =
 pub(super) fn sinks(
     files: Vec<SinkFile>,
     dead_letters: Option<&At<PathBuf>>,
+    tenants: &[&str],
     reader: &mut Reader<'_>,
 ) -> Vec<SinkConfig> {
     let mut names = Seen::new("sink name");
@@ -65,13 +69,14 @@ pub(super) fn sinks(
             "let one sink be `required: true` if nothing may be lost",
         );
     }
-    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, reader)).collect()
+    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, tenants, reader)).collect()
 }
 
 fn sink(
     file: SinkFile,
     names: &mut Seen<String>,
     paths: &mut Seen<PathBuf>,
+    tenants: &[&str],
     reader: &mut Reader<'_>,
 ) -> Option<SinkConfig> {
     let common = file.common;
@@ -93,6 +98,10 @@ fn sink(
     let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };
     let concurrency =
         common.concurrency.within(reader, (1, defaults.max_concurrency), ends, defaults.concurrency, |number| *number);
+    let when = common.when.value();
+    if let Some(when) = &when {
+        when::check(when, tenants, reader);
+    }
     let batch = batch(common.batch.value().unwrap_or_default(), defaults.linger, concurrency, reader);
     let kind = match file.kind {
         SinkKindFile::Stdout => Some(SinkKind::Stdout),
@@ -102,6 +111,7 @@ fn sink(
     };
     Some(SinkConfig {
         required: common.required.value().unwrap_or(true),
+        when: when.map(|file| file.when),
         format: common.format.value().unwrap_or(defaults.format),
         batch,
         retry: retry(common.retry.value().unwrap_or_default(), reader),
@@ -176,7 +186,35 @@ fn hec(file: HecFile, reader: &mut Reader<'_>) -> Option<HecConfig> {
         gzip: file.compression.value().unwrap_or(Compression::Gzip) == Compression::Gzip,
         tls,
         timeout,
+        ack: acknowledgement(file.indexer_acknowledgement.value().unwrap_or_default(), reader),
     })
+}
+
+/// 5 minutes: what Splunk's own Kafka connector waits; 64 pending batches of 1 MiB are twice the usual `collect.in_flight`.
+fn acknowledgement(file: AckFile, reader: &mut Reader<'_>) -> AckConfig {
+    let (seconds, day, default) = (Duration::from_secs, Duration::from_secs(86_400), AckConfig::default());
+    let timeout = file.timeout.within(reader, (seconds(1), day), "between 1s and 1d", default.timeout, |d| *d);
+    let least = Duration::from_millis(100);
+    let query_interval = file.query_interval.within(
+        reader,
+        (least, seconds(3600)),
+        "between 100ms and 1h",
+        default.query_interval.min(timeout),
+        |d| *d,
+    );
+    if query_interval > timeout {
+        reader.fault(
+            &file.place,
+            "`query_interval` is longer than `timeout`",
+            "an acknowledgement must be asked for before the batch is sent again",
+        );
+    }
+    AckConfig {
+        mode: file.enabled.value().map_or(default.mode, |enabled| enabled.0),
+        timeout,
+        query_interval,
+        max_pending: file.max_pending.within(reader, (1, 64), "between 1 and 64", default.max_pending, |n| *n),
+    }
 }
 
 pub(super) fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {

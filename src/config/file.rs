@@ -11,7 +11,8 @@ use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::faults::{Place, Reader};
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
-use super::values::{At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
+use super::values::{AckEnabled, At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
+use super::when::WhenFile;
 use crate::config::Format;
 use crate::feed::ContentType;
 
@@ -94,10 +95,11 @@ section! {
         name: String,
         required: bool,
         format: Format,
+        when: WhenFile,
         batch: BatchFile,
         retry: RetryFile,
         concurrency: usize,
-    } later { "when", "drop_fields", "hash_fields", "add_fields", "rate_limit", "ecs_profile" }
+    } later { "drop_fields", "hash_fields", "add_fields", "rate_limit", "ecs_profile" }
 }
 
 section! {
@@ -131,7 +133,17 @@ section! {
         compression: Compression,
         tls: TlsFile,
         timeout: Duration,
-    } later { "ack", "proxy" }
+        indexer_acknowledgement: AckFile,
+    } later { "proxy" }
+}
+
+section! {
+    AckFile in "`indexer_acknowledgement`" {
+        enabled: AckEnabled,
+        timeout: Duration,
+        query_interval: Duration,
+        max_pending: usize,
+    } later {}
 }
 
 section! {
@@ -229,11 +241,13 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),
+    ("`when`", super::when::KEYS),
     (BatchFile::TITLE, BatchFile::KEYS),
     (RetryFile::TITLE, RetryFile::KEYS),
     (FileSinkFile::TITLE, FileSinkFile::KEYS),
     (RotateFile::TITLE, RotateFile::KEYS),
     (HecFile::TITLE, HecFile::KEYS),
+    (AckFile::TITLE, AckFile::KEYS),
     (KafkaFile::TITLE, KafkaFile::KEYS),
     (SaslFile::TITLE, SaslFile::KEYS),
     (TlsFile::TITLE, TlsFile::KEYS),

@@ -125,7 +125,7 @@ fn each_fault_of_a_sink_is_said() {
         ),
         ("{name: x, type: file}", "`path` is missing"),
         ("{name: x, type: stdout, path: /x}", "unknown key `path` in the stdout sink"),
-        ("{name: x, type: stdout, when: {kind: alert}}", "`when` in the stdout sink is not in this release yet"),
+        ("{name: x, type: stdout, rate_limit: 5}", "`rate_limit` in the stdout sink is not in this release yet"),
         ("{name: x, type: stdout, format: cef}", "format `cef` is not in this release yet"),
         ("{name: x, type: file, path: /x, concurrency: 2}", "keeps an order"),
         ("{name: x, type: splunk_hec, url: 'http://splunk:8088', token: t}", "plain http"),
@@ -282,4 +282,49 @@ fn as_many_sinks_are_allowed_as_the_state_can_tell_apart() {
     };
     assert_eq!(good(&with(31)).config.sinks.len(), 31);
     assert!(faults(&with(32)).iter().any(|fault| fault.contains("more than 31 sinks")));
+}
+
+#[test]
+fn a_condition_that_means_nothing_is_a_fault_at_its_place() {
+    let said = |when: &str| {
+        let text = format!("tenants: [{TENANT}]\nsinks:\n  - {{name: o, type: stdout, when: {when}}}\n");
+        faults(&text).join("\n")
+    };
+    for (when, part) in [
+        ("{tennant: a}", "did you mean `tenant`?"),
+        ("{tenant: b}", "no tenant of this name is configured"),
+        ("{tenant: {prefix: x}}", "no configured tenant's name begins so"),
+        ("{content_type: Audit.Mail}", "is not a content type"),
+        ("{outcome: failed}", "one of success, failure, unknown"),
+        ("{kind: alarm}", "one of audit, alert"),
+        ("{record_type: ExchangeAdmim}", "did you mean `ExchangeAdmin`?"),
+        ("{record_type: {prefix: Zebra}}", "no record type begins so"),
+        ("{user: {cidr: 10.0.0.0/8}}", "`cidr` goes with `source_ip`"),
+        ("{source_ip: {prefix: '10.'}}", "use `cidr:`"),
+        ("{source_ip: {cidr: 10.0.0.0/33}}", "neither an address nor a network"),
+        ("{source_ip: '::ffff:10.0.0.1'}", "write it as IPv4"),
+        ("{operation: {prefx: Add}}", "did you mean `prefix`?"),
+        ("{operation: []}", "nothing would ever fit"),
+        ("{operation: {}}", "the value is empty"),
+        ("{}", "the condition is empty"),
+        ("{any: {workload: Exchange}}", "`any` is a list of conditions"),
+        ("[workload]", "here stands a list"),
+    ] {
+        let text = said(when);
+        assert!(text.contains(part) && text.contains("c.yaml:3:"), "{when}:\n{text}");
+    }
+    let deep = format!("{}{{workload: x}}{}", "{any: [".repeat(10), "]}".repeat(10));
+    assert!(said(&deep).contains("too deep"));
+}
+
+#[test]
+fn a_condition_is_read_as_meant_and_one_on_alerts_brings_a_word() {
+    let text = format!(
+        "tenants: [{TENANT}]\nsinks: [{HEC}, {{name: o, type: stdout, when: {{kind: alert, operation: [Send, {{prefix: Add, not: Add2}}], any: [{{user: x}}, {{tenant: a}}]}}}}]\n"
+    );
+    let loaded = good(&text);
+    let when = loaded.config.sinks[1].when.clone().unwrap();
+    assert_eq!(when.to_string(), "kind alert and operation Send or Add… and not (Add2) and (user x) or (tenant a)");
+    assert!(loaded.warnings.iter().any(|fault| fault.text.contains("no alerts yet")));
+    assert_eq!(loaded.config.sinks[0].when, None);
 }

@@ -4,6 +4,7 @@
 mod check;
 mod check_kafka;
 mod check_sinks;
+mod condition;
 mod example;
 mod faults;
 mod file;
@@ -13,12 +14,15 @@ mod load;
 mod section;
 mod tree;
 mod values;
+mod when;
 
+pub use condition::{Key, Matcher, Network, Test, When};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, load, load_str, load_with_warnings};
 pub use values::parse_duration;
+pub use when::starts_with;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -102,6 +106,8 @@ pub struct SinkConfig {
     /// False: a blob does not wait for this sink, and what does not fit its queue is dropped and counted.
     pub required: bool,
     pub format: Format,
+    /// `None`: everything.
+    pub when: Option<When>,
     pub batch: BatchConfig,
     pub retry: RetryConfig,
     pub kind: SinkKind,
@@ -160,9 +166,17 @@ impl SinkKind {
             SinkKind::File(_) => {
                 "exactly once on one host: each fsynced batch is journalled with the length of the file"
             }
-            SinkKind::SplunkHec(_) => {
-                "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
-            }
+            SinkKind::SplunkHec(hec) => match hec.ack.mode {
+                AckMode::Required => {
+                    "at least once: a batch is done when the indexers acknowledge it; the record key in `fields` tells duplicates"
+                }
+                AckMode::Auto => {
+                    "at least once: with indexer acknowledgement where the receiver gives it, else accepted, not indexed; the record key in `fields` tells duplicates"
+                }
+                AckMode::Off => {
+                    "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
+                }
+            },
             SinkKind::Kafka(_) => {
                 "at least once, twice only after a crash of ours: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
             }
@@ -192,6 +206,41 @@ pub struct HecConfig {
     pub gzip: bool,
     pub tls: TlsConfig,
     pub timeout: Duration,
+    pub ack: AckConfig,
+}
+
+/// Indexer acknowledgement of a HEC sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AckConfig {
+    pub mode: AckMode,
+    /// A batch without its acknowledgement for so long is sent again.
+    pub timeout: Duration,
+    /// The longest time between two questions after one batch.
+    pub query_interval: Duration,
+    /// Batches that may wait for their acknowledgement at once.
+    pub max_pending: usize,
+}
+
+impl Default for AckConfig {
+    fn default() -> AckConfig {
+        AckConfig {
+            mode: AckMode::Auto,
+            timeout: Duration::from_secs(300),
+            query_interval: Duration::from_secs(2),
+            max_pending: 16,
+        }
+    }
+}
+
+/// Whether a batch must be acknowledged by the indexers before it counts as taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckMode {
+    /// Where the receiver gives an `ackId`, wait for it.
+    Auto,
+    /// Take nothing else for an answer.
+    Required,
+    /// Ask for none: no channel is sent.
+    Off,
 }
 
 /// TLS of a sink: the platform's roots unless a CA of one's own is given.

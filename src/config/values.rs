@@ -12,7 +12,7 @@ use url::Url;
 use super::faults::{Place, Reader};
 use super::interpolate::{interpolate, is_literal, sole_file};
 use super::tree::{Node, Value};
-use crate::config::Format;
+use crate::config::{AckMode, Format};
 use crate::feed::ContentType;
 use crate::secret::SecretSource;
 
@@ -299,6 +299,22 @@ impl Cloud {
             Cloud::GccHigh => ("https://manage.office365.us/", "https://login.microsoftonline.us/"),
             Cloud::Dod => ("https://manage.protection.apps.mil/", "https://login.microsoftonline.us/"),
         }
+    }
+}
+
+/// Whether indexer acknowledgement is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AckEnabled(pub AckMode);
+
+impl FromNode for AckEnabled {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<AckEnabled> {
+        let hint = "`auto` waits for acknowledgements where the receiver gives them, `true` accepts nothing less";
+        read(node, "auto, true or false", hint, reader, |text| match text {
+            "auto" => Some(AckEnabled(AckMode::Auto)),
+            "true" | "True" | "TRUE" => Some(AckEnabled(AckMode::Required)),
+            "false" | "False" | "FALSE" => Some(AckEnabled(AckMode::Off)),
+            _ => None,
+        })
     }
 }
 

@@ -80,12 +80,21 @@ impl Delivered {
         required: SinkSet,
         records: impl Iterator<Item = (RecordKey, Finalizer)>,
     ) -> Vec<SinkSet> {
+        self.claim_each(required, records.map(|(key, finalizer)| (key, wanted, finalizer)))
+    }
+
+    /// As [`Delivered::claim`], where each record is wanted by sinks of its own.
+    pub fn claim_each(
+        &self,
+        required: SinkSet,
+        records: impl Iterator<Item = (RecordKey, SinkSet, Finalizer)>,
+    ) -> Vec<SinkSet> {
         let mut verdicts = Verdicts::new();
-        let required = required.intersection(wanted);
         let sends = {
             let mut known = self.known();
-            let claim = |(key, finalizer)| {
+            let claim = |(key, wanted, finalizer)| {
                 let had = known.sinks(&key);
+                let required = required.intersection(wanted);
                 known.flight.claim(key, had, wanted, required, finalizer, &mut verdicts)
             };
             let sends = records.map(claim).collect();

@@ -44,7 +44,7 @@ fn describe_event<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
 
 /// Only what the record says. A failed sign-in is sent with `ResultStatus: Success` as well
 /// (activity-api, section 5, item 1), so its operation decides.
-fn outcome(status: Option<&str>, operation: Option<&str>) -> Option<Outcome> {
+pub fn outcome(status: Option<&str>, operation: Option<&str>) -> Option<Outcome> {
     if operation == Some("UserLoginFailed") {
         return Some(Outcome::Failure);
     }
@@ -81,13 +81,17 @@ pub fn user(id: &str) -> User<'_> {
 }
 
 fn describe_source<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
+    draft.addresses = addresses(view);
+    draft.source = address::best(draft.addresses);
+}
+
+/// All that the record gives for the actor's address.
+pub fn addresses<'a>(view: &View<'a>) -> [Option<Address<'a>>; 3] {
     // In Elastic's order, which matters only where they name different hosts.
-    let fields = [Field::ClientIPAddress, Field::ClientIP, Field::ActorIpAddress];
-    draft.addresses = fields.map(|field| {
+    [Field::ClientIPAddress, Field::ClientIP, Field::ActorIpAddress].map(|field| {
         // An address has nothing to escape; an escaped text is left alone, under `o365.audit`.
         view.escaped(field).filter(|text| !text.contains('\\')).and_then(Address::parse)
-    });
-    draft.source = address::best(draft.addresses);
+    })
 }
 
 /// A scalar field that says something.

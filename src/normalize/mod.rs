@@ -14,10 +14,13 @@ mod json;
 mod name_value;
 mod pipeline_error;
 
+use std::net::IpAddr;
+
 use crate::feed::ContentType;
-use crate::record::{RecordKey, View, types};
+use crate::record::{Field, RecordKey, View, address, types};
 
 use draft::Draft;
+pub use draft::Outcome;
 
 /// Where a record came from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +52,16 @@ pub fn pipeline_error(context: &Context<'_>, key: RecordKey, record: &[u8], reas
 /// the line becomes blanks.
 pub fn raw(view: &View<'_>, out: &mut Vec<u8>) {
     json::one_line(view.record().trim_ascii(), out);
+}
+
+/// What `event.outcome` of the record's document says, without writing one.
+pub fn outcome(view: &View<'_>) -> Option<Outcome> {
+    base::outcome(base::said(view, Field::ResultStatus), base::said(view, Field::Operation))
+}
+
+/// What `source.ip` of the record's document says, without writing one.
+pub fn source_ip(view: &View<'_>) -> Option<IpAddr> {
+    address::best(base::addresses(view))?.ip
 }
 
 /// Where a family adds its facts: one arm, one file.

@@ -18,6 +18,8 @@ pub enum SplitError {
     Trailing,
     #[error("a closing bracket at byte {0} closes nothing")]
     Unbalanced(usize),
+    #[error("reading the body panicked, a fault of ours")]
+    Fault,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

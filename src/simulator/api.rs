@@ -2,14 +2,15 @@
 //! call, which subscription it needs, and the faults that strike any request.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::http::{HeaderValue, Method, header};
 use axum::response::Response;
 
 use super::faults::{Object, Scenario};
-use super::server::{Call, Refusal, Shared, answer};
+use super::server::{Call, Refusal, Shared, answer, broken};
 use super::settings::ContentType;
-use super::stamp::{self, SECOND_MS};
+use super::stamp::{self, MINUTE_MS, SECOND_MS};
 use super::subscriptions::{StartOutcome, State};
 use super::token::{Claims, TokenError};
 use super::{chance, download, listing};
@@ -127,16 +128,27 @@ pub(super) fn content_type(call: &Call) -> Result<(ContentType, &str), Refusal> 
     Ok((kind, name))
 }
 
+/// Scenario `late_subscription`: whether a start has not taken effect yet, five minutes to an hour after it.
+fn sleeps(shared: &Shared, tenant: usize, kind: ContentType) -> bool {
+    let faults = &shared.world.faults;
+    let key = super::world::blob_key(tenant, kind, 0);
+    faults.is_on(Scenario::LateSubscription) && {
+        let after_ms = (5 + faults.variant(Scenario::LateSubscription, key) % 55) as i64 * MINUTE_MS;
+        let started = shared.subscriptions.get(tenant, kind).enabled_ms;
+        started.is_some_and(|at| shared.world.clock.now_ms() < at + after_ms)
+    }
+}
+
 /// The subscription must be enabled (AF20022, AF20023); DLP.All needs its own permission (AF10001).
 pub(super) fn subscribed(shared: &Shared, tenant: usize, kind: ContentType, claims: &Claims) -> Result<(), Refusal> {
     if kind == ContentType::Dlp && !claims.may_read_dlp {
-        return Err(Refusal::new(
-            401,
-            "AF10001",
-            "The permission set (ActivityFeed.Read) sent in the request does not include the expected permission.",
-        ));
+        return Err(missing_permission());
     }
     match shared.subscriptions.get(tenant, kind).state {
+        State::Enabled if sleeps(shared, tenant, kind) => {
+            shared.world.faults.count(Scenario::LateSubscription);
+            Err(Refusal::new(400, "AF20023", "The subscription was disabled."))
+        }
         State::Enabled => Ok(()),
         State::NeverStarted => {
             Err(Refusal::new(400, "AF20022", "No subscription found for the specified content type."))
@@ -150,13 +162,19 @@ pub(super) fn subscribed(shared: &Shared, tenant: usize, kind: ContentType, clai
     }
 }
 
+fn missing_permission() -> Refusal {
+    let text = "The permission set (ActivityFeed.Read) sent in the request does not include the expected permission.";
+    Refusal::new(401, "AF10001", text)
+}
+
 fn start(shared: &Shared, call: &Call, tenant: usize) -> Result<Response, Denied> {
     shared.ledger.request("start");
     let (kind, name) = content_type(call)?;
     let now_ms = shared.world.clock.now_ms();
     let cooldown_ms = shared.world.config.protocol.start_cooldown_s * SECOND_MS;
     let start = shared.subscriptions.start(tenant, kind, now_ms, cooldown_ms);
-    if start.too_soon {
+    // Who goes by a wrong `Date` cannot know better.
+    if start.too_soon && !shared.world.faults.is_on(Scenario::WrongDate) {
         shared.ledger.violation("start_within_cooldown", || format!("{} {name}", shared.world.tenants[tenant].name));
     }
     match start.outcome {
@@ -183,6 +201,7 @@ fn list(shared: &Shared, tenant: usize) -> Response {
         .filter_map(|kind| {
             let status = match shared.subscriptions.get(tenant, kind).state {
                 State::NeverStarted => return None,
+                State::Enabled if sleeps(shared, tenant, kind) => return None,
                 State::Enabled => "enabled",
                 State::Disabled => "disabled",
             };
@@ -215,6 +234,42 @@ pub(super) fn strike(shared: &Shared, call: &Call, tenant: usize, object: Object
         let page = "<html>\r\n<head><title>Bad Gateway</title></head>\r\n<body><h1>The service is unavailable.</h1></body></html>";
         return Err(Denied(Box::new(answer(status, "text/html", page))));
     }
+    if faults.strikes(Scenario::AbsurdRetryAfter, object) {
+        let mut denied = throttled(shared, call, 429, 2, method);
+        denied.0.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("86400"));
+        return Err(denied);
+    }
+    if faults.is_on(Scenario::Quota) && shared.quota.is_over(tenant, shared.world.clock.now_ms()) {
+        faults.count(Scenario::Quota);
+        return Err(throttled(shared, call, 429, 2, method));
+    }
+    if faults.strikes(Scenario::RequestTimeout, object) {
+        return Err(Denied(Box::new(answer(408, "text/html", "<html><body>Request Timeout</body></html>"))));
+    }
+    if faults.strikes(Scenario::EmptyBadGateway, object) {
+        return Err(Denied(Box::new(answer(502, "text/html", ""))));
+    }
+    if faults.strikes(Scenario::RetryInAnHour, object) {
+        let text = "An internal error occurred. Please retry the request in an hour.";
+        return Err(Refusal::new(500, "AF50000", text).into());
+    }
+    if faults.strikes(Scenario::PlainError, object) {
+        let response = match key % 3 {
+            0 => answer(500, "text/plain", "Internal Server Error"),
+            1 => answer(400, "text/html", r#"{"error":{"code":"AF50005","message":"An internal error occurred."}}"#),
+            _ => answer(503, "application/json", r#"{"Message":"An error has occurred."}"#),
+        };
+        return Err(Denied(Box::new(response)));
+    }
+    if faults.strikes(Scenario::MissingPermission, object) {
+        return Err(missing_permission().into());
+    }
+    if faults.strikes(Scenario::ConnectionReset, object) {
+        return Err(Denied(Box::new(broken())));
+    }
+    if faults.strikes(Scenario::SlowAnswer, object) {
+        call.delay_s.store(20 + faults.variant(Scenario::SlowAnswer, key) % 50, Ordering::Relaxed);
+    }
     if faults.strikes(Scenario::GarbageError, object) {
         let world = &shared.world.tenants[tenant];
         let code = format!(
@@ -232,7 +287,8 @@ pub(super) fn strike(shared: &Shared, call: &Call, tenant: usize, object: Object
 /// what a tenant needs for its whole history.
 fn wears_out(shared: &Shared, tenant: usize) -> bool {
     let world = &shared.world;
-    if !world.faults.is_on(Scenario::TokenExpiry) && !world.faults.is_on(Scenario::TokenEndpointError) {
+    const WEARING: [Scenario; 3] = [Scenario::TokenExpiry, Scenario::TokenEndpointError, Scenario::InvalidClient];
+    if !WEARING.into_iter().any(|scenario| world.faults.is_on(scenario)) {
         return false;
     }
     let blobs: usize = world.tenants[tenant].feeds.iter().map(|f| f.history.len()).sum();

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use super::chance::hash;
+use super::faults::{Object, Scenario};
+use super::records;
 use super::settings::{ContentType, Identity};
 use super::stamp;
 use super::world::{Blob, World};
@@ -63,11 +65,12 @@ pub(super) fn parse(world: &World, tenant: usize, id: &str, now_ms: i64) -> Resu
     let cut = match world.config.identity {
         Identity::Stable => (0, blob.count),
         // Nobody can name what has not come in yet.
-        Identity::Windowed => (from, to.min(world.filled(&blob, now_ms))),
+        Identity::Windowed => (from, to.min(world.filled(tenant, kind, &blob, now_ms))),
     };
     if cut.0 >= cut.1 || content_id(kind, &blob, cut.0, cut.1) != id {
         return Err(IdError::Unknown);
     }
+    let cut = (cut.0, cut.1.min(world.filled(tenant, kind, &blob, now_ms)));
     Ok((Handle { tenant, kind, number, from: cut.0, to: cut.1 }, blob))
 }
 
@@ -81,6 +84,7 @@ pub(super) struct BodyWriter {
     end: u64,
     home: Option<Blob>,
     opened: bool,
+    copy: bool,
     /// Orders the members of records, if they are to be shuffled.
     shuffle: Option<u64>,
 }
@@ -90,7 +94,11 @@ impl BodyWriter {
     pub(super) fn new(world: Arc<World>, tenant: usize, blob: &Blob, from: u32, to: u32, fetch: u64) -> BodyWriter {
         let (next, end) = (blob.first + u64::from(from), blob.first + u64::from(to));
         let shuffle = world.config.protocol.shuffle_fields.then_some(fetch);
-        BodyWriter { shuffle, world, tenant, kind: blob.source, next, end, home: None, opened: false }
+        BodyWriter { shuffle, world, tenant, kind: blob.source, next, end, home: None, opened: false, copy: blob.copy }
+    }
+
+    fn object(&self, index: u64) -> Object {
+        Object::Record(hash(&[self.tenant as u64, self.kind as u64, index]))
     }
 
     /// Appends about `target` bytes; false when the array is closed. Struck records are counted.
@@ -111,11 +119,14 @@ impl BodyWriter {
                 )),
             };
             let start = out.len();
-            let meta = super::records::write(&self.world, self.tenant, self.kind, index, home.created_ms, out);
+            let in_capitals = self.copy && self.world.faults.selects(Scenario::IdCase, self.object(index));
+            let meta = records::write(&self.world, self.tenant, self.kind, index, home.created_ms, out);
             if let Some(scenario) = meta.hostile {
                 self.world.faults.count(scenario);
+            } else if in_capitals && records::capitals(out, start) {
+                self.world.faults.count(Scenario::IdCase);
             } else if let Some(fetch) = self.shuffle {
-                super::records::shuffle::shuffle(out, start, hash(&[index, fetch]));
+                records::shuffle::shuffle(out, start, hash(&[index, fetch]));
             }
             self.next += 1;
             out.extend_from_slice(if self.next < self.end { b",\r\n" } else { b"]" });

@@ -13,9 +13,10 @@ use flate2::write::GzEncoder;
 
 use super::api::{Denied, json, strike, subscribed};
 use super::blobs::{self, BodyWriter, Handle, IdError};
-use super::faults::{Object, Scenario};
+use super::faults::{Faults, Object, Scenario};
 use super::ledger::GONE;
 use super::server::{Call, Refusal, Shared, percent_decode};
+use super::settings::Identity;
 use super::stamp::DAY_MS;
 use super::token::Claims;
 use super::world::{Blob, blob_key};
@@ -85,6 +86,11 @@ pub(super) fn blob(
         ledger.refuse(tenant, handle.kind, blob.number, &id);
         return Err(not_there().into());
     }
+    if faults.selects(Scenario::Absent, object) {
+        faults.count(Scenario::Absent);
+        shared.ledger.lock().refuse(tenant, handle.kind, blob.number, &id);
+        return Err(not_there().into());
+    }
     if faults.selects(Scenario::Expired, object) {
         faults.count(Scenario::Expired);
         shared.ledger.lock().refuse(tenant, handle.kind, blob.number, &id);
@@ -93,6 +99,12 @@ pub(super) fn blob(
     strike(shared, call, tenant, object, "GetBlob")?;
     if faults.strikes(Scenario::Eventual, object) {
         return Err(not_there().into());
+    }
+    if faults.strikes(Scenario::ContentInvalid, object) {
+        return Err(Refusal::new(400, "AF20052", format!("Content ID {id} in the URL is invalid.")).into());
+    }
+    if faults.strikes(Scenario::StalledBody, object) {
+        return Ok(json(Body::from_stream(futures_util::stream::pending::<Piece>())));
     }
     if call.accepts_gzip() && faults.strikes(Scenario::Bomb, object) {
         return Ok(bomb());
@@ -110,8 +122,15 @@ pub(super) fn blob(
     } else {
         Fate::Whole
     };
+    if world.config.identity == Identity::Stable && handle.to < blob.count {
+        faults.count(Scenario::Growing);
+    }
+    let spoilt = spoilt_by(faults, object);
     if blob.copy && faults.is_on(Scenario::Duplicates) {
         faults.count(Scenario::Duplicates);
+    }
+    if let (Some(scenario), Fate::Whole) = (spoilt, fate) {
+        return Ok(spoilt_body(shared, call, handle, &blob, scenario));
     }
     Ok(send(shared, call, handle, &blob, fate, key))
 }
@@ -262,6 +281,48 @@ fn halved(mut stream: Stream, variant: u64, gzip: bool) -> Response {
     if gzip {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
+    response
+}
+
+/// The scenario that makes something else of the array in a body, if one does.
+pub(super) fn spoilt_by(faults: &Faults, object: Object) -> Option<Scenario> {
+    const SPOILING: [Scenario; 5] = [
+        Scenario::EmptyBody,
+        Scenario::NullBody,
+        Scenario::ObjectBody,
+        Scenario::TrailingGarbage,
+        Scenario::ByteOrderMark,
+    ];
+    SPOILING.into_iter().find(|scenario| faults.strikes(*scenario, object))
+}
+
+/// What such a scenario makes of it.
+pub(super) fn spoil(scenario: Scenario, mut array: Vec<u8>) -> Vec<u8> {
+    match scenario {
+        Scenario::EmptyBody => Vec::new(),
+        Scenario::NullBody => b"null".to_vec(),
+        Scenario::ObjectBody => [br#"{"value":"#.as_slice(), &array, b"}"].concat(),
+        Scenario::TrailingGarbage => {
+            array.extend_from_slice(b"\r\n<!-- served by cache 7 -->");
+            array
+        }
+        _ => [b"\xef\xbb\xbf".as_slice(), &array].concat(),
+    }
+}
+
+fn spoilt_body(shared: &Arc<Shared>, call: &Call, handle: Handle, blob: &Blob, scenario: Scenario) -> Response {
+    let world = Arc::clone(&shared.world);
+    let mut writer = BodyWriter::new(world, handle.tenant, blob, handle.from, handle.to, 0);
+    let mut plain = Vec::new();
+    while writer.fill(&mut plain, SMALL) {}
+    let plain = spoil(scenario, plain);
+    if !call.accepts_gzip() || plain.is_empty() {
+        return json(plain);
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let packed = encoder.write_all(&plain).and_then(|()| encoder.finish()).unwrap_or_default();
+    let mut response = json(packed);
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     response
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::chance::hash;
 
 macro_rules! scenarios {
-    ($($variant:ident $name:literal $level:ident $in_all:literal $what:literal;)*) => {
+    ($($variant:ident $name:literal $level:ident $group:ident $what:literal;)*) => {
         /// Something that goes wrong, on purpose.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Scenario { $(#[doc = $what] $variant,)* }
@@ -19,7 +19,7 @@ macro_rules! scenarios {
 
         const ALL: &[Scenario] = &[$(Scenario::$variant,)*];
         const LEVEL: &[Level] = &[$(Level::$level,)*];
-        const IN_ALL: &[bool] = &[$($in_all,)*];
+        const GROUP: &[Group] = &[$(Group::$group,)*];
     };
 }
 
@@ -32,37 +32,84 @@ enum Level {
     Rare,
 }
 
+/// Who gets to see a scenario that is not asked for by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// The name `all`: those that a client can live with in a busy test on a real clock.
+    All,
+    /// The world `chaos` as well: those that take hours or days.
+    Chaos,
+    /// Nobody.
+    Asked,
+}
+
 scenarios! {
-    TruncatedBody "truncated_body" Request true "a body breaks off: shorter than its Content-Length, or a chunked body aborted";
-    HalfJson "half_json" Request true "a body ends cleanly in the middle of its JSON";
-    Throttle429 "throttle_429" Request true "429 with Retry-After in seconds, as a date, or absent";
-    Throttle403 "throttle_403" Request true "403 with AF429, the documented form of throttling";
-    ServerError "server_error" Request true "500 with AF50000";
-    HtmlError "html_error" Request true "502 or 503 with a page of HTML";
-    TokenExpiry "token_expiry" Request true "the token dies early: 401 on a call, or in the middle of a download";
-    TokenEndpointError "token_endpoint_error" Request true "the token endpoint answers 400, 429, 500 or HTML before it works; tokens die early";
-    Duplicates "duplicates" Request true "the same records in further blobs: soon after, days after, in another content type";
-    Late "late" Request true "a blob becomes listable minutes to hours after its contentCreated";
-    OutOfOrder "out_of_order" Request true "listings shuffled; a blob is missing from one listing and back in the next";
-    Expired "expired" Request true "AF20051 before its time: these records cannot be had";
-    Vanished "vanished" Request true "404 AF20050 for ever and gone from the listings: these records cannot be had";
-    Eventual "eventual" Request true "AF20050 right after the listing, then the blob is there";
-    SubscriptionDisabled "subscription_disabled" Request true "AF20023 until the subscription is started again";
-    PageError "page_error" Request true "the next page answers AF20031 or 500";
-    GarbageError "garbage_error" Request true "400 with an exception text where the error code belongs";
-    InvalidUtf8 "invalid_utf8" Record true "a record holds bytes that are not UTF-8";
-    Nul "nul" Record true "a record holds a NUL, raw or escaped";
-    Deep "deep" Record true "a record is nested 300 levels deep";
-    BadEscape "bad_escape" Record true "a record holds an escape that JSON does not know, or half a surrogate pair";
-    NotObject "not_object" Record true "an element of the array is a number, a string, null, a list";
-    DupKeys "dup_keys" Record true "a record names a field twice";
-    BigIntegers "big_integers" Record true "a record holds integers beyond 64 bits";
-    MissingId "missing_id" Record true "a record has no Id, a null or an empty one";
-    HugeRecord "huge_record" Rare false "a few records of 50 MB";
-    Bomb "bomb" Request false "a gzip body of a few megabytes that grows to gigabytes";
-    EndlessPages "endless_pages" Request false "a listing whose pages never end";
-    SlowBody "slow_body" Request false "a body that drips";
-    ForgedUrls "forged_urls" Request false "contentUri and NextPageUri point elsewhere";
+    TruncatedBody "truncated_body" Request All "a body breaks off: shorter than its Content-Length, or a chunked body aborted";
+    HalfJson "half_json" Request All "a body ends cleanly in the middle of its JSON";
+    Throttle429 "throttle_429" Request All "429 with Retry-After in seconds, as a date, or absent";
+    Throttle403 "throttle_403" Request All "403 with AF429, the documented form of throttling";
+    ServerError "server_error" Request All "500 with AF50000";
+    HtmlError "html_error" Request All "502 or 503 with a page of HTML";
+    TokenExpiry "token_expiry" Request All "the token dies early: 401 on a call, or in the middle of a download";
+    TokenEndpointError "token_endpoint_error" Request All "the token endpoint answers 400, 429, 500 or HTML before it works; tokens die early";
+    Duplicates "duplicates" Request All "the same records in further blobs: soon after, days after, in another content type";
+    Late "late" Request All "a blob becomes listable minutes to hours after its contentCreated";
+    OutOfOrder "out_of_order" Request All "listings shuffled; a blob is missing from one listing and back in the next";
+    Expired "expired" Request All "AF20051 before its time: these records cannot be had";
+    Vanished "vanished" Request All "404 AF20050 for ever and gone from the listings: these records cannot be had";
+    Eventual "eventual" Request All "AF20050 right after the listing, then the blob is there";
+    SubscriptionDisabled "subscription_disabled" Request All "AF20023 until the subscription is started again";
+    PageError "page_error" Request All "the next page answers AF20031 or 500";
+    GarbageError "garbage_error" Request All "400 with an exception text where the error code belongs";
+    InvalidUtf8 "invalid_utf8" Record All "a record holds bytes that are not UTF-8";
+    Nul "nul" Record All "a record holds a NUL, raw or escaped";
+    Deep "deep" Record All "a record is nested 300 levels deep";
+    BadEscape "bad_escape" Record All "a record holds an escape that JSON does not know, or half a surrogate pair";
+    NotObject "not_object" Record All "an element of the array is a number, a string, null, a list";
+    DupKeys "dup_keys" Record All "a record names a field twice";
+    BigIntegers "big_integers" Record All "a record holds integers beyond 64 bits";
+    MissingId "missing_id" Record All "a record has no Id, a null or an empty one";
+    HugeRecord "huge_record" Rare Asked "a few records of 50 MB";
+    Bomb "bomb" Request Asked "a gzip body of a few megabytes that grows to gigabytes";
+    EndlessPages "endless_pages" Request Asked "a listing whose pages never end";
+    SlowBody "slow_body" Request Asked "a body that drips";
+    ForgedUrls "forged_urls" Request Asked "contentUri and NextPageUri point elsewhere";
+    AbsurdRetryAfter "absurd_retry_after" Request All "429 with a Retry-After of a day";
+    RequestTimeout "request_timeout" Request All "408";
+    EmptyBadGateway "empty_bad_gateway" Request All "502 without a body";
+    RetryInAnHour "retry_in_an_hour" Request All "500 with AF50000 and the advice to try again in an hour";
+    PlainError "plain_error" Request All "an error in plain text, or in JSON called something else";
+    MissingPermission "missing_permission" Request All "401 with AF10001, as where a permission was taken away for a while";
+    ConnectionReset "connection_reset" Request All "the connection breaks before the head of an answer";
+    EmptyBody "empty_body" Request All "200 and not a byte";
+    NullBody "null_body" Request All "200 and `null`";
+    ObjectBody "object_body" Request All "200 and an object where an array belongs";
+    TrailingGarbage "trailing_garbage" Request All "something follows the end of the array";
+    ByteOrderMark "byte_order_mark" Request All "a byte order mark precedes the array";
+    ContentInvalid "content_invalid" Request All "AF20052 for a content id that is good";
+    ListedTwice "listed_twice" Request All "a listing names a blob twice";
+    PageLoop "page_loop" Request All "NextPageUri of a page leads to the page itself";
+    PageMissing "page_missing" Request All "the next page answers 404 in HTML";
+    WrongDate "wrong_date" Request All "Date is wrong by up to ten minutes, rarely by days";
+    EqualCreated "equal_created" Request All "most blobs share their contentCreated with others; laid out at the start";
+    InvalidClient "invalid_client" Request All "the token endpoint refuses a good secret; tokens die early";
+    NotANumber "not_a_number" Record All "a record holds NaN, Infinity or a number with leading zeros";
+    FloatSizes "float_sizes" Record All "a record holds whole numbers with decimals";
+    RecordTypeText "record_type_text" Record All "RecordType is a string";
+    SameId "same_id" Record All "a record has the Id of its neighbour, and other content";
+    Quota "quota" Request Chaos "429 beyond so many requests a minute of a tenant";
+    SlowAnswer "slow_answer" Request Chaos "the head of an answer takes most of a minute";
+    SlowToken "slow_token" Request Chaos "the token endpoint takes so long that most clients hang up";
+    StalledBody "stalled_body" Request Chaos "headers, and then nothing for ever";
+    Absent "absent" Request Chaos "404 AF20050 for ever though it is listed: these records cannot be had";
+    VeryLate "very_late" Request Chaos "a blob becomes listable hours to six days after its contentCreated";
+    CrowdedHour "crowded_hour" Request Chaos "half of the history became available within one hour; laid out at the start";
+    Replay "replay" Request Chaos "live blobs bring records again that were served up to days before";
+    IdCase "id_case" Record Chaos "a further copy of a record has its Id in capitals";
+    LateSubscription "late_subscription" Request Chaos "a start is answered well and has effect minutes to an hour later";
+    LateContent "late_content" Request Chaos "the first content is listed up to 12 hours after the start";
+    ShortBackfill "short_backfill" Request Chaos "nothing older than 22 hours before the first start is ever listed";
+    Growing "growing" Request Chaos "a live blob is listed while it fills and holds more records later, under the same id";
 }
 
 impl Scenario {
@@ -78,13 +125,19 @@ impl Scenario {
 
     /// The scenarios behind the name `all`: those that a client can live with in a busy test.
     pub fn all() -> Vec<Scenario> {
-        ALL.iter().copied().filter(|s| IN_ALL[*s as usize]).collect()
+        ALL.iter().copied().filter(|s| GROUP[*s as usize] == Group::All).collect()
     }
 
-    /// Reads a name, or `all`, or `none`; `None` for one that does not exist.
+    /// The scenarios of the world `chaos`: those of `all`, and those that take days.
+    pub fn chaos() -> Vec<Scenario> {
+        ALL.iter().copied().filter(|s| GROUP[*s as usize] != Group::Asked).collect()
+    }
+
+    /// Reads a name, or `all`, `chaos`, `none`; `None` for one that does not exist.
     pub fn parse(name: &str) -> Option<Vec<Scenario>> {
         match name.trim() {
             "all" => Some(Scenario::all()),
+            "chaos" => Some(Scenario::chaos()),
             "none" | "" => Some(Vec::new()),
             name => ALL.iter().find(|s| s.name() == name).map(|s| vec![*s]),
         }
@@ -182,6 +235,12 @@ impl Faults {
         self.selects(scenario, object) && self.strikes_again(scenario, object)
     }
 
+    /// Strikes every object at the default rate, the selected ones at any other.
+    pub(super) fn strikes_most(&self, scenario: Scenario, object: Object) -> bool {
+        let mode = self.modes[scenario as usize].load(Ordering::Relaxed);
+        mode != OFF && (mode == DEFAULT || self.selects(scenario, object)) && self.strikes_again(scenario, object)
+    }
+
     /// Like [`Faults::strikes`] for an object that is known to be selected: 1 to 3 times each.
     pub(super) fn strikes_again(&self, scenario: Scenario, object: Object) -> bool {
         let (Object::Blob(key) | Object::Listing(key) | Object::Record(key)) = object;
@@ -240,6 +299,7 @@ mod tests {
             assert_eq!(Scenario::parse(scenario.name()), Some(vec![*scenario]));
         }
         assert_eq!(Scenario::parse("no such"), None);
-        assert_eq!(Scenario::all().len(), SCENARIOS.len() - 5);
+        assert_eq!(Scenario::chaos().len(), SCENARIOS.len() - 5);
+        assert_eq!(Scenario::all().len(), Scenario::chaos().len() - 13);
     }
 }

@@ -10,13 +10,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::api::{Denied, content_type, json, strike, subscribed};
 use super::blobs::content_id;
 use super::chance::{hash, hash_text};
+use super::download::{spoil, spoilt_by};
 use super::faults::{Object, Scenario};
 use super::forged;
 use super::ledger::{GONE, KEPT_BACK, LISTED, WITHHELD};
-use super::server::{Call, Refusal, Shared, window_start_ms};
+use super::server::{Call, Refusal, Shared, answer, window_start_ms};
 use super::settings::{ContentType, Identity};
 use super::stamp::{self, DAY_MS, SECOND_MS};
 use super::token::Claims;
+use super::truth;
 use super::world::{Blob, MAX_SPAN_MS, blob_key};
 
 /// A listing that is being paged through.
@@ -84,6 +86,16 @@ pub(super) fn content(shared: &Arc<Shared>, call: &Call, tenant: usize, claims: 
     };
     let object = Object::Listing(hash(&[query.key(), cursor.page.min(2)]));
     strike(shared, call, tenant, object, "GetContents")?;
+    if cursor.page > 1
+        && faults.selects(Scenario::PageMissing, Object::Listing(query.key()))
+        && faults.strikes_again(Scenario::PageMissing, object)
+    {
+        let page = "<html><body>404 - File or directory not found.</body></html>";
+        return Err(Denied(Box::new(answer(404, "text/html", page))));
+    }
+    if let Some(scenario) = spoilt_by(faults, object) {
+        return Ok(json(spoil(scenario, b"[]".to_vec())));
+    }
     if cursor.page > 1
         && faults.selects(Scenario::PageError, Object::Listing(query.key()))
         && faults.strikes_again(Scenario::PageError, object)
@@ -153,7 +165,9 @@ impl Candidates {
         let low = feed.history.partition_point(|b| b.created_ms < query.start_ms - slack) as u64;
         let high = feed.history.partition_point(|b| b.created_ms < query.end_ms.min(as_of_ms + 1)) as u64;
         let live = |ms: i64| feed.live_blobs(world.origin_ms, ms);
-        let live = live(query.start_ms - slack - 1)..live((query.end_ms - 1).min(as_of_ms));
+        // A replay is somewhat younger than the live blob that it follows.
+        let first = live(query.start_ms - slack - 1).saturating_sub(feed.lanes() - 1);
+        let live = first * feed.lanes()..live((query.end_ms - 1).min(as_of_ms)) * feed.lanes();
         let mut candidates = Candidates { history: low..high.max(low), live, step: 1, from: 0 };
         let len = candidates.len();
         if world.faults.is_on(Scenario::OutOfOrder) && len > 1 {
@@ -187,7 +201,8 @@ fn cut(shared: &Shared, query: &Query, blob: &Blob, as_of_ms: i64) -> Option<(u3
         let inside = (query.start_ms..query.end_ms).contains(&blob.created_ms);
         return inside.then_some((0, blob.count));
     }
-    let to = blob.offset_at(query.end_ms).min(shared.world.filled(blob, as_of_ms));
+    let filled = shared.world.filled(query.tenant, query.kind, blob, as_of_ms);
+    let to = blob.offset_at(query.end_ms).min(filled);
     let from = blob.offset_at(query.start_ms);
     (from < to).then_some((from, to))
 }
@@ -199,7 +214,14 @@ fn kept(shared: &Shared, query: &Query, blob: &Blob, as_of_ms: i64) -> bool {
     let mut ledger = shared.ledger.lock();
     if world.available_ms(tenant, kind, blob) > as_of_ms {
         if ledger.mark(tenant, kind, blob.number, KEPT_BACK) {
-            world.faults.count(Scenario::Late);
+            let very = world.faults.selects(Scenario::VeryLate, Object::Blob(key));
+            world.faults.count(if very { Scenario::VeryLate } else { Scenario::Late });
+        }
+        return false;
+    }
+    if truth::is_before_backfill(shared, tenant, kind, blob) {
+        if ledger.mark(tenant, kind, blob.number, KEPT_BACK) {
+            world.faults.count(Scenario::ShortBackfill);
         }
         return false;
     }
@@ -217,17 +239,42 @@ fn kept(shared: &Shared, query: &Query, blob: &Blob, as_of_ms: i64) -> bool {
         world.faults.count(Scenario::OutOfOrder);
         return false;
     }
-    ledger.mark(tenant, kind, blob.number, LISTED);
+    if ledger.mark(tenant, kind, blob.number, LISTED) {
+        count_layout(shared, query, blob);
+    }
     true
 }
+
+/// Counts what a first listing shows of the scenarios that only lay the world out.
+fn count_layout(shared: &Shared, query: &Query, blob: &Blob) {
+    let (world, history) = (&shared.world, &shared.world.feed(query.tenant, query.kind).history);
+    let at = blob.number as usize;
+    if world.faults.is_on(Scenario::EqualCreated)
+        && at > 0
+        && history.get(at).is_some_and(|b| history[at - 1].created_ms == b.created_ms)
+    {
+        world.faults.count(Scenario::EqualCreated);
+    }
+    if world.faults.is_on(Scenario::CrowdedHour) && (history.len() / 4..3 * history.len() / 4).contains(&at) {
+        world.faults.count(Scenario::CrowdedHour);
+    }
+    if world.faults.is_on(Scenario::Replay) && blob.copy && at >= history.len() {
+        world.faults.count(Scenario::Replay);
+    }
+}
+
+/// Scenarios that need a listing of more than one page.
+const PAGING: [Scenario; 3] = [Scenario::PageError, Scenario::PageMissing, Scenario::PageLoop];
 
 fn page(shared: &Arc<Shared>, call: &Call, query: &Query, name: &str, cursor: Cursor) -> Response {
     let world = &shared.world;
     let (tenant, kind) = (query.tenant, query.kind);
-    let subscription = shared.subscriptions.get(tenant, kind);
     let protocol = &world.config.protocol;
-    let ready = cursor.as_of_ms >= subscription.first_start_ms + protocol.first_content_delay_s * SECOND_MS;
+    let ready = cursor.as_of_ms >= truth::ready_ms(shared, tenant, kind);
     let candidates = Candidates::of(shared, query, cursor.as_of_ms);
+    if !ready && candidates.len() > 0 && world.faults.is_on(Scenario::LateContent) {
+        world.faults.count(Scenario::LateContent);
+    }
     let len = if ready { candidates.len() } else { 0 };
     let size = protocol.page_size.max(1) as u64;
     let odd = query.key();
@@ -238,7 +285,7 @@ fn page(shared: &Arc<Shared>, call: &Call, query: &Query, name: &str, cursor: Cu
     // An empty page may carry NextPageUri: sometimes the first one, always where a later page shall fail.
     let first_is_empty = cursor.page == 1
         && (protocol.odd_pages && odd % 11 == 3
-            || world.faults.selects(Scenario::PageError, Object::Listing(query.key())));
+            || PAGING.iter().any(|scenario| world.faults.selects(*scenario, Object::Listing(query.key()))));
     if first_is_empty {
         next = Some(Cursor { page: 2, ..cursor });
     } else {
@@ -249,7 +296,12 @@ fn page(shared: &Arc<Shared>, call: &Call, query: &Query, name: &str, cursor: Cu
             let Some(blob) = feed.blob(number, kind, world.origin_ms, cursor.as_of_ms) else { continue };
             let Some((from, to)) = cut(shared, query, &blob, cursor.as_of_ms) else { continue };
             if kept(shared, query, &blob, cursor.as_of_ms) {
-                items.push(entry(shared, query, name, &blob, from, to));
+                let item = entry(shared, query, name, &blob, from, to);
+                let key = blob_key(tenant, kind, blob.number);
+                if world.faults.strikes(Scenario::ListedTwice, Object::Blob(key)) {
+                    items.push(item.clone());
+                }
+                items.push(item);
             }
         }
         // A full last page ends the listing, or an empty one follows: both are seen.
@@ -267,6 +319,12 @@ fn page(shared: &Arc<Shared>, call: &Call, query: &Query, name: &str, cursor: Cu
         if cursor.endless {
             world.faults.count(Scenario::EndlessPages);
         }
+    }
+    if next.is_some()
+        && world.faults.selects(Scenario::PageLoop, Object::Listing(query.key()))
+        && world.faults.strikes_again(Scenario::PageLoop, Object::Listing(hash(&[query.key(), cursor.page, 8])))
+    {
+        next = Some(cursor);
     }
     let mut response = json(format!("[{}]", items.join(",")));
     if let Some(next) = next {

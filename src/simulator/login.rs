@@ -1,6 +1,7 @@
 //! The token endpoint, v1 and v2: client credentials with a secret (activity-api 1.2).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::response::Response;
 
@@ -39,7 +40,7 @@ pub(super) fn token(shared: &Arc<Shared>, call: &Call, tenant_id: &str, version:
     if call.method != axum::http::Method::POST || field("grant_type") != Some("client_credentials") {
         return refuse(shared, 400, "unsupported_grant_type", 70_003, "The grant type is not supported.");
     }
-    if let Some(fault) = fault(shared, tenant) {
+    if let Some(fault) = fault(shared, call, tenant) {
         return fault;
     }
     if field("client_id") != Some(&world.client_id) {
@@ -79,15 +80,20 @@ pub(super) fn token(shared: &Arc<Shared>, call: &Call, tenant_id: &str, version:
     answer(200, "application/json; charset=utf-8", body)
 }
 
-/// Scenario `token_endpoint_error`: one to three failures in front of most tokens.
-fn fault(shared: &Shared, tenant: usize) -> Option<Response> {
+/// Scenarios of the token endpoint: one to three failures of each kind in front of most tokens.
+fn fault(shared: &Shared, call: &Call, tenant: usize) -> Option<Response> {
     let faults = &shared.world.faults;
-    if !faults.is_on(Scenario::TokenEndpointError) {
-        return None;
-    }
     // The next token's serial names the object, so that each one fails a bounded number of times.
     let key = chance::hash(&[tenant as u64, shared.tokens.next_serial(tenant), 0x109]);
-    if !faults.strikes_again(Scenario::TokenEndpointError, Object::Listing(key)) {
+    let object = Object::Listing(key);
+    if faults.strikes_most(Scenario::SlowToken, object) {
+        let delay_s = 5 + faults.variant(Scenario::SlowToken, key) % 60;
+        call.delay_s.store(delay_s, Ordering::Relaxed);
+    }
+    if faults.strikes_most(Scenario::InvalidClient, object) {
+        return Some(refuse(shared, 401, "invalid_client", 7_000_215, "Invalid client secret provided."));
+    }
+    if !faults.strikes_most(Scenario::TokenEndpointError, object) {
         return None;
     }
     Some(match faults.variant(Scenario::TokenEndpointError, key) % 4 {

@@ -19,26 +19,32 @@ mod faults;
 mod forged;
 mod handle;
 mod ledger;
+mod line;
 mod listing;
 mod login;
+mod quota;
 mod records;
 mod report;
 mod server;
+mod service;
 mod settings;
 mod stamp;
 mod subscriptions;
 mod token;
 mod truth;
 mod world;
+mod worlds;
 
 #[cfg(test)]
 mod tests;
 
 pub use faults::{SCENARIOS, Scenario};
 pub use forged::FORGED_FORMS;
-pub use handle::{SimulatorHandle, TenantAccess, serve};
+pub use handle::{SimulatorHandle, serve};
 pub use report::{Fetches, Forged, Report, UnreachableBlob, UnreachableRecord, Violation};
 
+pub use service::{Simulator, TenantAccess};
 pub use settings::{ContentType, Identity, Protocol, WorldConfig};
 pub use truth::{Truth, TruthRecord};
 pub use world::World;
+pub use worlds::WORLDS;

@@ -3,12 +3,15 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::faults::Scenario;
+use super::chance::hash_text;
+use super::faults::{Object, Scenario};
 use super::ledger::Ledger;
+use super::quota::Quota;
 use super::report;
-use super::stamp::{self, DAY_MS, SECOND_MS};
+use super::stamp::{self, DAY_MS, MINUTE_MS, SECOND_MS};
 use super::subscriptions::Subscriptions;
 use super::token::Tokens;
 use super::truth::Truth;
@@ -26,6 +29,7 @@ pub(super) struct Shared {
     pub tokens: Tokens,
     pub subscriptions: Subscriptions,
     pub ledger: Ledger,
+    pub quota: Quota,
     /// `http://host:port` of this server.
     pub base: String,
     /// `host:port` of the listener that nobody should call.
@@ -79,6 +83,19 @@ pub(super) struct Call {
     pub query: Vec<(String, String)>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Virtual seconds that the answer takes.
+    pub delay_s: AtomicU64,
+}
+
+/// Marks a response that is not to be sent: the connection breaks instead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Broken;
+
+/// The response that stands for a broken connection.
+pub(super) fn broken() -> Response {
+    let mut response = answer(500, "text/plain", "");
+    response.extensions_mut().insert(Broken);
+    response
 }
 
 impl Call {
@@ -116,6 +133,17 @@ pub(super) fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// Anybody who comes here followed a forged address.
+pub(super) async fn trap(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let what = format!("{} {}", request.method(), request.uri());
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        shared.ledger.violation("token_to_foreign_host", || what);
+    } else {
+        shared.ledger.violation("request_to_foreign_host", || what);
+    }
+    answer(200, "application/json; charset=utf-8", "[]")
+}
+
 /// The largest request body that is read.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
@@ -133,9 +161,14 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
             .collect(),
         headers: parts.headers,
         body,
+        delay_s: AtomicU64::new(0),
     };
     let mut response = if call.path == "/_sim/report" { stock(&shared).await } else { route(&shared, &call) };
-    let now_ms = shared.world.clock.now_ms();
+    let delay_s = call.delay_s.load(Ordering::Relaxed);
+    if delay_s > 0 {
+        shared.world.clock.sleep(Duration::from_secs(delay_s)).await;
+    }
+    let now_ms = shared.world.clock.now_ms() + wrong_by_ms(&shared, &call);
     let headers = response.headers_mut();
     // The headers of the real thing (activity-api 1.4).
     for (name, value) in [
@@ -152,6 +185,22 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request) 
         headers.insert(header::DATE, date);
     }
     response
+}
+
+/// Scenario `wrong_date`: by how much the `Date` of this answer is wrong.
+fn wrong_by_ms(shared: &Shared, call: &Call) -> i64 {
+    let faults = &shared.world.faults;
+    if !faults.is_on(Scenario::WrongDate) || !call.path.starts_with("/api/") {
+        return 0;
+    }
+    let key = hash_text(hash_text(1, &call.path), &format!("{:?}", call.query));
+    if !faults.strikes(Scenario::WrongDate, Object::Listing(key)) {
+        return 0;
+    }
+    let variant = faults.variant(Scenario::WrongDate, key);
+    // Each by another time, so that two of them do not confirm each other.
+    let most = if variant.is_multiple_of(5) { 3 * DAY_MS } else { 10 * MINUTE_MS };
+    ((variant >> 3) % (2 * most as u64)) as i64 - most
 }
 
 fn route(shared: &Arc<Shared>, call: &Call) -> Response {

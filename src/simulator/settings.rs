@@ -2,6 +2,7 @@
 //! a builder; nothing is done here.
 
 use super::faults::Scenario;
+use crate::clock::Clock;
 
 /// The content types of the Management Activity API (activity-api 1.3). The simulator has its own
 /// list, as it shares nothing with what it judges.
@@ -81,12 +82,25 @@ pub struct WorldConfig {
     pub shares: [u32; 5],
     /// Records a minute and feed that keep appearing after the start; 0: none.
     pub live_rate: f64,
+    /// Records of a blob that appears after the start; `None`: what comes in within 20 seconds.
+    pub live_per_blob: Option<u32>,
+    /// Virtual hours after the start beyond which nothing appears any more; `None`: never.
+    pub live_hours: Option<u32>,
     pub identity: Identity,
     /// Virtual time at the start, milliseconds since 1970; `None`: the world's.
     pub start_ms: Option<i64>,
     /// Virtual seconds in a second.
     pub speed: f64,
+    /// Milliseconds by which the service's clock is ahead of its clients'.
+    pub skew_ms: i64,
+    /// Percent of the records, and of what appears later, that the first tenant has; 0: as many as the others.
+    pub noisy: u32,
+    /// A clock made elsewhere, in place of one made of `start_ms` and `speed`.
+    pub clock: Option<Clock>,
     pub scenarios: Vec<Scenario>,
+    /// Part of the objects that each scenario strikes, from and to: a rate of its own for each, by the
+    /// seed. `None`: some 50 objects, whatever the size of the world.
+    pub rates: Option<(f64, f64)>,
     /// Root that the server names itself by; `None`: the address that it listens on.
     pub public_url: Option<String>,
     pub protocol: Protocol,
@@ -162,10 +176,16 @@ impl Default for WorldConfig {
             // Entra, Exchange, SharePoint, General, DLP: about the mix of a real tenant (performance, corpus).
             shares: [25, 27, 38, 7, 3],
             live_rate: 0.0,
+            live_per_blob: None,
+            live_hours: None,
             identity: Identity::Stable,
             start_ms: None,
             speed: 1.0,
+            skew_ms: 0,
+            noisy: 0,
+            clock: None,
             scenarios: Vec::new(),
+            rates: None,
             public_url: None,
             protocol: Protocol::default(),
         }
@@ -205,6 +225,8 @@ impl WorldConfig {
         live_rate: f64,
         identity: Identity,
         speed: f64,
+        skew_ms: i64,
+        noisy: u32,
         protocol: Protocol,
     }
 
@@ -217,6 +239,28 @@ impl WorldConfig {
     #[must_use]
     pub fn start_ms(mut self, ms: i64) -> Self {
         self.start_ms = Some(ms);
+        self
+    }
+
+    /// Traffic after the start: records a minute and feed, records of a blob, and after how many virtual
+    /// hours it ends.
+    #[must_use]
+    pub fn live(mut self, rate: f64, per_blob: u32, hours: u32) -> Self {
+        (self.live_rate, self.live_per_blob, self.live_hours) = (rate, Some(per_blob.max(1)), Some(hours));
+        self
+    }
+
+    /// Each scenario strikes a part of the objects between these, one of its own.
+    #[must_use]
+    pub fn rates(mut self, low: f64, high: f64) -> Self {
+        self.rates = Some((low, high));
+        self
+    }
+
+    /// Runs on a clock made elsewhere.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
         self
     }
 

@@ -12,6 +12,8 @@ pub(super) struct Subscription {
     /// When it was first started: content is listed from then on, plus a delay.
     pub first_start_ms: i64,
     last_start_ms: Option<i64>,
+    /// When it was last enabled by a start.
+    pub enabled_ms: Option<i64>,
     /// How often the scenario has disabled it, and listings since it was last enabled.
     disabled: u32,
     listings: u32,
@@ -84,6 +86,9 @@ impl Subscriptions {
         // A refused start does not push the next one further away.
         if outcome != StartOutcome::Refused {
             subscription.last_start_ms = Some(now_ms);
+        }
+        if outcome == StartOutcome::Started {
+            subscription.enabled_ms = Some(now_ms);
         }
         Start { outcome, too_soon }
     }

@@ -14,7 +14,7 @@ use super::records::json::Json;
 use super::records::{self, Meta};
 use super::server::Shared;
 use super::settings::ContentType;
-use super::stamp::{self, DAY_MS, SECOND_MS};
+use super::stamp::{self, DAY_MS, HOUR_MS, SECOND_MS};
 use super::world::{Blob, blob_key};
 
 /// A record as it was, or will be, served.
@@ -88,6 +88,33 @@ impl TruthRecord {
     }
 }
 
+/// A blob that can be listed for less than this before retention ends is owed by nobody: a client that lists
+/// old hours every 6 hours, and for the last time 4 hours before the end, may not see it.
+const SHORT_MS: i64 = 10 * HOUR_MS;
+
+/// When a blob can first be listed, as things went: the first content comes some time after the start.
+pub(super) fn listable_ms(shared: &Shared, tenant: usize, kind: ContentType, blob: &Blob) -> i64 {
+    let available_ms = shared.world.available_ms(tenant, kind, blob);
+    available_ms.max(ready_ms(shared, tenant, kind))
+}
+
+/// When the first content of a feed is listed; 0 before its first start.
+pub(super) fn ready_ms(shared: &Shared, tenant: usize, kind: ContentType) -> i64 {
+    let first_ms = shared.subscriptions.get(tenant, kind).first_start_ms;
+    let faults = &shared.world.faults;
+    let late_ms = match faults.is_on(Scenario::LateContent) {
+        true => (faults.variant(Scenario::LateContent, blob_key(tenant, kind, 0)) % (12 * HOUR_MS as u64)) as i64,
+        false => 0,
+    };
+    if first_ms == 0 { 0 } else { first_ms + shared.world.config.protocol.first_content_delay_s * SECOND_MS + late_ms }
+}
+
+/// Scenario `short_backfill`: the blob was there long before the first start.
+pub(super) fn is_before_backfill(shared: &Shared, tenant: usize, kind: ContentType, blob: &Blob) -> bool {
+    shared.world.faults.is_on(Scenario::ShortBackfill)
+        && blob.created_ms < shared.subscriptions.get(tenant, kind).first_start_ms - 22 * HOUR_MS
+}
+
 /// Why a blob cannot be had now; `None`: it can.
 pub(super) fn unreachable(
     shared: &Shared,
@@ -99,23 +126,33 @@ pub(super) fn unreachable(
     let world = &shared.world;
     let object = Object::Blob(blob_key(tenant, kind, blob.number));
     let marks = shared.ledger.lock().marks(tenant, kind, blob.number);
+    let listable_ms = listable_ms(shared, tenant, kind, blob);
+    if marks & LISTED == 0 {
+        if is_before_backfill(shared, tenant, kind, blob) {
+            return Some("before_backfill");
+        }
+        let in_time_ms = blob.created_ms.max(shared.subscriptions.get(tenant, kind).first_start_ms);
+        if listable_ms > in_time_ms && listable_ms > blob.created_ms + 7 * DAY_MS - SHORT_MS {
+            return Some("too_late");
+        }
+        if blob.created_ms < now_ms - 7 * DAY_MS - world.config.protocol.window_tolerance_s * SECOND_MS {
+            return Some("too_old");
+        }
+    }
     if marks & GONE != 0 || world.faults.selects(Scenario::Vanished, object) {
         return Some("vanished");
     }
     if world.faults.selects(Scenario::Expired, object) {
         return Some("expired");
     }
-    if world.available_ms(tenant, kind, blob) > now_ms {
+    if world.faults.selects(Scenario::Absent, object) {
+        return Some("absent");
+    }
+    if listable_ms > now_ms {
         return Some("pending");
     }
-    if marks & LISTED == 0 {
-        let window = 7 * DAY_MS + world.config.protocol.window_tolerance_s * SECOND_MS;
-        if blob.created_ms < now_ms - window {
-            return Some("too_old");
-        }
-        if marks & WITHHELD != 0 {
-            return Some("withheld");
-        }
+    if marks & (LISTED | WITHHELD) == WITHHELD {
+        return Some("withheld");
     }
     None
 }
@@ -161,7 +198,7 @@ impl Truth {
                 *self.home.insert((home, reason))
             }
         };
-        if reason.is_none() && (index - home.first) as u32 >= world.filled(&home, self.now_ms) {
+        if reason.is_none() && (index - home.first) as u32 >= world.filled(self.tenant, kind, &home, self.now_ms) {
             reason = Some("pending");
         }
         let mut scratch = Vec::new();
@@ -185,7 +222,25 @@ impl Truth {
                 reason = None;
             }
         }
+        if reason.is_some() && self.is_replayed(kind, index) {
+            reason = None;
+        }
         (home, reason)
+    }
+
+    /// Whether a replay that can be had holds the record.
+    fn is_replayed(&self, kind: ContentType, index: u64) -> bool {
+        let world = &self.shared.world;
+        let feed = world.feed(self.tenant, kind);
+        if feed.lanes() == 1 {
+            return false;
+        }
+        let live = 0..feed.live_blobs(world.origin_ms, self.now_ms);
+        live.filter_map(|k| feed.replayed(k, kind, world.origin_ms)).any(|blob| {
+            (blob.first..blob.first + u64::from(blob.count)).contains(&index)
+                && blob.first + u64::from(world.filled(self.tenant, kind, &blob, self.now_ms)) > index
+                && unreachable(&self.shared, self.tenant, kind, &blob, self.now_ms).is_none()
+        })
     }
 
     /// The record at (tenant, type, index).
@@ -204,7 +259,7 @@ impl Truth {
             record_type: meta.record_type,
             operation: meta.operation,
             content_ids,
-            listable_ms: world.available_ms(self.tenant, kind, &home),
+            listable_ms: listable_ms(&self.shared, self.tenant, kind, &home),
             reachable: reason.is_none(),
             reason,
             hostile: meta.hostile.map(Scenario::name),
@@ -254,7 +309,7 @@ pub(super) fn records_of(shared: &Shared, tenant: usize, kind: ContentType, now_
         return feed.records;
     }
     let last = feed.live_blob(live - 1, kind, world.origin_ms);
-    last.first + u64::from(world.filled(&last, now_ms))
+    last.first + u64::from(world.filled(tenant, kind, &last, now_ms))
 }
 
 impl Iterator for Truth {

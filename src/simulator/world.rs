@@ -67,6 +67,10 @@ pub(super) struct FeedWorld {
     /// Milliseconds between live blobs and records of one; 0: none.
     live_interval_ms: i64,
     live_count: u32,
+    /// Live blobs there will ever be.
+    live_most: u64,
+    /// Which live blobs are followed by a replay: the threshold of a 64-bit hash; 0: none.
+    replays: u64,
     /// The attack story: its first record and the time it starts.
     pub story_index: u64,
     pub story_ms: i64,
@@ -102,11 +106,16 @@ impl World {
     /// Lays out the world; the clock starts now.
     pub fn new(config: WorldConfig) -> World {
         let anchor_ms = world_ms();
-        let origin_ms = config.start_ms.unwrap_or(anchor_ms);
-        let clock = if config.speed == 1.0 && config.start_ms.is_none() {
-            Clock::system()
-        } else {
-            Clock::scaled(origin_ms, anchor_ms, config.speed)
+        let origin_ms = config.clock.as_ref().map_or(anchor_ms, Clock::now_ms);
+        let origin_ms = config.start_ms.unwrap_or(origin_ms);
+        let clock = match &config.clock {
+            Some(clock) => clock.clone(),
+            None if config.speed == 1.0 && config.start_ms.is_none() => Clock::system(),
+            None => Clock::scaled(origin_ms, anchor_ms, config.speed),
+        };
+        let (clock, origin_ms) = match config.skew_ms {
+            0 => (clock, origin_ms),
+            skew_ms => (clock.ahead_by(skew_ms), origin_ms + skew_ms),
         };
         let mut ids = Chance::new(hash(&[config.seed, 0xc11e]));
         let client_id = guid(ids.next(), ids.next());
@@ -117,6 +126,12 @@ impl World {
         let records: u64 = feeds.clone().map(|f| f.records).sum();
         let listings = feeds.count() as u64 * u64::from(config.days.max(1)) * 24;
         let faults = Faults::new(config.seed, &config.scenarios, blobs, listings, records);
+        if let Some((low, high)) = config.rates {
+            for scenario in &config.scenarios {
+                let part = (hash(&[config.seed, *scenario as u64, 0x7a7e]) % 1000) as f64 / 1000.0;
+                faults.set(*scenario, Some(low + (high - low) * part));
+            }
+        }
         World { config, clock, origin_ms, anchor_ms, client_id, client_secret, tenants, faults }
     }
 
@@ -127,6 +142,10 @@ impl World {
     /// When a blob can first be listed.
     pub(super) fn available_ms(&self, tenant: usize, kind: ContentType, blob: &Blob) -> i64 {
         let object = blob_key(tenant, kind, blob.number);
+        if self.faults.selects(Scenario::VeryLate, Object::Blob(object)) {
+            let mut chance = Chance::new(self.faults.variant(Scenario::VeryLate, object));
+            return blob.created_ms.max(self.origin_ms) + chance.between(6 * 60, 6 * 24 * 60) as i64 * MINUTE_MS;
+        }
         if !self.faults.selects(Scenario::Late, Object::Blob(object)) {
             return blob.created_ms;
         }
@@ -135,10 +154,21 @@ impl World {
         blob.created_ms.max(self.origin_ms) + delay as i64 * MINUTE_MS
     }
 
-    /// How many records of the blob are there at `now_ms`, from its front (all of them with stable identity).
-    pub(super) fn filled(&self, blob: &Blob, now_ms: i64) -> u32 {
+    /// How many records of the blob are there at `now_ms`, from its front: all of them with stable identity,
+    /// unless it grows.
+    pub(super) fn filled(&self, tenant: usize, kind: ContentType, blob: &Blob, now_ms: i64) -> u32 {
         match self.config.identity {
             _ if blob.created_ms > now_ms => 0,
+            Identity::Stable if blob.created_ms > self.origin_ms => {
+                let key = blob_key(tenant, kind, blob.number);
+                if !self.faults.selects(Scenario::Growing, Object::Blob(key)) {
+                    return blob.count;
+                }
+                // Full within the 16 minutes that the stamps of real ids lie apart.
+                let minutes = 1 + self.faults.variant(Scenario::Growing, key) % 16;
+                let grown = (now_ms - blob.created_ms) as u64 * u64::from(blob.count) / (minutes * MINUTE_MS as u64);
+                grown.clamp(1, u64::from(blob.count)) as u32
+            }
             Identity::Stable => blob.count,
             Identity::Windowed => blob.offset_at(now_ms + 1),
         }
@@ -156,19 +186,50 @@ impl FeedWorld {
         if let Some(blob) = self.history.get(usize::try_from(number).ok()?) {
             return Some(*blob);
         }
-        let k = number - self.history.len() as u64;
-        (k < self.live_blobs(origin_ms, now_ms)).then(|| self.live_blob(k, kind, origin_ms))
+        let after = number - self.history.len() as u64;
+        let (k, lane) = (after / self.lanes(), after % self.lanes());
+        if k >= self.live_blobs(origin_ms, now_ms) {
+            return None;
+        }
+        if lane == 0 {
+            return Some(self.live_blob(k, kind, origin_ms));
+        }
+        self.replayed(k, kind, origin_ms).filter(|blob| blob.created_ms <= now_ms)
+    }
+
+    /// Numbers that a live blob takes: its own, and that of a replay that may follow it.
+    pub(super) fn lanes(&self) -> u64 {
+        if self.replays > 0 { 2 } else { 1 }
+    }
+
+    /// Scenario `replay`: the blob that comes after live blob `k` and holds what an earlier one holds.
+    pub(super) fn replayed(&self, k: u64, kind: ContentType, origin_ms: i64) -> Option<Blob> {
+        if hash(&[self.seed, k, 11]) >= self.replays {
+            return None;
+        }
+        let earlier = hash(&[self.seed, k, 12]) % (self.history.len() as u64 + k).max(1);
+        let original = match self.history.get(earlier as usize) {
+            Some(blob) if blob.copy => return None,
+            Some(blob) => *blob,
+            None => self.live_blob(earlier - self.history.len() as u64, kind, origin_ms),
+        };
+        let after = self.live_blob(k, kind, origin_ms);
+        let (number, created_ms) = (after.number + 1, after.created_ms + self.live_interval_ms / 3);
+        Some(Blob { number, created_ms, span_ms: after.span_ms, region: after.region, copy: true, ..original })
     }
 
     /// Live blobs created up to and at `ms`.
     pub(super) fn live_blobs(&self, origin_ms: i64, ms: i64) -> u64 {
-        if self.live_interval_ms == 0 || ms < origin_ms { 0 } else { ((ms - origin_ms) / self.live_interval_ms) as u64 }
+        if self.live_interval_ms == 0 || ms < origin_ms {
+            return 0;
+        }
+        (((ms - origin_ms) / self.live_interval_ms) as u64).min(self.live_most)
     }
 
     /// Live blob `k`; the first comes one interval after the start.
     pub(super) fn live_blob(&self, k: u64, kind: ContentType, origin_ms: i64) -> Blob {
         Blob {
-            number: self.history.len() as u64 + k,
+            number: self.history.len() as u64 + k * self.lanes(),
             created_ms: origin_ms + (k as i64 + 1) * self.live_interval_ms,
             source: kind,
             first: self.records + k * u64::from(self.live_count),
@@ -181,7 +242,7 @@ impl FeedWorld {
 
     /// Blobs that exist at `now_ms`.
     pub(super) fn blobs(&self, origin_ms: i64, now_ms: i64) -> u64 {
-        self.history.len() as u64 + self.live_blobs(origin_ms, now_ms)
+        self.history.len() as u64 + self.live_blobs(origin_ms, now_ms) * self.lanes()
     }
 
     /// The blob that a record first came in.
@@ -221,7 +282,9 @@ fn tenant(config: &WorldConfig, index: usize, origin_ms: i64) -> TenantWorld {
     let total: u64 = config.shares.iter().map(|s| u64::from(*s)).sum::<u64>().max(1);
     // Records are dealt to tenants and then to types so that the sums are exact.
     let tenants = config.tenants.max(1) as u64;
-    let mine = config.records / tenants + u64::from((index as u64) < config.records % tenants);
+    let noise = if tenants > 1 { config.records * u64::from(config.noisy.min(100)) / 100 } else { 0 };
+    let quiet = config.records - noise;
+    let mine = quiet / tenants + u64::from((index as u64) < quiet % tenants) + if index == 0 { noise } else { 0 };
     let mut given = 0;
     let mut parts = 0;
     let mut feeds = Vec::new();
@@ -232,7 +295,7 @@ fn tenant(config: &WorldConfig, index: usize, origin_ms: i64) -> TenantWorld {
         given = upto;
     }
     let mut tenant = TenantWorld { index, name, id, domain, users, feeds };
-    if config.scenarios.contains(&Scenario::Duplicates) {
+    if config.scenarios.iter().any(|s| matches!(s, Scenario::Duplicates | Scenario::IdCase)) {
         add_copies(config, &mut tenant, origin_ms);
     }
     tenant
@@ -255,14 +318,22 @@ fn feed(config: &WorldConfig, tenant: usize, kind: ContentType, records: u64, or
         left -= count;
     }
     let slots = counts.len().max(1) as i64;
+    let is_crowded = config.scenarios.contains(&Scenario::CrowdedHour);
+    let ties = if config.scenarios.contains(&Scenario::EqualCreated) { 90 } else { 25 };
     let mut history = Vec::with_capacity(counts.len());
     let mut first = 0;
     let mut created_ms = from;
     for (number, count) in counts.into_iter().enumerate() {
         // A quarter share their contentCreated with the one before: another region.
-        let tie = number > 0 && chance.percent(25);
+        let tie = number > 0 && chance.percent(ties);
         let slot = (to - from) as f64 / slots as f64;
-        let at = from + ((number as f64 + chance.below(1000) as f64 / 1000.0) * slot) as i64;
+        let place = number as f64 + chance.below(1000) as f64 / 1000.0;
+        let quarter = slots as f64 / 4.0;
+        let at = if is_crowded && (quarter..3.0 * quarter).contains(&place) {
+            from + (quarter * slot + (place - quarter) / (2.0 * quarter) * HOUR_MS as f64) as i64
+        } else {
+            from + (place * slot) as i64
+        };
         created_ms = if tie { created_ms } else { at.max(created_ms) };
         history.push(Blob {
             number: number as u64,
@@ -281,19 +352,32 @@ fn feed(config: &WorldConfig, tenant: usize, kind: ContentType, records: u64, or
     let (story_index, story_ms) = story.map_or((u64::MAX, 0), |b| (b.first, b.created_ms - 20 * MINUTE_MS));
     let share = f64::from(config.shares[kind.index()]);
     let live = config.live_rate > 0.0 && share > 0.0;
+    // So much more, that the others together have the rest.
+    let noise = f64::from(config.noisy.min(99)) / f64::from(100 - config.noisy.min(99)) * config.tenants as f64;
+    let live_rate = if tenant == 0 && noise > 0.0 { config.live_rate * noise.max(1.0) } else { config.live_rate };
     // A live blob every 20 seconds or less often, so that there is at least one record in it.
-    let live_count = (config.live_rate / 3.0).round().max(1.0);
+    let live_count = config.live_per_blob.map_or((live_rate / 3.0).round(), f64::from).max(1.0);
+    let live_interval_ms = if live { (60_000.0 * live_count / live_rate).round().max(1.0) as i64 } else { 0 };
+    let live_most = config.live_hours.map_or(u64::MAX, |h| (i64::from(h) * HOUR_MS / live_interval_ms.max(1)) as u64);
     FeedWorld {
         seed,
         history,
         homes,
         copies: Vec::new(),
         records,
-        live_interval_ms: if live { (60_000.0 * live_count / config.live_rate).round().max(1.0) as i64 } else { 0 },
+        live_interval_ms,
         live_count: live_count as u32,
+        live_most,
+        replays: if config.scenarios.contains(&Scenario::Replay) { replay_threshold(config) } else { 0 },
         story_index,
         story_ms,
     }
+}
+
+/// One live blob in five is replayed, unless rates are given.
+fn replay_threshold(config: &WorldConfig) -> u64 {
+    let rate = config.rates.map_or(0.2, |(low, high)| f64::midpoint(low, high));
+    (rate.clamp(0.0, 1.0) * u64::MAX as f64) as u64
 }
 
 /// The scenario `duplicates`: further blobs over records that have a home already.
@@ -303,6 +387,8 @@ fn add_copies(config: &WorldConfig, tenant: &mut TenantWorld, origin_ms: i64) {
     let mut added: Vec<Vec<Blob>> = vec![Vec::new(); ContentType::ALL.len()];
     let mut chance = Chance::new(hash(&[config.seed, tenant.index as u64, 0xd0b1e]));
     let latest = origin_ms - MAX_SPAN_MS - MINUTE_MS;
+    // A type without records may be one that nobody collects.
+    let used: Vec<ContentType> = ContentType::ALL.into_iter().filter(|kind| config.shares[kind.index()] > 0).collect();
     for _ in 0..chosen {
         let mut at = chance.below(blobs as u64) as usize;
         let Some(original) = tenant.feeds.iter().find_map(|f| {
@@ -319,7 +405,7 @@ fn add_copies(config: &WorldConfig, tenant: &mut TenantWorld, origin_ms: i64) {
             1 => chance.between(2, 20) as i64 * HOUR_MS,
             _ => chance.between(1, 6) as i64 * DAY_MS,
         };
-        let into = if chance.percent(30) { chance.pick(&ContentType::ALL) } else { original.source };
+        let into = if chance.percent(30) { chance.pick(&used) } else { original.source };
         // Half of the time the copy straddles: it starts in the middle.
         let skip = if chance.percent(50) { original.count / 2 } else { 0 };
         added[into.index()].push(Blob {

@@ -5,9 +5,8 @@
 //! Goes out: lines. Never gives up and never reports a letter kept that is not on the disk: when the
 //! disk is full the caller waits, and its batch with it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File as Spool;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::sync::Mutex;
 use super::line::push_flat;
 use super::template::escape;
 use crate::clock::world_ms;
+use crate::disk::{self, File, Fsync};
 use crate::event::Event;
 use crate::feed::BlobId;
 use crate::metrics::Metrics;
@@ -97,7 +97,7 @@ impl DeadLetters {
 
     /// Keeps one record that is too large for memory, read from the start of `record` (a spooled
     /// temporary file); `is_json` says that it is one JSON value. Returns when it is on the disk.
-    pub async fn append_stream(&self, letter: LetterHead, record: File, is_json: bool) {
+    pub async fn append_stream(&self, letter: LetterHead, record: Spool, is_json: bool) {
         let sink = letter.sink.clone();
         let source = Arc::new((letter, record));
         let write = move |file: &mut File| {
@@ -142,8 +142,8 @@ impl DeadLetters {
 /// Opened anew each time: letters are rare, and so the file may be moved away while we run.
 fn append_durably(path: &Path, write: impl Fn(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = open_at_line_start(path)?;
-    let before = file.metadata()?.len();
-    let written = write(&mut file).and_then(|()| file.sync_all());
+    let before = file.about()?.length;
+    let written = write(&mut file).and_then(|()| file.fsync(Fsync::Letters));
     if written.is_err() {
         // Half a line must not stay: the next try would leave the letter twice, once torn.
         let _ = file.set_len(before);
@@ -152,14 +152,10 @@ fn append_durably(path: &Path, write: impl Fn(&mut File) -> io::Result<()>) -> i
 }
 
 fn open_at_line_start(path: &Path) -> io::Result<File> {
-    let exists = path.try_exists()?;
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-    let mut file =
-        OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
-    if !exists && let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        File::open(dir)?.sync_all()?;
-    }
-    let length = file.metadata()?.len();
+    let (mut file, _) = disk::append(path, 0o600)?;
+    // Not only of a new file: a process that was killed may have made the name and not its fsync.
+    disk::fsync_dir(path.parent().unwrap_or(Path::new("")), Fsync::LettersName)?;
+    let length = file.about()?.length;
     let line = start_of_last_line(&file, length)?;
     if line < length {
         repair_last_line(&mut file, path, line)?;
@@ -186,8 +182,7 @@ fn start_of_last_line(file: &File, length: u64) -> io::Result<u64> {
 /// A last line without its newline: whole JSON gets one (an editor took it), anything else was torn
 /// by a crash before it was promised, and its event is fetched again.
 fn repair_last_line(file: &mut File, path: &Path, line: u64) -> io::Result<()> {
-    file.seek(SeekFrom::Start(line))?;
-    let whole = serde_json::from_reader::<_, serde::de::IgnoredAny>(BufReader::new(&*file)).is_ok();
+    let whole = serde_json::from_reader::<_, serde::de::IgnoredAny>(BufReader::new(file.reader_at(line))).is_ok();
     if whole {
         return file.write_all(b"\n");
     }
@@ -244,7 +239,7 @@ fn push_record(record: &[u8], readable: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn copy_flat(record: &File, out: &mut File) -> io::Result<()> {
+fn copy_flat(record: &Spool, out: &mut File) -> io::Result<()> {
     let mut flat = Vec::new();
     each_chunk(record, |chunk, _| {
         flat.clear();
@@ -254,7 +249,7 @@ fn copy_flat(record: &File, out: &mut File) -> io::Result<()> {
     })
 }
 
-fn copy_text(record: &File, out: &mut File) -> io::Result<()> {
+fn copy_text(record: &Spool, out: &mut File) -> io::Result<()> {
     out.write_all(b"\"")?;
     let mut text = Vec::new();
     each_chunk(record, |chunk, last| {
@@ -289,7 +284,7 @@ fn cut_character(chunk: &[u8]) -> usize {
 }
 
 /// Reads `record` from its start; `handle` says how many of the bytes it is shown are done.
-fn each_chunk(record: &File, mut handle: impl FnMut(&[u8], bool) -> io::Result<usize>) -> io::Result<()> {
+fn each_chunk(record: &Spool, mut handle: impl FnMut(&[u8], bool) -> io::Result<usize>) -> io::Result<()> {
     let mut reader = record;
     reader.seek(SeekFrom::Start(0))?;
     let mut buffer = vec![0; CHUNK];
@@ -332,7 +327,7 @@ mod tests {
         }
     }
 
-    fn spooled(bytes: &[u8]) -> File {
+    fn spooled(bytes: &[u8]) -> Spool {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         file

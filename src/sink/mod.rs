@@ -8,7 +8,6 @@
 pub mod dead_letters;
 pub mod driver;
 mod file;
-mod hec_answer;
 mod kafka;
 mod line;
 #[cfg(test)]
@@ -100,6 +99,13 @@ impl Sink for AnySink {
     fn serial(&self) -> bool {
         matches!(self, AnySink::Stdout(_) | AnySink::File(_))
     }
+
+    fn in_the_air(&self, configured: usize) -> usize {
+        match self {
+            AnySink::SplunkHec(sink) => sink.in_the_air(configured),
+            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) => configured,
+        }
+    }
 }
 
 /// A sink's place in a [`SinkSet`]; given once to a sink's name and kept in the state for good.
@@ -189,6 +195,12 @@ pub trait Sink: Send + Sync + 'static {
     /// a position in a file matters.
     fn serial(&self) -> bool {
         false
+    }
+
+    /// How many batches may be without the receiver's last word at once, of a sink that is not
+    /// [`serial`](Self::serial), where `concurrency` says `configured`. Asked again and again: it may change while it runs.
+    fn in_the_air(&self, configured: usize) -> usize {
+        configured
     }
 
     /// Sends one batch and waits for the receiver's word.

@@ -4,6 +4,7 @@
 //! Comes in: the configured text. Goes out: the inside of a JSON string, or plain text. Sees only the
 //! plain facts of an event, never a record.
 
+pub use crate::escape::escape;
 use crate::event::Event;
 
 /// The names that may stand in braces.
@@ -104,24 +105,6 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
         let mut escaped = Vec::new();
         escape(text, &mut escaped);
         pieces.push(Piece::Text(escaped));
-    }
-}
-
-/// Appends `text` escaped for the inside of a JSON string (RFC 8259, 7).
-pub fn escape(text: &str, out: &mut Vec<u8>) {
-    for &byte in text.as_bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-            }
-            _ => out.push(byte),
-        }
     }
 }
 

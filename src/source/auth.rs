@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -14,8 +15,8 @@ use url::Url;
 use super::body::Body;
 use super::connections::Connections;
 use super::error::{ApiError, printable};
+use super::steady::Steady;
 use crate::clock::{Clock, Seconds};
-use crate::http::error_chain;
 use crate::metrics::Metrics;
 use crate::secret::{SecretSource, scrub};
 
@@ -52,6 +53,7 @@ pub struct Token {
 pub struct TokenSource {
     connections: Connections,
     clock: Clock,
+    steady: Steady,
     credential: Credential,
     tenant: String,
     metrics: Arc<Metrics>,
@@ -60,9 +62,16 @@ pub struct TokenSource {
 
 #[derive(Default)]
 struct Held {
-    token: Option<(Token, Seconds)>,
+    token: Option<Kept>,
     serial: u64,
     refusal: Option<(ApiError, Seconds)>,
+}
+
+/// A token and its times.
+struct Kept {
+    token: Token,
+    made_at: Seconds,
+    renew_at: Seconds,
 }
 
 #[derive(Deserialize)]
@@ -88,17 +97,26 @@ impl TokenSource {
         tenant: &str,
         metrics: Arc<Metrics>,
     ) -> TokenSource {
-        TokenSource { connections, clock, credential, tenant: tenant.to_owned(), metrics, held: Mutex::default() }
+        let steady = Steady::of(&clock);
+        TokenSource {
+            connections,
+            clock,
+            steady,
+            credential,
+            tenant: tenant.to_owned(),
+            metrics,
+            held: Mutex::default(),
+        }
     }
 
     /// A token with life left; waits for the one request in the air if there is one.
     pub async fn get(&self) -> Result<Token, ApiError> {
         let mut held = self.held.lock().await;
-        let now = self.clock.now();
-        if let Some((token, renew_at)) = &held.token
-            && now < *renew_at
+        let now = self.steady.now();
+        if let Some(kept) = &held.token
+            && now < kept.renew_at
         {
-            return Ok(token.clone());
+            return Ok(kept.token.clone());
         }
         if let Some((error, until)) = &held.refusal
             && now < *until
@@ -109,10 +127,10 @@ impl TokenSource {
             Ok((secret, lifetime)) => {
                 held.serial += 1;
                 let token = Token { secret, serial: held.serial };
-                held.token = Some((token.clone(), now + lifetime * 3 / 4));
+                held.token = Some(Kept { token: token.clone(), made_at: now, renew_at: now + lifetime * 3 / 4 });
                 held.refusal = None;
                 self.count("ok");
-                self.metrics.token_expiry.with_label_values(&[&self.tenant]).set(now + lifetime);
+                self.metrics.token_expiry.with_label_values(&[&self.tenant]).set(self.clock.now() + lifetime);
                 Ok(token)
             }
             Err(error) => {
@@ -128,7 +146,15 @@ impl TokenSource {
     /// The service did not take `token`: the next call gets a fresh one.
     pub async fn invalidate(&self, token: &Token) {
         let mut held = self.held.lock().await;
-        if held.token.as_ref().is_some_and(|(current, _)| current.serial == token.serial) {
+        if held.token.as_ref().is_some_and(|kept| kept.token.serial == token.serial) {
+            held.token = None;
+        }
+    }
+
+    /// The next call gets a token that is not older than `age` seconds.
+    pub async fn renew_if_older(&self, age: Seconds) {
+        let mut held = self.held.lock().await;
+        if held.token.as_ref().is_some_and(|kept| self.steady.now() - kept.made_at > age) {
             held.token = None;
         }
     }
@@ -149,15 +175,13 @@ impl TokenSource {
             ("scope", &credential.scope),
         ];
         let transient = |text: String| ApiError::Transient { text: format!("token endpoint: {text}") };
+        let mut request = Request::new(Method::POST, url);
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        *request.body_mut() = Some(form.into());
+        *request.timeout_mut() = Some(TIMEOUT);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let turn = self.connections.turn().await;
-        let response = self
-            .connections
-            .request(Method::POST, url)
-            .form(&form)
-            .timeout(TIMEOUT)
-            .send()
-            .await
-            .map_err(|e| transient(error_chain(&e)))?;
+        let response = self.connections.send(request).await.map_err(|e| transient(e.to_string()))?;
         drop(turn);
         let status = response.status();
         let body = Body::new(response, TIMEOUT).collect(MAX_ANSWER).await.map_err(|e| transient(e.to_string()))?;

@@ -1,8 +1,8 @@
 //! A response's body, piece by piece, decoded by us within limits.
 //!
 //! No total time-out: a large body may take as long as it progresses. No total size either: memory
-//! is bounded by the reader, who takes pieces of at most [`PIECE`]. What is bounded is standing still
-//! and swelling: a body that drips is given up, and so is one that unpacks to 200 times what came.
+//! is bounded by the reader, who takes pieces of at most [`PIECE`]. What is bounded is standing still,
+//! crawling and swelling: a body that drips is given up, and so is one that unpacks to 200 times what came.
 
 use std::io::Write;
 use std::time::Duration;
@@ -27,6 +27,11 @@ const BOMB_FLOOR: u64 = 64 * 1024 * 1024;
 const BOMB_RATIO: u64 = 200;
 /// What a body must bring in each stretch of `stall_timeout`, unless it ends.
 const LEAST_PROGRESS: usize = 16 * 1024;
+/// What it must bring in each [`SPAN`] stretches: at 60 s a stretch 1.7 KiB a second, a tenth of a poor
+/// line shared by all 16 fetches. Time spent waiting for room to put it in does not count. A body below
+/// this rate is given up and asked for again, and after a few times read beside the others.
+const LEAST_IN_SPAN: usize = 512 * 1024;
+const SPAN: u32 = 5;
 
 /// Why a body could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,9 @@ pub enum BodyError {
     Broken(String),
     #[error("the body stood still: under 16 KiB in {0:?}")]
     Stalled(Duration),
+    /// It progresses, but so slowly that others would wait for hours.
+    #[error("the body is slow: under 512 KiB in five times the `stall_timeout`")]
+    Slow,
     #[error("the body is not gzip though it says so: {0}")]
     NotGzip(std::io::Error),
     #[error("the body unpacks to more than 200 times its size")]
@@ -57,6 +65,8 @@ pub struct Body {
     /// Time spent waiting and bytes received in the current stretch.
     waited: Duration,
     progress: usize,
+    /// The same of the current span; `None`: this body may take its time.
+    span: Option<(Duration, usize)>,
     /// Bytes as received, and as handed over.
     pub received: u64,
     pub decoded: u64,
@@ -78,9 +88,15 @@ impl Body {
             stall,
             waited: Duration::ZERO,
             progress: 0,
+            span: Some((Duration::ZERO, 0)),
             received: 0,
             decoded: 0,
         }
+    }
+
+    /// From now on it is enough that it progresses at all.
+    pub fn take_your_time(&mut self) {
+        self.span = None;
     }
 
     /// Appends the next piece to `into`; `false` when the body has ended, complete.
@@ -130,8 +146,19 @@ impl Body {
             return Ok(false);
         };
         self.received += chunk.len() as u64;
-        self.waited += asked.elapsed();
+        let waited = asked.elapsed();
+        self.waited += waited;
         self.progress += chunk.len();
+        if let Some((span, brought)) = &mut self.span {
+            *span += waited;
+            *brought += chunk.len();
+            if *span >= self.stall * SPAN {
+                if *brought < LEAST_IN_SPAN {
+                    return Err(BodyError::Slow);
+                }
+                (*span, *brought) = (Duration::ZERO, 0);
+            }
+        }
         if self.progress >= LEAST_PROGRESS {
             self.progress = 0;
             self.waited = Duration::ZERO;

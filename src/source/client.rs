@@ -3,23 +3,23 @@
 //! only to a pinned URL and teaches us the server's clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use reqwest::Method;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, Request};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::auth::{Token, TokenSource};
 use super::body::{Body, next_page_uri};
 use super::connections::Connections;
 use super::error::{ApiError, Refusal, classify};
 use super::pin::{Pin, PinnedUrl};
+use super::server_clock::ServerClock;
 use super::throttle::Throttle;
 use crate::clock::{Clock, Seconds};
 use crate::feed::ContentType;
-use crate::http::error_chain;
 use crate::metrics::Metrics;
 use crate::retry::parse_retry_after;
 use crate::secret::scrub;
@@ -37,68 +37,10 @@ pub struct Client {
     pub server_clock: ServerClock,
     connections: Connections,
     tokens: TokenSource,
-    clock: Clock,
     /// How long an answer's head, and then each stretch of its body, may take.
     stall: Duration,
     tenant: String,
     metrics: Arc<Metrics>,
-}
-
-/// The service's clock: ours plus an offset learned from `Date`, the only place it shows
-/// (activity-api 1.4).
-pub struct ServerClock {
-    clock: Clock,
-    offset_ms: AtomicI64,
-    /// An offset far from the one believed, seen once; [`UNSEEN`]: none.
-    doubted_ms: AtomicI64,
-}
-
-const UNSEEN: i64 = i64::MIN;
-/// An offset further from the believed one is believed only when the next answer says the same: one
-/// host with a wrong clock must not make cells look old enough to be swept for the last time.
-const BELIEVED_AT_ONCE_MS: i64 = 15 * 60 * 1000;
-
-impl ServerClock {
-    pub fn new(clock: Clock) -> ServerClock {
-        ServerClock { clock, offset_ms: AtomicI64::new(UNSEEN), doubted_ms: AtomicI64::new(UNSEEN) }
-    }
-
-    /// Seconds since 1970 UTC by the server.
-    pub fn now(&self) -> Seconds {
-        self.now_ms().div_euclid(1000)
-    }
-
-    /// Milliseconds since 1970 UTC by the server, as well as we know it.
-    pub fn now_ms(&self) -> i64 {
-        self.clock.now_ms() + self.offset_ms()
-    }
-
-    /// Milliseconds by which the server is ahead of us.
-    pub fn offset_ms(&self) -> i64 {
-        match self.offset_ms.load(Ordering::Relaxed) {
-            UNSEEN => 0,
-            offset => offset,
-        }
-    }
-
-    /// `Date` was written between our `sent` and `received` and cuts off the fraction of a second, so it
-    /// bounds the offset from both sides; an offset within the bounds stays.
-    fn observe(&self, date_ms: i64, sent_ms: i64, received_ms: i64) {
-        let (least, most) = (date_ms - received_ms, date_ms + 999 - sent_ms);
-        if least > most {
-            return;
-        }
-        let is_first = self.offset_ms.load(Ordering::Relaxed) == UNSEEN;
-        let offset = self.offset_ms();
-        let wanted = offset.clamp(least, most);
-        let is_near = |other: i64| other != UNSEEN && other.abs_diff(wanted) <= BELIEVED_AT_ONCE_MS as u64;
-        let doubted = self.doubted_ms.swap(UNSEEN, Ordering::Relaxed);
-        if is_first || is_near(offset) || is_near(doubted) {
-            self.offset_ms.store(wanted, Ordering::Relaxed);
-        } else {
-            self.doubted_ms.store(wanted, Ordering::Relaxed);
-        }
-    }
 }
 
 /// A content type's subscription as the service lists it.
@@ -109,12 +51,17 @@ pub struct SubscriptionStatus {
     /// The documentation's own sample leaves it out once (activity-api 1.4).
     #[serde(default)]
     pub status: Option<String>,
+    /// Present and not null where somebody is notified.
+    #[serde(default)]
+    pub webhook: Option<serde_json::Value>,
 }
 
 /// One page of a listing.
 #[derive(Debug)]
 pub struct Page {
     pub blobs: Vec<ListedBlob>,
+    /// Entries that cannot be read: not objects, or without an id. They cost their neighbours nothing.
+    pub unreadable: usize,
     /// Where the next page is, unchecked.
     pub next: Option<String>,
 }
@@ -144,8 +91,8 @@ impl Client {
         tenant: &str,
         metrics: Arc<Metrics>,
     ) -> Client {
-        let server_clock = ServerClock::new(clock.clone());
-        Client { pin, throttle, server_clock, connections, tokens, clock, stall, tenant: tenant.to_owned(), metrics }
+        let server_clock = ServerClock::new(clock);
+        Client { pin, throttle, server_clock, connections, tokens, stall, tenant: tenant.to_owned(), metrics }
     }
 
     /// The tenant's subscriptions.
@@ -177,8 +124,17 @@ impl Client {
         };
         let next = next_page_uri(&response);
         let body = self.collect(response).await?;
-        let listed: Vec<ListedContent> = serde_json::from_slice(&body).map_err(|e| unreadable("listing", &e))?;
-        Ok(Page { blobs: listed.into_iter().map(read_listed).collect(), next })
+        let (blobs, unreadable) = read_page(&body)?;
+        if unreadable > 0 {
+            self.metrics.listing_unreadable.with_label_values(&[&self.tenant]).inc_by(unreadable as u64);
+            tracing::error!(tenant = %self.tenant, unreadable, "a listing holds entries without a content id; what they stand for cannot be asked for");
+        }
+        Ok(Page { blobs, unreadable, next })
+    }
+
+    /// Sees to it that the next call goes out with a token no older than `age` seconds.
+    pub async fn renew_token_if_older(&self, age: Seconds) {
+        self.tokens.renew_if_older(age).await;
     }
 
     /// A blob's body, or a further page of it.
@@ -250,21 +206,22 @@ impl Client {
         token: &Token,
     ) -> Result<reqwest::Response, ApiError> {
         let is_post = method == Method::POST;
-        let mut request = self.connections.request(method, url.as_url().clone()).header(ACCEPT_ENCODING, "gzip");
+        let mut request = Request::new(method, url.as_url().clone());
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         if is_post {
-            request = request.header(CONTENT_LENGTH, "0");
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        request = request.header(AUTHORIZATION, bearer(token)?);
+        request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         let turn = self.connections.turn().await;
-        let sent = self.clock.now_ms();
-        let answer = tokio::time::timeout(self.stall, request.send()).await;
-        let received = self.clock.now_ms();
+        let sent = self.server_clock.mark_ms();
+        let answer = tokio::time::timeout(self.stall, self.connections.send(request)).await;
+        let received = self.server_clock.mark_ms();
         drop(turn);
         let response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 self.count(operation, "transport");
-                return Err(ApiError::Transient { text: error_chain(&error) });
+                return Err(ApiError::Transient { text: error.to_string() });
             }
             Err(_) => {
                 self.count(operation, "transport");
@@ -272,11 +229,10 @@ impl Client {
             }
         };
         self.count(operation, status_class(response.status().as_u16()));
-        if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date) {
-            self.server_clock.observe(date * 1000, sent, received);
-            let skew = self.server_clock.offset_ms() as f64 / 1000.0;
-            self.metrics.clock_skew.with_label_values(&[&self.tenant]).set(skew);
-        }
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
+        self.server_clock.observe(date.map(|date| date * 1000), sent, received);
+        let skew = self.server_clock.skew_ms() as f64 / 1000.0;
+        self.metrics.clock_skew.with_label_values(&[&self.tenant]).set(skew);
         Ok(response)
     }
 
@@ -331,6 +287,17 @@ fn query_time(at: Seconds) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
+/// The entries of a page that can be read, and how many cannot.
+fn read_page(body: &[u8]) -> Result<(Vec<ListedBlob>, usize), ApiError> {
+    let entries: Vec<&RawValue> = serde_json::from_slice(body).map_err(|e| unreadable("listing", &e))?;
+    let count = entries.len();
+    let read =
+        |entry: &RawValue| serde_json::from_str::<ListedContent>(entry.get()).ok().filter(|e| !e.content_id.is_empty());
+    let blobs: Vec<ListedBlob> = entries.into_iter().filter_map(read).map(read_listed).collect();
+    let unreadable = count - blobs.len();
+    Ok((blobs, unreadable))
+}
+
 /// `contentCreated` only orders the work, so an unreadable one (0: fetched first) loses nothing.
 fn read_listed(content: ListedContent) -> ListedBlob {
     let created_ms = content.content_created.as_deref().and_then(listed_time_ms).unwrap_or(0);
@@ -364,28 +331,12 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_clock_is_learned_to_the_bounds_of_its_date_and_then_stays() {
-        let server = ServerClock::new(Clock::system());
-        server.observe(600_000, 0, 10);
-        assert_eq!(server.offset_ms(), 599_990);
-        server.observe(600_000, 300, 900);
-        assert_eq!(server.offset_ms(), 599_990);
-    }
-
-    #[test]
-    fn a_clock_that_is_far_off_once_is_not_believed_and_twice_it_is() {
-        const DAY_MS: i64 = 24 * 3600 * 1000;
-        let server = ServerClock::new(Clock::system());
-        server.observe(DAY_MS, 0, 0);
-        assert_eq!(server.offset_ms(), DAY_MS, "the first is all there is");
-        for _ in 0..3 {
-            server.observe(9 * DAY_MS, 0, 0);
-            server.observe(DAY_MS, 0, 0);
-            assert_eq!(server.offset_ms(), DAY_MS);
-        }
-        server.observe(0, 0, 0);
-        server.observe(0, 0, 0);
-        assert!(server.offset_ms() < 1000);
+    fn an_entry_without_an_id_costs_its_page_nothing() {
+        let page = br#"[{"contentId":"a"},{"contentUri":"x"},null,{"contentId":7},{"contentId":""},{"contentId":"b"}]"#;
+        let (blobs, unreadable) = read_page(page).unwrap();
+        assert_eq!(blobs.iter().map(|b| b.content_id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(unreadable, 4);
+        assert!(read_page(br#"{"error":{}}"#).is_err() && read_page(b"[{}").is_err());
     }
 
     #[test]

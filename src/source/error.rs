@@ -34,6 +34,10 @@ pub enum ApiError {
     /// The content is not there (now).
     #[error("the content does not exist: {text}")]
     NotFound { text: String },
+    /// The content id is no id, says the service. Of one blob: as `NotFound`. Of many: this is the host of
+    /// another cloud (activity-api 1.1).
+    #[error("the content id is invalid: {text}")]
+    InvalidContent { text: String },
     /// The content is gone for good, says the service.
     #[error("the content expired: {text}")]
     Expired { text: String },
@@ -54,6 +58,7 @@ impl ApiError {
             ApiError::RangeRefused { .. } => "range_refused",
             ApiError::PageRefused { .. } => "page_refused",
             ApiError::NotFound { .. } => "not_found",
+            ApiError::InvalidContent { .. } => "invalid_content",
             ApiError::Expired { .. } => "expired",
             ApiError::ForbiddenUrl { .. } => "forbidden_url",
         }
@@ -86,7 +91,8 @@ pub fn classify(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Refu
         "AF20022" | "AF20023" => ApiError::NotSubscribed { text },
         "AF20030" | "AF20055" => ApiError::RangeRefused { text },
         "AF20031" => ApiError::PageRefused { text },
-        "AF20050" | "AF20052" => ApiError::NotFound { text },
+        "AF20050" => ApiError::NotFound { text },
+        "AF20052" => ApiError::InvalidContent { text },
         "AF20051" => ApiError::Expired { text },
         // AF10001 is a missing permission, which only a fresh token can show to be granted; AF20010 a token of another tenant.
         "AF10001" | "AF20010" | "AF20013" | "AF20020" => ApiError::Unauthorized { text },
@@ -172,7 +178,7 @@ mod tests {
             (404, "AF20050", "", "not_found"),
             (404, "", "", "not_found"),
             (400, "AF20051", "", "expired"),
-            (400, "AF20052", "", "not_found"),
+            (400, "AF20052", "", "invalid_content"),
             (500, "AF50000", "retry in an hour", "transient"),
             (400, "AF99999", "", "transient"),
             (400, "StartSubscription [CorrId=", "Tenant x does not exist", "transient"),

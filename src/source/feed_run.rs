@@ -1,25 +1,27 @@
 //! One feed while the process runs: what is due, what is in the air, and what each end of a listing
-//! or fetch means. Decides and books; the tenant's loop does the spawning.
+//! or fetch means. Decides; the books write it down, and the tenant's loop does the spawning.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::body::BodyError;
+use super::books::Books;
 use super::error::ApiError;
 use super::fetch::{FetchError, Fetched, Malformed};
 use super::grid::{self, Listing, Next, RETENTION};
-use super::listing::Listed;
+use super::listing::{Found, Listed};
+use super::live_edge::may_be_partial;
 use super::queue::Queue;
+use super::trouble::{LAST_RETRY, Manner, Trouble, Verdict, retry_after};
+use super::troubles::{CLOUD_HOST, PERMISSION, REASONS, SUBSCRIPTION, Troubles};
 use crate::ack::Settlement;
 use crate::clock::Seconds;
 use crate::feed::{BlobId, Feed};
 use crate::metrics::Metrics;
 use crate::record::split::SplitError;
-use crate::state::{ContentKey, FeedFact, FeedState, LossReason, PendingBlob};
+use crate::state::{ContentKey, FeedFact, FeedState, PendingBlob};
 
-/// Back-off of a listing or a blob, doubling between these (activity-api 3.3).
-const FIRST_RETRY: Seconds = 1;
-const LAST_RETRY: Seconds = 600;
 /// How long a feed rests after its permission or token was refused, or while the tenant is being set
 /// up: doubling from the first to these, since one refusal may be a hiccup and many are a setting.
 const FIRST_REST: Seconds = 15;
@@ -27,45 +29,28 @@ const UNAUTHORIZED_REST: Seconds = 15 * 60;
 const UNPROVISIONED_REST: Seconds = 30 * 60;
 /// And after the service said there is no enabled subscription, whatever its list says.
 const UNSUBSCRIBED_REST: Seconds = 30;
-/// A blob that is "not found" is asked for this long before its absence from a listing counts
-/// (activity-api 1.10: retry over an hour or more).
-const MISSING_FOR: Seconds = 3600;
-/// The same broken body this often is not a broken transfer: take what is in it (activity-api 3.3).
-const SAME_BODY_TIMES: u32 = 5;
-/// A body that is no array at all (nothing, a page of some gateway) is the same for every blob while an
-/// outage lasts, and says nothing about any of them: it must last this long as well.
-const FOREIGN_FOR: Seconds = 24 * 3600;
+/// Refused so long for want of a subscription, and healing alone does not seem to help (activity-api 1.10).
+const UNSUBSCRIBED_ALARM: Seconds = 3600;
+/// So many content ids called invalid one after the other are no accident of one blob: the host is that
+/// of another cloud (activity-api 1.1).
+const INVALID_BURST: u32 = 10;
 
 /// How an attempt is going: it is over when both halves are there.
 #[derive(Default)]
 struct InAir {
+    /// It was asked for so soon that it may have been partial.
+    is_young: bool,
+    is_slow: bool,
     fetched: Option<Result<Fetched, FetchError>>,
     settled: Option<Settlement>,
 }
 
-/// What is remembered of a blob between attempts.
-#[derive(Clone, Copy, Default)]
-struct Trouble {
-    attempts: u32,
-    /// A broken body's print, and how often it came in a row.
-    print: Option<(u64, u32)>,
-    same: u32,
-    /// Since when the same body came that is not even an array, and so hardly the blob's.
-    foreign_since: Option<Seconds>,
-    /// The attempt in the air takes what can be read in a broken body.
-    salvaging: bool,
-    missing_since: Option<Seconds>,
-    /// A complete listing of its cell did not name it.
-    unlisted: bool,
-}
-
-impl Trouble {
-    /// Decides whether the attempt that begins now takes what can be read in a broken body.
-    fn may_salvage(&mut self, now: Seconds) -> bool {
-        let is_patient = self.foreign_since.is_none_or(|since| now - since >= FOREIGN_FOR);
-        self.salvaging = self.same + 1 >= SAME_BODY_TIMES && is_patient;
-        self.salvaging
-    }
+/// An attempt to be made.
+pub struct Attempt {
+    pub key: ContentKey,
+    pub blob: BlobId,
+    pub uri: String,
+    pub manner: Manner,
 }
 
 /// What a feed wants from the subscription side of its tenant.
@@ -77,11 +62,9 @@ pub enum Subscribed {
 }
 
 pub struct FeedRun {
-    pub feed: Feed,
-    pub state: FeedState,
+    pub books: Books,
     pub subscribed: Subscribed,
     pub is_listing: bool,
-    metrics: Arc<Metrics>,
     queue: Queue,
     in_air: HashMap<ContentKey, InAir>,
     trouble: HashMap<ContentKey, Trouble>,
@@ -89,57 +72,69 @@ pub struct FeedRun {
     held: BTreeMap<Seconds, (Seconds, u32)>,
     /// Cells to list at once because a blob of theirs is missing.
     relist: BTreeSet<Seconds>,
-    /// Nothing is asked for the feed before this.
+    /// Nothing is asked for the feed before this, and no blob before that.
     rest_until: Seconds,
-    /// Something changed since the books were last gone through, and when that was.
-    is_changed: bool,
-    reviewed_at: Seconds,
+    fetch_rest_until: Seconds,
+    /// Content ids called invalid since a body was last read.
+    invalid_ids: u32,
+    /// Since when content is refused, or the subscription not enabled, without a listing in between.
+    unsubscribed_since: Option<Seconds>,
+    /// The content said so, whatever the list says.
+    is_denied: bool,
     /// Refusals of the feed since something last went well.
     refusals: u32,
     /// For a run that ends: cells not yet listed since it began. `None` before the first look.
     once: Option<BTreeSet<Seconds>>,
     is_once: bool,
-    /// Why the feed rests or retries, for `/status`.
-    pub trouble_text: Option<String>,
+    troubles: Troubles,
 }
 
 impl FeedRun {
-    pub fn new(feed: Feed, state: FeedState, metrics: Arc<Metrics>, is_once: bool) -> FeedRun {
+    pub fn new(feed: Feed, state: FeedState, metrics: Arc<Metrics>, troubles: Troubles, is_once: bool) -> FeedRun {
         let mut queue = Queue::default();
         state.read(|p| p.pending.iter().for_each(|(key, pending)| queue.push(pending.blob.created_ms, *key)));
         FeedRun {
-            feed,
-            state,
+            books: Books::new(feed, state, metrics),
             subscribed: Subscribed::Unknown,
             is_listing: false,
-            metrics,
             queue,
             in_air: HashMap::new(),
             trouble: HashMap::new(),
             held: BTreeMap::new(),
             relist: BTreeSet::new(),
             rest_until: Seconds::MIN,
-            is_changed: false,
-            reviewed_at: Seconds::MIN,
+            fetch_rest_until: Seconds::MIN,
+            invalid_ids: 0,
+            unsubscribed_since: None,
+            is_denied: false,
             refusals: 0,
             once: None,
             is_once,
-            trouble_text: None,
+            troubles,
         }
     }
 
-    fn labels(&self) -> [&str; 2] {
-        [&self.feed.tenant.name, self.feed.content_type.as_str()]
+    pub fn feed(&self) -> &Feed {
+        &self.books.feed
+    }
+
+    pub fn state(&self) -> &FeedState {
+        &self.books.state
     }
 
     /// Opens the books of a feed that has none, once the server's clock is known.
     pub fn open(&mut self, now: Seconds, backfill: Duration) {
-        if self.state.read(|p| p.from.is_none()) {
+        if self.state().read(|p| p.from.is_none()) {
             let backfill = Seconds::try_from(backfill.as_secs()).unwrap_or(RETENTION);
-            self.state.record(FeedFact::Opened { from: grid::first_start(now, backfill) });
+            self.state().record(FeedFact::Opened { from: grid::first_start(now, backfill) });
+        } else if self.state().read(|p| grid::is_ahead(p, now)) {
+            let from = grid::first_start(now, RETENTION);
+            tracing::warn!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type,
+                "hours that have not come yet are closed: a clock was wrong; the last 7 days are listed again, what is delivered already is not sent twice");
+            self.state().record(FeedFact::Reopened { from });
         }
         if self.is_once && self.once.is_none() {
-            self.once = Some(self.state.read(|p| grid::open_cells(p, now).collect()));
+            self.once = Some(self.state().read(|p| grid::open_cells(p, now).collect()));
         }
     }
 
@@ -159,19 +154,21 @@ impl FeedRun {
         }
         let held = |cell| self.held.get(&cell).map_or(Seconds::MIN, |(until, _)| *until);
         match &self.once {
-            Some(once) => self.state.read(|p| grid::next_of(p, once, now, held)),
-            None => self.state.read(|p| grid::next(p, now, poll, held)),
+            Some(once) => self.state().read(|p| grid::next_of(p, once, now, held)),
+            None => self.state().read(|p| grid::next(p, now, poll, held)),
         }
     }
 
-    /// New blobs of a listing, whatever becomes of the listing.
-    pub fn found(&mut self, new: &[(ContentKey, i64)]) {
-        for (key, created_ms) in new {
+    /// Blobs of a page, whatever becomes of the listing.
+    pub fn found(&mut self, found: &Found) {
+        for (key, created_ms) in &found.new {
             if !self.in_air.contains_key(key) {
                 self.queue.push(*created_ms, *key);
             }
         }
-        self.metrics.blobs_listed.with_label_values(&self.labels()).inc_by(new.len() as u64);
+        found.again.iter().for_each(|(key, created_ms)| self.queue.push_again(*created_ms, *key));
+        let listed = &self.books.metrics.blobs_listed;
+        listed.with_label_values(&self.books.labels()).inc_by(found.new.len() as u64);
     }
 
     /// A listing ended. Returns true when the subscription must be looked after.
@@ -180,21 +177,26 @@ impl FeedRun {
         match result {
             Ok(listed) => {
                 self.held.remove(&listing.cell);
-                self.trouble_text = None;
                 self.refusals = 0;
+                (self.is_denied, self.unsubscribed_since) = (false, None);
+                self.books.subscription(true, false, now);
+                self.show(PERMISSION, false);
+                self.show(SUBSCRIPTION, false);
+                if self.invalid_ids < INVALID_BURST {
+                    self.note_trouble(None);
+                }
                 if let Some(once) = &mut self.once {
                     once.remove(&listing.cell);
                 }
-                self.refused(listing, listed.refused_seconds);
+                self.books.listed(listing, listed.refused_seconds);
                 self.judge_missing(listing.cell, Some(&listed.seen));
-                self.is_changed = true;
                 false
             }
             Err(error) => {
                 let tries = self.held.get(&listing.cell).map_or(0, |(_, tries)| *tries) + 1;
                 self.held.insert(listing.cell, (now + retry_after(tries), tries));
                 if tries == 3 {
-                    tracing::warn!(tenant = %self.feed.tenant.name, content_type = %self.feed.content_type, cell = listing.cell,
+                    tracing::warn!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, cell = listing.cell,
                         error = %error, "listing keeps failing, trying on with back-off; nothing is lost by it");
                 }
                 self.react(&error, now)
@@ -203,38 +205,46 @@ impl FeedRun {
     }
 
     /// The next blob to fetch and where from.
-    pub fn next_fetch(&mut self, now: Seconds) -> Option<(ContentKey, BlobId, String, bool)> {
-        if self.rest_until > now {
+    pub fn next_fetch(&mut self, now: Seconds) -> Option<Attempt> {
+        if self.rest_until.max(self.fetch_rest_until) > now {
             return None;
         }
         loop {
             let key = self.queue.pop(now)?;
-            let pending: Option<PendingBlob> = self.state.read(|p| p.pending.get(&key).cloned());
-            let Some(PendingBlob { blob, .. }) = pending else { continue };
+            let Some(PendingBlob { blob, .. }) = self.books.pending(&key) else { continue };
             if self.in_air.contains_key(&key) {
                 continue;
             }
-            self.in_air.insert(key, InAir::default());
-            let salvage_it = self.trouble.get_mut(&key).is_some_and(|t| t.may_salvage(now));
+            let manner = self.trouble.get_mut(&key).map_or(Manner::default(), |trouble| trouble.manner(now));
+            if manner.slow && self.in_air.values().any(|other| other.is_slow) {
+                self.queue.push_delayed(now + LAST_RETRY, blob.created_ms, key);
+                continue;
+            }
+            let is_young = may_be_partial(&blob.content_id, blob.created_ms, now);
+            self.in_air.insert(key, InAir { is_young, is_slow: manner.slow, ..InAir::default() });
             let id = BlobId {
-                feed: self.feed.clone(),
+                feed: self.feed().clone(),
                 content_id: Arc::from(blob.content_id.as_str()),
                 created_ms: blob.created_ms,
             };
-            return Some((key, id, blob.content_uri, salvage_it));
+            return Some(Attempt { key, blob: id, uri: blob.content_uri, manner });
         }
     }
 
     /// When a blob may next be fetched.
     pub fn next_fetch_at(&self, now: Seconds) -> Option<Seconds> {
-        self.queue.next_due(now).map(|due| due.max(self.rest_until))
+        self.queue.next_due(now).map(|due| due.max(self.rest_until).max(self.fetch_rest_until))
     }
 
     /// The body was read to its end or not. Returns true when the subscription must be looked after.
     pub fn fetched(&mut self, key: ContentKey, result: Result<Fetched, FetchError>, now: Seconds) -> bool {
         let attention = match &result {
             Ok(_) => {
-                self.metrics.blobs_fetched.with_label_values(&self.labels()).inc();
+                self.books.metrics.blobs_fetched.with_label_values(&self.books.labels()).inc();
+                if let Some(trouble) = self.trouble.get_mut(&key) {
+                    trouble.good_read();
+                }
+                self.ids_are_good();
                 false
             }
             Err(FetchError::Api(error)) => self.react(error, now),
@@ -256,89 +266,55 @@ impl FeedRun {
         if !self.in_air.get(&key).is_some_and(|a| a.fetched.is_some() && a.settled.is_some()) {
             return;
         }
-        let Some(InAir { fetched: Some(fetched), settled: Some(counts) }) = self.in_air.remove(&key) else { return };
+        let Some(InAir { fetched: Some(fetched), settled: Some(counts), is_young, .. }) = self.in_air.remove(&key)
+        else {
+            return;
+        };
         match fetched {
-            Ok(fetched) if counts.is_settled() => self.settle(key, counts, fetched.bytes, now),
+            Ok(fetched) if counts.is_settled() => {
+                self.books.settled(key, counts, fetched.bytes, is_young, now);
+                self.trouble.remove(&key);
+            }
             Ok(_) => self.retry(key, now, "a sink did not take all of it"),
             // At a stop a body may be complete and done though its fetch never came to say so; not
             // knowing, the next start fetches it again and finds everything delivered.
             Err(FetchError::Closed) => {}
             Err(error) => self.failed(key, error, now),
         }
-        self.count(&counts);
-    }
-
-    fn settle(&mut self, key: ContentKey, counts: Settlement, bytes: u64, now: Seconds) {
-        let created_ms = self.state.read(|p| p.pending.get(&key).map(|pending| pending.blob.created_ms));
-        let Some(created_ms) = created_ms else { return };
-        self.state.record(FeedFact::Settled { content: key, counts, bytes });
-        self.trouble.remove(&key);
-        self.metrics.blobs_settled.with_label_values(&self.labels()).inc();
-        if created_ms > 0 {
-            let latency = (now - created_ms.div_euclid(1000)).max(0) as f64;
-            self.metrics.pipeline_latency.with_label_values(&[self.feed.content_type.as_str()]).observe(latency);
-        }
-        self.is_changed = true;
-    }
-
-    fn count(&self, counts: &Settlement) {
-        let [tenant, content_type] = self.labels();
-        let outcomes = [
-            ("delivered", counts.delivered),
-            ("duplicate", counts.duplicate),
-            ("filtered", counts.filtered),
-            ("rejected", counts.rejected),
-            ("lost", counts.lost),
-        ];
-        for (outcome, count) in outcomes {
-            let counter = self.metrics.events.with_label_values(&[tenant, content_type, outcome]);
-            counter.inc_by(u64::from(count));
-        }
+        self.books.count(&counts);
     }
 
     /// What a failed attempt means for its blob.
     fn failed(&mut self, key: ContentKey, error: FetchError, now: Seconds) {
         let text = error.to_string();
-        match error {
-            FetchError::Api(ApiError::Expired { .. }) => self.lose(key, LossReason::Expired, now),
-            FetchError::Api(ApiError::NotFound { .. }) => self.missing(key, now),
+        let trouble = self.trouble.entry(key).or_default();
+        let verdict = match error {
+            FetchError::Api(ApiError::Expired { .. }) => trouble.expired(now),
+            FetchError::Api(ApiError::NotFound { .. }) => trouble.missing(true, now),
+            FetchError::Api(ApiError::InvalidContent { .. }) => trouble.missing(false, now),
             FetchError::Malformed { print, error } => {
-                self.malformed(key, print, error == Malformed::Structure(SplitError::NotAnArray), &text, now);
+                trouble.malformed(print, error == Malformed::Structure(SplitError::NotAnArray), now)
             }
-            FetchError::Body(super::body::BodyError::Bomb) => self.malformed(key, (0, 0), false, &text, now),
-            _ => self.retry(key, now, &text),
+            FetchError::Body(BodyError::Bomb) => trouble.malformed((0, 0), false, now),
+            FetchError::Body(BodyError::Slow) => trouble.slow(),
+            _ => Verdict::Retry,
+        };
+        match verdict {
+            Verdict::Lost(reason) => {
+                if !self.books.not_again(key) {
+                    self.books.lost(key, reason, now);
+                }
+                self.trouble.remove(&key);
+                return;
+            }
+            Verdict::Relist => {
+                if let Some(pending) = self.books.pending(&key) {
+                    self.relist.insert(pending.cell);
+                }
+            }
+            Verdict::Retry => {}
         }
-    }
-
-    fn malformed(&mut self, key: ContentKey, print: (u64, u32), is_foreign: bool, text: &str, now: Seconds) {
-        let trouble = self.trouble.entry(key).or_default();
-        let is_same = trouble.print == Some(print);
-        trouble.same = if is_same { trouble.same + 1 } else { 1 };
-        trouble.print = Some(print);
-        let since = trouble.foreign_since.filter(|_| is_same).unwrap_or(now);
-        trouble.foreign_since = is_foreign.then_some(since);
-        // The attempt after the last but one salvages; if that was not possible, nothing can read it.
-        if trouble.salvaging && is_same {
-            self.lose(key, LossReason::Unreadable, now);
-        } else {
-            self.retry(key, now, text);
-        }
-    }
-
-    /// "Not found": given up only after an hour of asking and once a complete listing no longer names it.
-    fn missing(&mut self, key: ContentKey, now: Seconds) {
-        let cell = self.state.read(|p| p.pending.get(&key).map(|pending| pending.cell));
-        let trouble = self.trouble.entry(key).or_default();
-        let since = *trouble.missing_since.get_or_insert(now);
-        let is_due = now - since >= MISSING_FOR;
-        if is_due && trouble.unlisted {
-            self.lose(key, LossReason::Gone, now);
-            return;
-        }
-        if is_due && let Some(cell) = cell {
-            self.relist.insert(cell);
-        }
-        self.retry(key, now, "the service says it does not exist");
+        self.retry(key, now, &text);
     }
 
     /// Notes which missing blobs of a cell a complete listing did not name. `None`: the cell can no longer be listed.
@@ -346,37 +322,25 @@ impl FeedRun {
         if self.trouble.is_empty() {
             return;
         }
-        let of_cell: Vec<ContentKey> = self.state.read(|p| {
+        let of_cell: Vec<ContentKey> = self.state().read(|p| {
             self.trouble.keys().filter(|k| p.pending.get(k).is_some_and(|b| b.cell == cell)).copied().collect()
         });
         for key in of_cell {
             if let Some(trouble) = self.trouble.get_mut(&key) {
-                trouble.unlisted = trouble.missing_since.is_some() && seen.is_none_or(|seen| !seen.contains(&key));
+                trouble.judge(seen.map(|seen| seen.contains(&key)));
             }
         }
     }
 
-    fn lose(&mut self, key: ContentKey, reason: LossReason, now: Seconds) {
-        let blob = self.state.read(|p| p.pending.get(&key).map(|pending| pending.blob.content_id.clone()));
-        tracing::error!(tenant = %self.feed.tenant.name, content_type = %self.feed.content_type,
-            content_id = blob.unwrap_or_default(), reason = reason.as_str(), "blob lost: it will not be asked for again; it is in the ledger");
-        self.state.record(FeedFact::Lost { content: key, at: now, reason });
-        self.trouble.remove(&key);
-        let [tenant, content_type] = self.labels();
-        self.metrics.blobs_lost.with_label_values(&[tenant, content_type, reason.as_str()]).inc();
-        self.is_changed = true;
-    }
-
     fn retry(&mut self, key: ContentKey, now: Seconds, why: &str) {
-        let created_ms = self.state.read(|p| p.pending.get(&key).map(|pending| pending.blob.created_ms));
-        let Some(created_ms) = created_ms else { return };
+        let Some(pending) = self.books.pending(&key) else { return };
         let trouble = self.trouble.entry(key).or_default();
-        trouble.attempts += 1;
-        let wait = retry_after(trouble.attempts);
-        tracing::debug!(tenant = %self.feed.tenant.name, content_type = %self.feed.content_type,
-            attempt = trouble.attempts, wait, why, "blob will be fetched again");
-        self.queue.push_delayed(now + wait, created_ms, key);
-        self.metrics.blobs_retried.with_label_values(&self.labels()).inc();
+        let wait = trouble.wait();
+        let attempt = trouble.attempts;
+        tracing::debug!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type,
+            attempt, wait, why, "blob will be fetched again");
+        self.queue.push_delayed(now + wait, pending.blob.created_ms, key);
+        self.books.metrics.blobs_retried.with_label_values(&self.books.labels()).inc();
     }
 
     /// What a refusal means for the feed as a whole. Returns true when the subscription must be looked after.
@@ -385,14 +349,25 @@ impl FeedRun {
             ApiError::Unauthorized { .. } => UNAUTHORIZED_REST,
             ApiError::Unprovisioned { .. } => UNPROVISIONED_REST,
             ApiError::NotSubscribed { .. } => {
-                self.subscribed = Subscribed::No;
+                self.is_denied = true;
+                self.note_subscription(false, false, now);
                 self.rest_until = now + UNSUBSCRIBED_REST;
+                self.note_trouble(Some(error.to_string()));
                 return true;
             }
+            ApiError::InvalidContent { .. } => {
+                self.invalid_id(error, now);
+                return false;
+            }
             ApiError::ForbiddenUrl { url, reason } => {
-                self.metrics.api_refused_urls.with_label_values(&[&self.feed.tenant.name]).inc();
-                tracing::error!(tenant = %self.feed.tenant.name, url, reason,
-                    "the service named a URL outside the pinned host; no request was sent, it will be listed again");
+                let tenant = self.feed().tenant.name.as_str();
+                self.books.metrics.api_refused_urls.with_label_values(&[tenant]).inc();
+                tracing::error!(
+                    tenant,
+                    url,
+                    reason,
+                    "the service named a URL outside the pinned host; no request was sent, it will be listed again"
+                );
                 return false;
             }
             _ => return false,
@@ -404,63 +379,83 @@ impl FeedRun {
         let rest = FIRST_REST.saturating_mul(1 << self.refusals.min(10)).min(longest);
         self.refusals += 1;
         if self.refusals >= 3 {
-            tracing::error!(tenant = %self.feed.tenant.name, content_type = %self.feed.content_type, error = %error, rest,
+            tracing::error!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, error = %error, rest,
                 "the service refuses this feed; it rests and is tried again, its cells stay open");
+            self.show(PERMISSION, true);
         }
         self.rest_until = now + rest;
-        self.trouble_text = Some(error.to_string());
+        self.note_trouble(Some(error.to_string()));
         false
     }
 
-    fn refused(&self, listing: &Listing, seconds: u64) {
-        if seconds == 0 {
+    /// A content id was called invalid: of many in a row the host is to blame, and nothing is fetched for
+    /// a while, nor given up.
+    fn invalid_id(&mut self, error: &ApiError, now: Seconds) {
+        self.invalid_ids = self.invalid_ids.saturating_add(1);
+        if self.invalid_ids < INVALID_BURST || self.fetch_rest_until > now {
             return;
         }
-        self.metrics.refused_seconds.with_label_values(&self.labels()).inc_by(seconds);
-        tracing::error!(tenant = %self.feed.tenant.name, content_type = %self.feed.content_type, cell = listing.cell, seconds,
-            "the service no longer lists this time: lost to retention; it is in the ledger");
+        let rests = self.invalid_ids - INVALID_BURST;
+        let rest = FIRST_REST.saturating_mul(1 << rests.min(10)).min(UNAUTHORIZED_REST);
+        self.fetch_rest_until = now + rest;
+        tracing::error!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, %error, rest,
+            "one content id after the other is called invalid: is `cloud` (or `endpoints`) that of the tenant? nothing is given up for it");
+        self.show(CLOUD_HOST, true);
+        self.note_trouble(Some(format!("content ids are called invalid, is `cloud` that of the tenant? {error}")));
     }
 
-    /// Closes what may close and shows how far the feed is, at most once a second: both look at all
-    /// pending blobs, and at each settled blob of a large backlog that would take for ever. Returns when
-    /// to come again.
-    pub fn review(&mut self, now: Seconds) -> Seconds {
-        if !self.is_changed {
-            return Seconds::MAX;
-        }
-        if self.reviewed_at == now {
-            return now + 1;
-        }
-        self.reviewed_at = now;
-        self.end(now);
-        Seconds::MAX
-    }
-
-    /// The same without waiting, when nothing is in the air any more.
-    pub fn end(&mut self, now: Seconds) {
-        if std::mem::take(&mut self.is_changed) {
-            self.close_cells();
-            self.show_watermark(now);
+    fn ids_are_good(&mut self) {
+        if std::mem::take(&mut self.invalid_ids) >= INVALID_BURST {
+            self.fetch_rest_until = Seconds::MIN;
+            self.show(CLOUD_HOST, false);
+            self.note_trouble(None);
         }
     }
 
-    fn close_cells(&mut self) {
-        for cell in self.state.read(grid::closable) {
-            self.state.record(FeedFact::Closed { cell });
-            self.held.remove(&cell);
+    /// Whether content was refused for want of a subscription since it was last listed.
+    pub fn is_denied(&self) -> bool {
+        self.is_denied
+    }
+
+    /// What the tenant's look at its subscriptions came to, or the content's refusal. While content was
+    /// refused, only its being listed again says that the subscription is enabled: until then is the gap in
+    /// which the service may have kept nothing.
+    pub fn note_subscription(&mut self, enabled: bool, started: bool, now: Seconds) {
+        self.subscribed = if enabled { Subscribed::Yes } else { Subscribed::No };
+        if !enabled {
+            self.unsubscribed_since.get_or_insert(now);
+        }
+        if !(enabled && self.is_denied) {
+            self.books.subscription(enabled, started, now);
         }
     }
 
-    fn show_watermark(&self, now: Seconds) {
-        let (until, oldest, pending) = self.state.read(|p| {
-            let oldest = p.pending.values().map(|b| b.blob.created_ms.div_euclid(1000)).min().unwrap_or(0);
-            (grid::complete_until(p, now), oldest, p.pending.len())
-        });
-        let labels = self.labels();
-        self.metrics.feed_watermark.with_label_values(&labels).set(until);
-        self.metrics.feed_last_success.with_label_values(&labels).set(now);
-        self.metrics.oldest_pending.with_label_values(&labels).set(oldest);
-        self.metrics.blobs_pending.with_label_values(&labels).set(i64::try_from(pending).unwrap_or(i64::MAX));
+    /// Says so when healing has not helped for an hour.
+    pub fn alarm_if_unsubscribed(&mut self, now: Seconds) {
+        let Some(since) = self.unsubscribed_since.filter(|since| now - since >= UNSUBSCRIBED_ALARM) else { return };
+        tracing::error!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, since,
+            "the service has refused this feed's content for over an hour as not subscribed; starting it goes on, look at the tenant");
+        self.show(SUBSCRIPTION, true);
+    }
+
+    /// What keeps the feed, for `/status`; `None`: nothing does.
+    pub fn note_trouble(&self, text: Option<String>) {
+        self.troubles.set(&self.feed().key(), text);
+    }
+
+    fn show(&self, reason: &'static str, is_on: bool) {
+        debug_assert!(REASONS.contains(&reason));
+        let [tenant, content_type] = self.books.labels();
+        self.books.metrics.feed_trouble.with_label_values(&[tenant, content_type, reason]).set(i64::from(is_on));
+    }
+
+    /// The service's time was set back to `now`: nothing may wait for what would come only much later.
+    pub fn rewind(&mut self, now: Seconds) {
+        self.queue.rewind(now, LAST_RETRY);
+        self.held.clear();
+        (self.rest_until, self.fetch_rest_until) = (Seconds::MIN, Seconds::MIN);
+        self.unsubscribed_since = self.unsubscribed_since.map(|since| since.min(now));
+        self.trouble.values_mut().for_each(|trouble| trouble.rewind(now));
     }
 
     /// The process is ending: what is not read to its end yet never will be.
@@ -481,14 +476,8 @@ impl FeedRun {
     pub fn is_done_once(&self) -> bool {
         self.once.as_ref().is_some_and(BTreeSet::is_empty)
             && self.in_air.is_empty()
-            && self.state.read(|p| p.pending.is_empty())
+            && self.state().read(|p| p.pending.is_empty())
     }
-}
-
-/// Doubling, with full jitter in the upper half so that many failures do not come back together.
-fn retry_after(tries: u32) -> Seconds {
-    let ceiling = FIRST_RETRY.saturating_mul(1 << tries.min(12)).min(LAST_RETRY);
-    ceiling / 2 + fastrand::i64(0..=ceiling / 2).max(1)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use super::body::{Body, BodyError};
 use super::client::Client;
 use super::error::ApiError;
 use super::pin::PinnedUrl;
+use super::trouble::Manner;
 use crate::ack::Finalizer;
 use crate::budget::{Budget, Charge};
 use crate::failpoint;
@@ -32,17 +34,20 @@ const HOLD: usize = 8 * 1024 * 1024;
 const PART: usize = 1024 * 1024;
 /// Reserved before each piece is read; see `body::PIECE`.
 const RESERVE: usize = 256 * 1024;
+/// Largest record that is kept on the disk, bytes: five times the 50 MB of the largest seen in the field
+/// (activity-api 4.2), and with 16 fetches no more than 4 GiB of spool. What is larger is read to its end, so
+/// that what stands behind it is had, and leaves its size and hash in the dead letters.
+const SPOOL: u64 = 256 * 1024 * 1024;
 /// White space and commas between two records beyond which they are not kept; real ones are a few bytes.
 const BLANK: usize = 4 * 1024;
+/// A token no older than this was not what an earlier answer was about, seconds.
+const FRESH: i64 = 30;
 /// Further pages of one body; the documentation knows none (activity-api 1.8), so this only ends a loop.
 const MAX_BODY_PAGES: usize = 100;
 
 /// Whole records of a blob, as they were sent.
 pub struct RawBatch {
     pub blob: BlobId,
-    pub seq: u32,
-    /// True for the last part of a body that is known complete.
-    pub last: bool,
     pub bytes: Bytes,
     /// The records in `bytes`.
     pub spans: Vec<Span>,
@@ -50,13 +55,16 @@ pub struct RawBatch {
     pub charge: Charge,
 }
 
-/// A record over `max_record`, spooled to a file that has no name any more.
+/// A record over `max_record`, spooled to a file that has no name any more. Beyond [`SPOOL`] bytes the file
+/// is empty and only size and hash are known.
 pub struct OversizedRecord {
     pub blob: BlobId,
     pub file: File,
     pub bytes: u64,
     /// Hash of its bytes.
     pub hash: [u8; 16],
+    /// False when it was too large to be kept.
+    pub is_kept: bool,
     pub ack: Finalizer,
 }
 
@@ -109,16 +117,19 @@ pub enum Malformed {
     Unfinished,
 }
 
-/// Fetches `blob` from `uri`. `salvage_it`: the same broken body came often enough; take what is in it.
+/// Fetches `blob` from `uri` in the given manner.
 pub async fn fetch(
     context: &FetchContext,
     client: &Client,
     blob: &BlobId,
     uri: &str,
     ack: Finalizer,
-    salvage_it: bool,
+    manner: Manner,
 ) -> Result<Fetched, FetchError> {
-    let mut attempt = Attempt::new(context, blob, &ack);
+    if manner.fresh_token {
+        client.renew_token_if_older(FRESH).await;
+    }
+    let mut attempt = Attempt::new(context, blob, &ack, manner);
     let mut next = Some(content_url(context, client, blob, uri));
     let mut pages = 0;
     while let Some(url) = next.take() {
@@ -126,9 +137,12 @@ pub async fn fetch(
             return Err(ApiError::Transient { text: format!("a body of more than {MAX_BODY_PAGES} pages") }.into());
         }
         let mut body = client.content(&url).await?;
+        if manner.slow {
+            body.take_your_time();
+        }
         next = body.next_page_uri().map(|uri| client.pin.check(&uri)).transpose()?;
         pages += 1;
-        attempt.read(&mut body, salvage_it).await?;
+        attempt.read(&mut body).await?;
     }
     let fetched = attempt.finish().await?;
     failpoint::pass("fetch");
@@ -159,22 +173,23 @@ struct Attempt<'a> {
     buffer: Room,
     /// Whole records in `buffer` that were not sent forward.
     spans: Vec<Span>,
-    seq: u32,
     /// Bytes of bodies read, and whether parts already flow.
     total: u64,
     is_flowing: bool,
     spool: Option<Spool>,
     salvaged: bool,
+    manner: Manner,
 }
 
 struct Spool {
     file: File,
     hasher: blake3::Hasher,
     bytes: u64,
+    is_kept: bool,
 }
 
 impl<'a> Attempt<'a> {
-    fn new(context: &'a FetchContext, blob: &'a BlobId, ack: &'a Finalizer) -> Attempt<'a> {
+    fn new(context: &'a FetchContext, blob: &'a BlobId, ack: &'a Finalizer, manner: Manner) -> Attempt<'a> {
         let tenant = Arc::from(blob.feed.tenant.id.as_str());
         Attempt {
             context,
@@ -184,22 +199,23 @@ impl<'a> Attempt<'a> {
             splitter: Splitter::default(),
             buffer: Room::default(),
             spans: Vec::new(),
-            seq: 0,
             total: 0,
             is_flowing: false,
             spool: None,
             salvaged: false,
+            manner,
         }
     }
 
     /// Reads one body to its end.
-    async fn read(&mut self, body: &mut Body, salvage_it: bool) -> Result<(), FetchError> {
+    async fn read(&mut self, body: &mut Body) -> Result<(), FetchError> {
         self.splitter = Splitter::default();
         self.splitter.skip(self.buffer.len());
         let mut crc = crc32fast::Hasher::new();
         let mut broken = None;
         loop {
-            self.charge.reserve(RESERVE, true).await;
+            // The overdraft keeps others waiting, and a slow body would for hours.
+            self.charge.reserve(RESERVE, !self.manner.slow).await;
             let before = self.buffer.len();
             let more = body.next_piece(&mut self.buffer).await?;
             // A piece that swelled is accounted for at once, so that whoever asks next waits for it.
@@ -207,7 +223,7 @@ impl<'a> Attempt<'a> {
             crc.update(&self.buffer[before..]);
             // Of a broken body the rest is still read, to know whether it is the same each time, and held for salvage.
             if broken.is_none() {
-                broken = self.splitter.scan(&self.buffer, &mut self.spans).err();
+                broken = self.scan().err();
             }
             if let Some(error) = broken
                 && (self.is_flowing || self.buffer.len() > HOLD)
@@ -234,10 +250,10 @@ impl<'a> Attempt<'a> {
             None if !self.splitter.is_done() => Malformed::Unfinished,
             None => return Ok(()),
         };
-        if !salvage_it || self.is_flowing || self.spool.is_some() {
+        if !self.manner.salvage || self.is_flowing || self.spool.is_some() {
             return Err(FetchError::Malformed { error, print: (body.decoded, crc.finalize()) });
         }
-        let spans = salvage(&self.buffer);
+        let spans = catch_unwind(AssertUnwindSafe(|| salvage(&self.buffer))).unwrap_or_default();
         let has_object = spans.iter().any(|span| self.buffer[span.start as usize] == b'{');
         // A page of HTML or nothing at all is not what the blob holds: that must not pass for its content.
         if spans.is_empty() || error == Malformed::Structure(SplitError::NotAnArray) && !has_object {
@@ -246,6 +262,23 @@ impl<'a> Attempt<'a> {
         self.spans = spans;
         self.salvaged = true;
         Ok(())
+    }
+
+    /// Finds the records in what came. A panic there is one more way of not being able to read the body, which
+    /// after some tries is salvaged without the splitter: it must not end the process again and again.
+    fn scan(&mut self) -> Result<(), SplitError> {
+        let (splitter, buffer, spans) = (&mut self.splitter, &self.buffer, &mut self.spans);
+        let scanned = catch_unwind(AssertUnwindSafe(|| {
+            failpoint::panic_at("split", buffer);
+            splitter.scan(buffer, spans)
+        }));
+        scanned.unwrap_or_else(|_| {
+            self.context.metrics.faults.with_label_values(&["split"]).inc();
+            let feed = &self.blob.feed;
+            tracing::error!(tenant = %feed.tenant.name, content_type = %feed.content_type, content_id = %self.blob.content_id,
+                "a fault of ours struck at splitting this body; it is fetched again, and after some tries salvaged; please report it");
+            Err(SplitError::Fault)
+        })
     }
 
     /// Sends parts on while a large body is still arriving.
@@ -302,9 +335,7 @@ impl<'a> Attempt<'a> {
         }
         let mut charge = self.charge.split(cut);
         charge.shrink_to(cut);
-        let batch =
-            RawBatch { blob: self.blob.clone(), seq: self.seq, last, bytes, spans, ack: self.ack.share(), charge };
-        self.seq += 1;
+        let batch = RawBatch { blob: self.blob.clone(), bytes, spans, ack: self.ack.share(), charge };
         self.context.forward.send(Arrival::Batch(batch)).await.map_err(|_| FetchError::Closed)?;
         failpoint::pass("part");
         Ok(())
@@ -318,11 +349,11 @@ impl<'a> Attempt<'a> {
             self.write_to_spool(first.end as usize)?;
             self.spans.remove(0);
             self.rebase(first.end);
-            if let Some(Spool { file, hasher, bytes }) = self.spool.take() {
+            if let Some(Spool { file, hasher, bytes, is_kept }) = self.spool.take() {
                 let mut hash = [0; 16];
                 hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
                 let blob = self.blob.clone();
-                let record = OversizedRecord { blob, file, bytes, hash, ack: self.ack.share() };
+                let record = OversizedRecord { blob, file, bytes, hash, is_kept, ack: self.ack.share() };
                 self.context.forward.send(Arrival::Oversized(record)).await.map_err(|_| FetchError::Closed)?;
             }
         }
@@ -361,7 +392,16 @@ impl<'a> Attempt<'a> {
             spool.hasher.update(moved);
             spool.bytes += moved.len() as u64;
             let path = self.context.spool_dir.clone();
-            spool.file.write_all(moved).map_err(|source| FetchError::Spool { path, source })?;
+            let is_too_large = spool.bytes > SPOOL;
+            let written = match spool.is_kept {
+                true if is_too_large => {
+                    spool.is_kept = false;
+                    spool.file.set_len(0)
+                }
+                true => spool.file.write_all(moved),
+                false => Ok(()),
+            };
+            written.map_err(|source| FetchError::Spool { path, source })?;
         }
         self.buffer.advance(bytes);
         Ok(())
@@ -373,6 +413,6 @@ impl<'a> Attempt<'a> {
         // Without a name it is gone with the process, whatever happens.
         let file = spooled.and_then(|file| std::fs::remove_file(&path).map(|()| file));
         let file = file.map_err(|source| FetchError::Spool { path, source })?;
-        Ok(Spool { file, hasher: blake3::Hasher::new(), bytes: 0 })
+        Ok(Spool { file, hasher: blake3::Hasher::new(), bytes: 0, is_kept: true })
     }
 }

@@ -19,6 +19,8 @@ pub const RETENTION: Seconds = 7 * DAY;
 /// From this age of its start on, a cell is listed for the last time: late enough to have seen what
 /// came late, four hours before its first seconds can no longer be asked for.
 pub const LAST_SWEEP: Seconds = RETENTION - 4 * HOUR;
+/// A cell nearer than this to the end of its retention is not waited with.
+const LAST_CHANCE: Seconds = 10 * MINUTE;
 /// How far the start of a listing moves on when the service refuses it as too old.
 pub const REFUSED_STEP: Seconds = MINUTE;
 /// How far inside the retention the first start begins, so that it is not refused on the way.
@@ -76,11 +78,13 @@ fn due(start: Seconds, cell: Option<&Cell>, now: Seconds, poll: Seconds) -> Opti
         return Some(Seconds::MIN);
     }
     let regular = listed_at + interval(start, now, poll);
-    Some(regular.min((start + LAST_SWEEP).max(listed_at + 1)))
+    Some(regular.min((start + LAST_SWEEP).max(listed_at + MINUTE)))
 }
 
-/// The next listing of a feed, live cells first, then the oldest. `held` tells until when a cell is
-/// held back after a failure (`Seconds::MIN`: not at all).
+/// The next listing of a feed: live cells first, then the oldest that can still be listed by all we know,
+/// then those that retention seems to have overtaken: asking for them is a formality that must not cost
+/// the next ones their last minutes. `held` tells until when a cell is held back after a failure
+/// (`Seconds::MIN`: not at all).
 pub fn next(progress: &FeedProgress, now: Seconds, poll: Seconds, held: impl Fn(Seconds) -> Seconds) -> Next {
     let live = cell_of(now);
     let mut soonest = live + CELL;
@@ -96,7 +100,8 @@ pub fn next(progress: &FeedProgress, now: Seconds, poll: Seconds, held: impl Fn(
             found = Some(start);
             break;
         }
-        found = found.or(Some(start));
+        let is_better = found.is_none_or(|found| is_overtaken(found, now) && !is_overtaken(start, now));
+        found = if is_better { Some(start) } else { found };
     }
     match found {
         Some(cell) => Next::Now(listing(progress, cell, now)),
@@ -104,15 +109,29 @@ pub fn next(progress: &FeedProgress, now: Seconds, poll: Seconds, held: impl Fn(
     }
 }
 
-/// The next listing of a run that ends: the first of `cells` that is not held back, due or not.
+/// Whether all of a cell seems to be beyond retention. Only the service's word makes it so.
+fn is_overtaken(cell: Seconds, now: Seconds) -> bool {
+    cell + CELL <= now - RETENTION
+}
+
+/// Whether cells are closed whose time has not come: closed by a clock that was wrong, for a cell closes
+/// days after its end. The hour is for a collection begun a moment ago and a clock set back a little.
+pub fn is_ahead(progress: &FeedProgress, now: Seconds) -> bool {
+    progress.closed_before > cell_of(now) + CELL
+}
+
+/// The next listing of a run that ends: the first of `cells` that is not held back, due or not, and that
+/// retention has not overtaken if there is one.
 pub fn next_of(
     progress: &FeedProgress,
     cells: &BTreeSet<Seconds>,
     now: Seconds,
     held: impl Fn(Seconds) -> Seconds,
 ) -> Next {
-    let free = cells.iter().copied().find(|cell| held(*cell) <= now);
-    match free {
+    let mut free = cells.iter().copied().filter(|cell| held(*cell) <= now);
+    let first = free.next();
+    let best = first.filter(|cell| !is_overtaken(*cell, now)).or_else(|| free.find(|cell| !is_overtaken(*cell, now)));
+    match best.or(first) {
         Some(cell) => Next::Now(listing(progress, cell, now)),
         None => Next::At(cells.iter().copied().map(held).min().unwrap_or(Seconds::MAX)),
     }
@@ -120,14 +139,70 @@ pub fn next_of(
 
 fn listing(progress: &FeedProgress, cell: Seconds, now: Seconds) -> Listing {
     let refused = progress.cells.get(&cell).map_or(0, |c| Seconds::from(c.refused));
-    Listing { cell, from: cell + refused, to: cell + CELL, last: now - cell >= LAST_SWEEP }
+    // One listing may lack a blob that the next one has, so a cell's only one is not its last, if there is
+    // time for another.
+    let was_listed = progress.cells.get(&cell).is_some_and(|c| c.listed_at.is_some());
+    let is_pressed = now - cell >= RETENTION - LAST_CHANCE;
+    let last = now - cell >= LAST_SWEEP && (was_listed || is_pressed);
+    Listing { cell, from: cell + refused, to: cell + CELL, last }
 }
 
-/// Where to ask again after the service refused `from` as too old: one step on, or where its retention
-/// should begin. `None`: the whole rest of the cell is refused.
-pub fn after_refusal(listing: &Listing, now: Seconds) -> Option<Listing> {
-    let from = (listing.from + REFUSED_STEP).max(now - RETENTION);
-    (from < listing.to).then_some(Listing { from, ..*listing })
+/// The search for where, within a cell, the service's retention begins: it refused the cell's start as too
+/// old. Only what it refuses is lost, and it may reach back further than it says (an hour has been seen,
+/// activity-api 1.7), so the edge is not computed but asked for: where it should be, a step beside that,
+/// then by halves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// A start that was refused, and the earliest that was not (the end of the cell was never asked for).
+    refused: Seconds,
+    accepted: Seconds,
+    to: Seconds,
+    /// Where to ask next; `None`: in the middle.
+    guess: Option<Seconds>,
+    is_first: bool,
+}
+
+impl Edge {
+    /// `listing` was refused at `now`.
+    pub fn of(listing: &Listing, now: Seconds) -> Edge {
+        Edge {
+            refused: listing.from,
+            accepted: listing.to,
+            to: listing.to,
+            guess: Some(now - RETENTION),
+            is_first: true,
+        }
+    }
+
+    /// The next start to try; `None` when the edge is known to the step.
+    pub fn next(&self) -> Option<Seconds> {
+        let (low, high) = (self.refused + REFUSED_STEP, self.accepted - REFUSED_STEP);
+        let middle = self.refused + (self.accepted - self.refused) / 2;
+        match self.accepted - self.refused {
+            ..=REFUSED_STEP => None,
+            // Between one step and two there is one place that tells.
+            _ if high < low => Some(high),
+            _ => Some(self.guess.unwrap_or(middle).clamp(low, high)),
+        }
+    }
+
+    /// The service's word on the start that [`Edge::next`] named.
+    pub fn answered(&mut self, from: Seconds, is_accepted: bool) {
+        // The guess and the step beside it, then halves.
+        let was_first = std::mem::take(&mut self.is_first);
+        if is_accepted {
+            self.accepted = from;
+            self.guess = was_first.then_some(from - REFUSED_STEP);
+        } else {
+            self.refused = from;
+            self.guess = was_first.then_some(from + REFUSED_STEP);
+        }
+    }
+
+    /// Where to list from; `None`: all of the cell is refused.
+    pub fn found(&self) -> Option<Seconds> {
+        (self.accepted < self.to).then_some(self.accepted)
+    }
 }
 
 /// Starts of all cells that are not closed, the live one included, ascending.
@@ -244,12 +319,12 @@ mod tests {
         let mut progress = opened(NOW - RETENTION + FIRST_START_MARGIN);
         let first = cell_of(NOW - RETENTION + FIRST_START_MARGIN);
         // The listing of the oldest cell failed and is held back; the next one is swept and closes.
-        let Next::Now(second) =
-            next(&progress, NOW, POLL, |s| if s == first || s >= NOW - DAY { Seconds::MAX } else { Seconds::MIN })
-        else {
-            panic!("due");
-        };
-        assert!(second.last && second.cell > first);
+        let others = |s| if s == first || s >= NOW - DAY { Seconds::MAX } else { Seconds::MIN };
+        let Next::Now(once) = next(&progress, NOW - MINUTE, POLL, others) else { panic!("due") };
+        assert!(!once.last && once.cell > first, "one listing may have a hole");
+        list(&mut progress, once, NOW - MINUTE);
+        let Next::Now(second) = next(&progress, NOW, POLL, others) else { panic!("due") };
+        assert!(second.last && second.cell == once.cell);
         list(&mut progress, second, NOW);
         assert_eq!(closable(&progress), [second.cell]);
         progress.apply(&FeedFact::Closed { cell: second.cell });
@@ -265,18 +340,69 @@ mod tests {
         assert_eq!(drain(&mut progress, NOW), [cell_of(NOW)]);
     }
 
+    /// Asks a service whose retention begins at `edge`; returns where to list from and how often it was asked.
+    fn search(listing: &Listing, now: Seconds, edge: Seconds) -> (Option<Seconds>, usize) {
+        assert!(listing.from < edge);
+        let mut search = Edge::of(listing, now);
+        let mut asked = 0;
+        while let Some(from) = search.next() {
+            assert!(from > listing.from && from < listing.to);
+            search.answered(from, from >= edge);
+            asked += 1;
+            assert!(asked < 20);
+        }
+        (search.found(), asked)
+    }
+
     #[test]
-    fn a_cell_past_the_edge_is_asked_for_whole_first_then_from_where_retention_begins() {
+    fn a_cell_past_the_edge_is_asked_for_whole_and_then_from_where_the_service_says() {
         let progress = opened(NOW - RETENTION);
         let Next::Now(whole) = next(&progress, NOW, POLL, |s| if s < NOW - DAY { Seconds::MIN } else { Seconds::MAX })
         else {
             panic!("due");
         };
         assert_eq!(whole.from, whole.cell);
-        let clipped = after_refusal(&whole, NOW).unwrap();
-        assert_eq!(clipped.from, (NOW - RETENTION).max(whole.from + REFUSED_STEP));
-        assert_eq!(after_refusal(&clipped, NOW).unwrap().from, clipped.from + REFUSED_STEP);
-        assert_eq!(after_refusal(&Listing { from: whole.to - 1, ..whole }, NOW), None);
+        for edge in whole.from + 1..whole.to {
+            // Whatever the service thinks the time is, no more than a step of what it still lists is given up.
+            for skew in [0, -20 * MINUTE, 20 * MINUTE, 3 * HOUR] {
+                let (found, asked) = search(&whole, edge + RETENTION + skew, edge);
+                assert!(found.is_none_or(|from| (edge..=edge + REFUSED_STEP).contains(&from)), "{edge} {found:?}");
+                assert!(found.is_some() || edge > whole.to - REFUSED_STEP * 2, "{edge}");
+                assert!(asked <= if skew == 0 { 3 } else { 10 }, "{asked}");
+            }
+        }
+        assert_eq!(search(&whole, NOW + DAY, whole.to), (None, 1), "a cell that is gone costs one more question");
+    }
+
+    #[test]
+    fn what_can_still_be_listed_comes_before_what_retention_has_overtaken() {
+        let progress = opened(NOW - 9 * DAY);
+        let Next::Now(first) = next(&progress, NOW, POLL, |s| if s < NOW - DAY { Seconds::MIN } else { Seconds::MAX })
+        else {
+            panic!("due");
+        };
+        assert_eq!(first.cell, cell_of(NOW - RETENTION));
+        let cells: BTreeSet<Seconds> = open_cells(&progress, NOW).collect();
+        let Next::Now(of_once) = next_of(&progress, &cells, NOW, |_| Seconds::MIN) else { panic!("due") };
+        assert_eq!(of_once.cell, first.cell);
+        let old = cells.iter().copied().filter(|cell| is_overtaken(*cell, NOW)).collect();
+        assert!(matches!(next_of(&progress, &old, NOW, |_| Seconds::MIN), Next::Now(_)));
+    }
+
+    #[test]
+    fn what_a_clock_of_the_future_closed_is_opened_again() {
+        let mut progress = opened(NOW);
+        let future = NOW + 30 * DAY;
+        for cell in drain(&mut progress, future) {
+            if future - cell >= LAST_SWEEP {
+                progress.apply(&FeedFact::Closed { cell });
+            }
+        }
+        assert!(is_ahead(&progress, NOW) && !is_ahead(&progress, future));
+        progress.apply(&FeedFact::Reopened { from: first_start(NOW, RETENTION) });
+        assert!(!is_ahead(&progress, NOW));
+        assert_eq!(drain(&mut progress, NOW).len(), 169);
+        assert!(closable(&progress).iter().all(|cell| *cell < NOW - LAST_SWEEP), "none of the future");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod auth;
 mod block;
 pub mod body;
+mod books;
 pub mod client;
 pub mod connections;
 pub mod error;
@@ -15,25 +16,38 @@ pub mod feed_run;
 pub mod fetch;
 pub mod grid;
 pub mod listing;
+mod live_edge;
 pub mod pin;
 pub mod queue;
+pub mod server_clock;
+mod steady;
+mod subscription;
 pub mod tenant;
 pub mod throttle;
+mod trouble;
+mod troubles;
+mod turns;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use connections::{InProcess, Transport};
 pub use fetch::{Arrival, OversizedRecord, RawBatch};
+pub use troubles::Troubles;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::{CollectConfig, TenantConfig};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
+use crate::route::Intake;
 use crate::state::{LossReason, State};
+
+/// Slow bodies read at once, over all tenants: beside the fetches, so that they take nobody's turn.
+const SLOW_FETCHES: usize = 2;
 
 /// What the source needs beside its configuration.
 pub struct Context {
@@ -42,10 +56,12 @@ pub struct Context {
     pub budget: Budget,
     pub metrics: Arc<Metrics>,
     pub forward: mpsc::Sender<Arrival>,
-    /// False while a required sink takes nothing.
-    pub intake: watch::Receiver<bool>,
+    /// Which feeds may fetch something new.
+    pub intake: Intake,
     pub spool_dir: PathBuf,
-    pub http: reqwest::Client,
+    pub transport: Transport,
+    /// Where feeds say what keeps them from going on, for `/status`.
+    pub troubles: Troubles,
 }
 
 /// Starts a loop for each tenant. They end when `stop` turns true, or by themselves when `once` and all is done.
@@ -56,7 +72,7 @@ pub fn spawn(
     once: bool,
     stop: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
-    let Context { state, clock, budget, metrics, forward, intake, spool_dir, http } = context;
+    let Context { state, clock, budget, metrics, forward, intake, spool_dir, transport, troubles } = context;
     let fetch = fetch::FetchContext {
         forward,
         budget,
@@ -66,7 +82,8 @@ pub fn spawn(
     };
     let shared = Arc::new(tenant::Shared {
         fetch,
-        fetch_slots: Arc::new(Semaphore::new(collect.fetches.max(1))),
+        turns: turns::Turns::new(collect.fetches),
+        slow_lane: turns::Turns::new(SLOW_FETCHES),
         fetches_per_tenant: collect.fetches_per_tenant.max(1),
         clock: clock.clone(),
         poll_interval: collect.poll_interval,
@@ -74,17 +91,17 @@ pub fn spawn(
         intake,
         metrics: Arc::clone(&metrics),
     });
-    let connections = connections::Connections::new(http);
+    let connections = connections::Connections::new(transport);
     let mut loops = JoinSet::new();
-    for config in tenants {
+    for (number, config) in tenants.iter().enumerate() {
         declare_labels(config, &metrics);
         let client = client(collect, config, &clock, &connections, &metrics);
         let feeds = config.content_types.iter().map(|content_type| {
             let feed = Feed { tenant: Arc::clone(&config.tenant), content_type: *content_type };
             let feed_state = state.feed(&feed.key());
-            feed_run::FeedRun::new(feed, feed_state, Arc::clone(&metrics), once)
+            feed_run::FeedRun::new(feed, feed_state, Arc::clone(&metrics), troubles.clone(), once)
         });
-        let run = tenant::TenantRun::new(Arc::clone(&shared), client, feeds.collect(), once);
+        let run = tenant::TenantRun::new(Arc::clone(&shared), number, client, feeds.collect(), once);
         loops.spawn(run.run(stop.clone()));
     }
     loops
@@ -123,9 +140,19 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
     let tenant = config.tenant.name.as_str();
     for content_type in &config.content_types {
         let feed = [tenant, content_type.as_str()];
-        for counters in [&metrics.blobs_listed, &metrics.blobs_fetched, &metrics.blobs_settled, &metrics.blobs_retried]
-        {
-            counters.with_label_values(&feed);
+        let counters = [
+            &metrics.blobs_listed,
+            &metrics.blobs_fetched,
+            &metrics.blobs_settled,
+            &metrics.blobs_retried,
+            &metrics.blobs_returned,
+        ];
+        counters.into_iter().for_each(|counter| drop(counter.with_label_values(&feed)));
+        for result in ["same", "grown"] {
+            metrics.blobs_again.with_label_values(&[feed[0], feed[1], result]);
+        }
+        for reason in troubles::REASONS {
+            metrics.feed_trouble.with_label_values(&[feed[0], feed[1], reason]);
         }
         metrics.refused_seconds.with_label_values(&feed);
         metrics.unreadable.with_label_values(&feed);
@@ -148,6 +175,7 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
         metrics.source_latency.with_label_values(&feed[1..]);
     }
     metrics.api_throttled.with_label_values(&[tenant]);
+    metrics.listing_unreadable.with_label_values(&[tenant]);
     metrics.api_refused_urls.with_label_values(&[tenant]);
     metrics.token_expiry.with_label_values(&[tenant]);
     metrics.clock_skew.with_label_values(&[tenant]);

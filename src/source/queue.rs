@@ -1,5 +1,6 @@
 //! The order in which a feed's listed blobs are fetched: the oldest first, because they expire first,
-//! with every fourth turn for the newest, so that a backlog does not hide what happens now.
+//! with every fourth turn for the newest, so that a backlog does not hide what happens now. What is only
+//! read once more comes last, when nothing else is ready.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +15,7 @@ const NEWEST_EVERY: u32 = 4;
 pub struct Queue {
     ready: BTreeSet<(i64, ContentKey)>,
     delayed: BTreeSet<(Seconds, i64, ContentKey)>,
+    again: BTreeSet<(i64, ContentKey)>,
     turn: u32,
 }
 
@@ -28,6 +30,17 @@ impl Queue {
         self.delayed.insert((due, created_ms, content));
     }
 
+    /// A blob to be read once more, when nothing else is ready.
+    pub fn push_again(&mut self, created_ms: i64, content: ContentKey) {
+        self.again.insert((created_ms, content));
+    }
+
+    /// The time was set back to `now`: nothing waits for longer than `longest`.
+    pub fn rewind(&mut self, now: Seconds, longest: Seconds) {
+        let delayed = std::mem::take(&mut self.delayed);
+        self.delayed = delayed.into_iter().map(|(due, at, key)| (due.min(now + longest), at, key)).collect();
+    }
+
     /// The next blob.
     pub fn pop(&mut self, now: Seconds) -> Option<ContentKey> {
         while let Some(first) = self.delayed.first().copied()
@@ -38,12 +51,12 @@ impl Queue {
         }
         self.turn = self.turn.wrapping_add(1);
         let next = if self.turn.is_multiple_of(NEWEST_EVERY) { self.ready.pop_last() } else { self.ready.pop_first() };
-        next.map(|(_, content)| content)
+        next.or_else(|| self.again.pop_first()).map(|(_, content)| content)
     }
 
     /// When the next delayed blob is due; `now` when one is ready.
     pub fn next_due(&self, now: Seconds) -> Option<Seconds> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.again.is_empty() {
             return Some(now);
         }
         self.delayed.first().map(|(due, ..)| *due)
@@ -51,7 +64,7 @@ impl Queue {
 
     /// Blobs waiting.
     pub fn len(&self) -> usize {
-        self.ready.len() + self.delayed.len()
+        self.ready.len() + self.delayed.len() + self.again.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -71,9 +84,12 @@ mod tests {
             queue.push(i64::from(n), key(n));
         }
         queue.push_delayed(100, -1, key(9));
+        queue.push_again(-5, key(7));
         let order: Vec<u8> = std::iter::from_fn(|| queue.pop(0)).map(|k| k.0[0]).collect();
-        assert_eq!(order, [0, 1, 2, 5, 3, 4]);
+        assert_eq!(order, [0, 1, 2, 5, 3, 4, 7]);
         assert_eq!(queue.next_due(50), Some(100));
+        queue.rewind(-1000, 10);
+        assert_eq!(queue.next_due(-1000), Some(-990));
         assert_eq!(queue.pop(100), Some(key(9)));
         assert!(queue.is_empty());
     }

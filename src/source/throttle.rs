@@ -2,11 +2,13 @@
 //! many, recovering by a tenth a minute (additive increase, multiplicative decrease).
 //!
 //! The service's quota is 2,000 requests a minute and tenant at least (activity-api 1.9); the default
-//! of 1,000 leaves half to whoever else reads the tenant.
+//! of 1,000 leaves half to whoever else reads the tenant. Setting the machine's clock changes nothing:
+//! what has passed is counted, not what a clock shows.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::steady::Steady;
 use crate::clock::Clock;
 
 /// Requests that may go at once after a quiet time (activity-api 3.10).
@@ -21,6 +23,7 @@ const LONGEST_NAMED_PAUSE: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct Throttle {
     clock: Clock,
+    steady: Steady,
     /// Requests a minute when nothing was refused.
     ceiling: f64,
     state: Mutex<State>,
@@ -40,14 +43,15 @@ struct State {
 impl Throttle {
     pub fn new(clock: Clock, requests_per_minute: u32) -> Throttle {
         let ceiling = f64::from(requests_per_minute).max(1.0);
+        let steady = Steady::of(&clock);
         let state = State {
             rate: ceiling,
-            rate_since_ms: clock.now_ms(),
+            rate_since_ms: steady.now_ms(),
             next_ms: 0.0,
             paused_until_ms: 0,
             refusals_in_a_row: 0,
         };
-        Throttle { clock, ceiling, state: Mutex::new(state) }
+        Throttle { clock, steady, ceiling, state: Mutex::new(state) }
     }
 
     /// Waits for a request's turn.
@@ -63,7 +67,7 @@ impl Throttle {
 
     /// Takes a turn if it is due; otherwise says how long to wait (calendar time).
     fn try_turn(&self) -> Duration {
-        let now = self.clock.now_ms();
+        let now = self.steady.now_ms();
         let mut state = self.lock();
         if now < state.paused_until_ms {
             return millis(state.paused_until_ms - now);
@@ -86,7 +90,7 @@ impl Throttle {
 
     /// The service said too many requests: half the rate, and a pause for the whole tenant.
     pub fn refused(&self, after: Option<Duration>) -> Duration {
-        let now = self.clock.now_ms();
+        let now = self.steady.now_ms();
         let mut state = self.lock();
         let pause = match after {
             Some(named) => named.min(LONGEST_NAMED_PAUSE),

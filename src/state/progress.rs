@@ -27,6 +27,14 @@ impl ContentKey {
         key.copy_from_slice(&blake3::hash(content_id.as_bytes()).as_bytes()[..16]);
         ContentKey(key)
     }
+
+    /// The mark under which a cell remembers a blob that was settled young, beside the keys of those that
+    /// were settled for good. A hash of its own, so that it is no blob's key.
+    fn young(&self) -> ContentKey {
+        let mut key = [0; 16];
+        key.copy_from_slice(&blake3::derive_key("auditferry settled young", &self.0)[..16]);
+        ContentKey(key)
+    }
 }
 
 /// A blob as a listing named it.
@@ -93,6 +101,17 @@ pub enum FeedFact {
     Refused { from: Seconds, to: Seconds },
     /// The cell needs no more listings and all its blobs are terminal.
     Closed { cell: Seconds },
+    /// As `Settled`, but its body was read so soon after the blob became available that it may have grown
+    /// since: it is read once more when its cell is old enough.
+    SettledYoung { content: ContentKey, counts: Settlement, bytes: u64 },
+    /// Blobs settled young that an old cell still lists: pending once more.
+    Again { cell: Seconds, blobs: Vec<ListedBlob> },
+    /// Cells up to a time that has not come yet were closed by a clock that was wrong: what begins at
+    /// `from` or later is to be listed as if it never had been.
+    Reopened { from: Seconds },
+    /// The server refused to list `[from, to)` as too old, but it had been listed completely before: what
+    /// appeared in it later than that, if anything did, will never be had.
+    Unswept { from: Seconds, to: Seconds },
 }
 
 /// One open cell of the grid, `[start, start + CELL)`.
@@ -145,7 +164,8 @@ pub struct Ledger {
     pub refused_seconds: u64,
     /// Those seconds as intervals `[from, to)`, merged where they touch.
     pub refused: Vec<(Seconds, Seconds)>,
-    /// Intervals in which the subscription was seen disabled: the service may have kept nothing.
+    /// Intervals in which the subscription was seen disabled, so that the service may have kept nothing, or that
+    /// were listed but could not be listed a last time, so that what came late may be missing.
     pub suspected: Vec<(Seconds, Seconds)>,
 }
 
@@ -167,7 +187,22 @@ impl FeedProgress {
     /// Whether a blob listed in `cell` still has to be queued.
     pub fn is_new(&self, cell: Seconds, content: &ContentKey) -> bool {
         !self.pending.contains_key(content)
-            && !self.cells.get(&cell).and_then(|c| c.settled.as_ref()).is_some_and(|settled| settled.contains(content))
+            && !self.has_settled(cell, content)
+            && !self.has_settled(cell, &content.young())
+    }
+
+    /// Whether a blob listed in `cell` is settled but was read too soon to be sure that it was whole.
+    pub fn is_young(&self, cell: Seconds, content: &ContentKey) -> bool {
+        !self.pending.contains_key(content) && self.has_settled(cell, &content.young())
+    }
+
+    /// Whether a pending blob has been settled before and is only read once more.
+    pub fn is_again(&self, content: &ContentKey) -> bool {
+        self.pending.get(content).is_some_and(|pending| self.has_settled(pending.cell, &content.young()))
+    }
+
+    fn has_settled(&self, cell: Seconds, content: &ContentKey) -> bool {
+        self.cells.get(&cell).and_then(|c| c.settled.as_ref()).is_some_and(|settled| settled.contains(content))
     }
 
     /// Changes what is known by one fact. Facts about cells and blobs that are not known (a journal
@@ -196,19 +231,35 @@ impl FeedProgress {
                 }
             }
             FeedFact::Settled { content, counts, bytes } => {
-                self.terminate(content, true);
-                let ledger = &mut self.ledger;
-                ledger.blobs_settled += 1;
-                ledger.bytes += bytes;
-                ledger.delivered += u64::from(counts.delivered);
-                ledger.duplicate += u64::from(counts.duplicate);
-                ledger.filtered += u64::from(counts.filtered);
-                ledger.rejected += u64::from(counts.rejected);
+                let pending = self.terminate(content, Some(*content));
+                self.apply_settled(pending, counts, *bytes);
+            }
+            FeedFact::SettledYoung { content, counts, bytes } => {
+                let pending = self.terminate(content, Some(content.young()));
+                self.apply_settled(pending, counts, *bytes);
+            }
+            FeedFact::Again { cell, blobs } => {
+                for blob in blobs {
+                    let content = ContentKey::of(&blob.content_id);
+                    // The mark stays until it is settled for good: it is what tells it from a new one.
+                    if self.is_young(*cell, &content) {
+                        self.ledger.blobs_settled = self.ledger.blobs_settled.saturating_sub(1);
+                        self.pending.insert(content, PendingBlob { blob: blob.clone(), cell: *cell });
+                    }
+                }
+            }
+            FeedFact::Reopened { from } => {
+                self.from = Some(self.from.map_or(*from, |known| known.min(*from)));
+                self.closed_before = self.closed_before.min(from.div_euclid(CELL) * CELL);
+                for (_, cell) in self.cells.range_mut(self.closed_before..) {
+                    (cell.listed_at, cell.swept) = (None, false);
+                }
             }
             FeedFact::Lost { content, at, reason } => {
                 // What is gone and unlisted may come back and is then wanted again; what expired or
                 // cannot be read would be asked for at every sweep.
-                if let Some(pending) = self.terminate(content, *reason != LossReason::Gone) {
+                let remember = (*reason != LossReason::Gone).then_some(*content);
+                if let Some(pending) = self.terminate(content, remember) {
                     self.ledger.blobs_lost += 1;
                     let lost = LostBlob {
                         content_id: pending.blob.content_id,
@@ -220,6 +271,13 @@ impl FeedProgress {
                 }
             }
             FeedFact::Refused { from, to } => self.apply_refused(*from, *to),
+            FeedFact::Unswept { from, to } => {
+                match self.ledger.suspected.last_mut() {
+                    Some(last) if last.1 == *from => last.1 = *to,
+                    _ => push_capped(&mut self.ledger.suspected, (*from, *to)),
+                }
+                self.set_refused(*from, *to);
+            }
             FeedFact::Closed { cell } => self.apply_closed(*cell),
         }
     }
@@ -260,6 +318,11 @@ impl FeedProgress {
             Some(last) if last.1 == from => last.1 = to,
             _ => push_capped(&mut self.ledger.refused, (from, to)),
         }
+        self.set_refused(from, to);
+    }
+
+    /// The cell is listed from `to` on.
+    fn set_refused(&mut self, from: Seconds, to: Seconds) {
         let cell = from.div_euclid(CELL) * CELL;
         if cell >= self.closed_before || self.cells.contains_key(&cell) {
             let known = self.cells.entry(cell).or_default();
@@ -267,10 +330,34 @@ impl FeedProgress {
         }
     }
 
-    fn terminate(&mut self, content: &ContentKey, remember: bool) -> Option<PendingBlob> {
+    fn apply_settled(&mut self, pending: Option<PendingBlob>, counts: &Settlement, bytes: u64) {
+        let ledger = &mut self.ledger;
+        ledger.blobs_settled += 1;
+        ledger.bytes += bytes;
+        ledger.delivered += u64::from(counts.delivered);
+        ledger.duplicate += u64::from(counts.duplicate);
+        ledger.filtered += u64::from(counts.filtered);
+        ledger.rejected += u64::from(counts.rejected);
+        // What was gone has come back and is delivered: it was never lost, and was listed twice.
+        let Some(PendingBlob { blob, .. }) = pending.filter(|_| !ledger.lost.is_empty()) else { return };
+        let is_it = |lost: &LostBlob| lost.created_ms == blob.created_ms && lost.content_id == blob.content_id;
+        if let Some(at) = ledger.lost.iter().position(is_it) {
+            ledger.lost.remove(at);
+            ledger.blobs_lost = ledger.blobs_lost.saturating_sub(1);
+            ledger.blobs_listed = ledger.blobs_listed.saturating_sub(1);
+        }
+    }
+
+    /// A pending blob has come to its end; its cell remembers it as `mark`.
+    fn terminate(&mut self, content: &ContentKey, mark: Option<ContentKey>) -> Option<PendingBlob> {
         let pending = self.pending.remove(content)?;
-        if remember && let Some(cell) = self.cells.get_mut(&pending.cell) {
-            cell.settled.get_or_insert_default().insert(*content);
+        if let Some(cell) = self.cells.get_mut(&pending.cell) {
+            if let Some(settled) = &mut cell.settled {
+                settled.remove(&content.young());
+            }
+            if let Some(mark) = mark {
+                cell.settled.get_or_insert_default().insert(mark);
+            }
         }
         Some(pending)
     }
@@ -307,6 +394,37 @@ mod tests {
         let new = ["a", "b", "c"].map(|id| progress.is_new(0, &key(id)));
         assert_eq!(new, [false, true, false]);
         assert_eq!((progress.ledger.blobs_lost, progress.ledger.blobs_listed), (2, 3));
+    }
+
+    #[test]
+    fn what_was_gone_and_came_back_is_no_longer_lost() {
+        let mut progress = FeedProgress::default();
+        let (content, counts) = (ContentKey::of("a"), Settlement::default());
+        progress.apply(&listed(&["a", "b"]));
+        progress.apply(&FeedFact::Lost { content, at: 1, reason: LossReason::Gone });
+        progress.apply(&listed(&["a", "b"]));
+        progress.apply(&FeedFact::Settled { content, counts, bytes: 1 });
+        let ledger = &progress.ledger;
+        assert_eq!((ledger.blobs_listed, ledger.blobs_settled, ledger.blobs_lost, ledger.lost.len()), (2, 1, 0, 0));
+    }
+
+    #[test]
+    fn a_blob_settled_young_is_read_once_more_and_then_never() {
+        let mut progress = FeedProgress::default();
+        let (content, counts) = (ContentKey::of("a"), Settlement::default());
+        let look = |p: &FeedProgress| (p.is_new(0, &content), p.is_young(0, &content), p.is_again(&content));
+        progress.apply(&listed(&["a"]));
+        assert_eq!(look(&progress), (false, false, false));
+        progress.apply(&FeedFact::SettledYoung { content, counts, bytes: 1 });
+        assert_eq!(look(&progress), (false, true, false));
+        let again = FeedFact::Again { cell: 0, blobs: vec![blob("a")] };
+        progress.apply(&again);
+        assert_eq!(look(&progress), (false, false, true));
+        progress.apply(&FeedFact::Settled { content, counts, bytes: 1 });
+        progress.apply(&again);
+        assert_eq!(look(&progress), (false, false, false));
+        assert_eq!((progress.ledger.blobs_listed, progress.ledger.blobs_settled), (1, 1));
+        assert!(progress.pending.is_empty());
     }
 
     #[test]

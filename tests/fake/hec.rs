@@ -3,21 +3,24 @@
 //!
 //! Comes in: requests. Goes out: answers as Splunk words them, and [`Received`] for the test. What is
 //! accepted is booked *before* it is answered, as the real one does, so a lost answer shows as a
-//! duplicate. Imports nothing of the project: it must not share its mistakes.
+//! duplicate. With acknowledgements ([`Knobs::acks`]) it is booked when it is indexed, and what is not yet
+//! indexed dies with a [`FakeHec::crash`]. Imports nothing of the project: it must not share its mistakes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -97,6 +100,22 @@ pub struct Knobs {
     pub incorrect_index: bool,
     /// Status of `GET …/health`.
     pub health: u16,
+    /// Gives an `ackId` for each batch; then a channel is required.
+    pub acks: bool,
+    /// From taking a batch to having it indexed.
+    pub ack_after: Duration,
+    /// Indexes so many batches and never says so.
+    pub lost_acks: u32,
+    /// Loses so many batches between taking and indexing them, and never says so.
+    pub lost_batches: u32,
+    /// Answers a question after acknowledgements so, instead of truthfully: status, code.
+    pub ack_answer: Option<(u16, u32)>,
+    /// Sets a cookie where a request brings none, as a load balancer with sticky sessions does.
+    pub cookies: bool,
+    /// 400 "Incorrect index" for a batch with an event for this index, with Splunk's number.
+    pub forbidden_index: Option<String>,
+    /// 403 "Token disabled" for everything.
+    pub disabled: bool,
 }
 
 impl Default for Knobs {
@@ -115,8 +134,52 @@ impl Default for Knobs {
             max_body: None,
             incorrect_index: false,
             health: 200,
+            acks: false,
+            ack_after: Duration::ZERO,
+            lost_acks: 0,
+            lost_batches: 0,
+            ack_answer: None,
+            cookies: false,
+            forbidden_index: None,
+            disabled: false,
         }
     }
+}
+
+/// A request that named a channel, for what must stay together.
+#[derive(Clone, Debug)]
+pub struct OnChannel {
+    pub channel: String,
+    /// `event` or `ack`.
+    pub endpoint: &'static str,
+    pub peer: SocketAddr,
+    pub cookie: Option<String>,
+}
+
+/// Taken and not yet indexed.
+struct Unindexed {
+    channel: String,
+    id: u64,
+    due: Instant,
+    events: Vec<Booked>,
+    bytes: usize,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Indexed,
+    IndexedUnsaid,
+    Lost,
+}
+
+/// All that a restart forgets.
+#[derive(Default)]
+struct Memory {
+    next_id: HashMap<String, u64>,
+    unindexed: Vec<Unindexed>,
+    /// Channel and id of what is indexed and was not yet asked for.
+    indexed: HashSet<(String, u64)>,
 }
 
 /// The books.
@@ -130,6 +193,9 @@ pub struct Received {
     /// Answers by status, those of `health` not counted.
     pub answers: HashMap<u16, u64>,
     pub health_asked: u64,
+    /// Questions after acknowledgements.
+    pub acks_asked: u64,
+    pub on_channels: Vec<OnChannel>,
 }
 
 impl Received {
@@ -168,6 +234,7 @@ struct Shared {
     busy: AtomicUsize,
     knobs: Mutex<Knobs>,
     books: Mutex<Received>,
+    memory: Mutex<Memory>,
     names: Mutex<HashMap<String, Arc<str>>>,
 }
 
@@ -192,12 +259,15 @@ impl FakeHec {
             busy: AtomicUsize::new(0),
             knobs: Mutex::default(),
             books: Mutex::default(),
+            memory: Mutex::default(),
             names: Mutex::default(),
         });
         let app = Router::new()
             .route("/services/collector/event", post(take))
+            .route("/services/collector/ack", post(acknowledge))
             .route("/services/collector/health", get(health))
-            .with_state(Arc::clone(&shared));
+            .with_state(Arc::clone(&shared))
+            .into_make_service_with_connect_info::<Peer>();
         let (scheme, server) = match options.tls {
             None => ("http", tokio::spawn(async move { axum::serve(listener, app).await.unwrap() })),
             Some((certificate, key)) => {
@@ -224,17 +294,17 @@ impl FakeHec {
 
     /// A copy of the books.
     pub fn received(&self) -> Received {
-        locked(&self.shared.books).clone()
+        self.shared.books().clone()
     }
 
     /// Accepted events so far, duplicates included; cheap.
     pub fn count(&self) -> usize {
-        locked(&self.shared.books).events.len()
+        self.shared.books().events.len()
     }
 
     /// The accepted events from number `first` on.
     pub fn events_since(&self, first: usize) -> Vec<Booked> {
-        locked(&self.shared.books).events[first..].to_vec()
+        self.shared.books().events[first..].to_vec()
     }
 
     /// Waits until nothing is being worked on and nothing more arrives: for a sender that is dead, whose
@@ -254,12 +324,18 @@ impl FakeHec {
 
     /// Distinct keys so far, without a copy of the books.
     pub fn distinct(&self) -> usize {
-        locked(&self.shared.books).distinct()
+        self.shared.books().distinct()
     }
 
     /// POSTs so far; cheap.
     pub fn requests(&self) -> u64 {
-        locked(&self.shared.books).requests
+        self.shared.books().requests
+    }
+
+    /// Restarts: forgets every channel, and loses what was taken and not yet indexed.
+    pub fn crash(&self) {
+        drop(self.shared.books());
+        *locked(&self.shared.memory) = Memory::default();
     }
 
     /// Waits until at least `events` are accepted; false when that takes longer than `limit`.
@@ -297,7 +373,7 @@ struct Envelope<'a> {
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {
-    locked(&shared.books).health_asked += 1;
+    shared.books().health_asked += 1;
     let status = locked(&shared.knobs).health;
     let text =
         if status == 200 { "{\"text\":\"HEC is healthy\",\"code\":17}" } else { "{\"text\":\"no\",\"code\":18}" };
@@ -320,12 +396,107 @@ impl Drop for Busy {
     }
 }
 
-async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Body) -> Response {
+/// Who asks.
+#[derive(Clone, Copy)]
+struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
+async fn take(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let _busy = Busy::new(&shared);
-    locked(&shared.books).requests += 1;
+    shared.books().requests += 1;
+    note_channel(&shared, &headers, peer, "event");
     let response = answer(&shared, &headers, body).await;
-    *locked(&shared.books).answers.entry(response.status().as_u16()).or_default() += 1;
+    *shared.books().answers.entry(response.status().as_u16()).or_default() += 1;
+    with_cookie(&shared, &headers, response)
+}
+
+fn channel_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get("x-splunk-request-channel").and_then(|value| value.to_str().ok())
+}
+
+fn cookie_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::COOKIE).and_then(|value| value.to_str().ok())
+}
+
+fn note_channel(shared: &Shared, headers: &HeaderMap, peer: Peer, endpoint: &'static str) {
+    if let Some(channel) = channel_of(headers) {
+        let cookie = cookie_of(headers).map(str::to_owned);
+        let request = OnChannel { channel: channel.to_owned(), endpoint, peer: peer.0, cookie };
+        shared.books().on_channels.push(request);
+    }
+}
+
+fn with_cookie(shared: &Shared, headers: &HeaderMap, mut response: Response) -> Response {
+    if locked(&shared.knobs).cookies && cookie_of(headers).is_none() {
+        let number = shared.books().on_channels.len();
+        response.headers_mut().insert(header::SET_COOKIE, format!("node={number}; Path=/; HttpOnly").parse().unwrap());
+    }
     response
+}
+
+#[derive(Deserialize)]
+struct Question {
+    acks: Vec<u64>,
+}
+
+/// As Splunk does: true once, of what is indexed; false of everything else.
+async fn acknowledge(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let _busy = Busy::new(&shared);
+    shared.books().acks_asked += 1;
+    note_channel(&shared, &headers, peer, "ack");
+    let knobs = locked(&shared.knobs).clone();
+    if let Some(refusal) = unauthorized(&headers, &knobs) {
+        return *refusal;
+    }
+    if let Some((status, code)) = knobs.ack_answer {
+        return said(status, code, "as told", None);
+    }
+    if !knobs.acks {
+        return said(400, 14, "ACK is disabled", None);
+    }
+    let Some(channel) = query.get("channel") else { return said(400, 10, "Data channel is missing", None) };
+    let Ok(question) = serde_json::from_slice::<Question>(&body) else {
+        return said(400, 6, "Invalid data format", None);
+    };
+    drop(shared.books());
+    let mut memory = locked(&shared.memory);
+    let mut said = |id: &u64| memory.indexed.remove(&(channel.clone(), *id));
+    let acks: HashMap<String, bool> = question.acks.iter().map(|id| (id.to_string(), said(id))).collect();
+    drop(memory);
+    let body = serde_json::json!({ "acks": acks }).to_string();
+    with_cookie(&shared, &headers, (StatusCode::OK, body).into_response())
+}
+
+fn unauthorized(headers: &HeaderMap, knobs: &Knobs) -> Option<Box<Response>> {
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match authorization {
+        None => Some(said(401, 2, "Token is required", None).into()),
+        Some(value) if value != format!("Splunk {}", knobs.token) => Some(said(403, 4, "Invalid token", None).into()),
+        Some(_) if knobs.disabled => Some(said(403, 1, "Token disabled", None).into()),
+        Some(_) => None,
+    }
 }
 
 async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
@@ -341,11 +512,18 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
         }
         before
     };
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match authorization {
-        None => return said(401, 2, "Token is required", None),
-        Some(value) if value != format!("Splunk {}", knobs.token) => return said(403, 4, "Invalid token", None),
-        Some(_) => {}
+    if let Some(refusal) = unauthorized(headers, &knobs) {
+        return *refusal;
+    }
+    let channel = channel_of(headers);
+    if knobs.acks {
+        match channel {
+            None => return said(400, 10, "Data channel is missing", None),
+            Some(channel) if channel.split('-').map(str::len).ne([8, 4, 4, 4, 12]) => {
+                return said(400, 11, "Invalid data channel", None);
+            }
+            Some(_) => {}
+        }
     }
     if knobs.busy > 0 {
         return said(503, 9, "Server is busy", None);
@@ -367,11 +545,16 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
     if knobs.max_body.is_some_and(|max| body.len() > max) {
         return (StatusCode::PAYLOAD_TOO_LARGE, "too large").into_response();
     }
+    let mut success = "{\"text\":\"Success\",\"code\":0}".to_owned();
     match booked(shared, &knobs, &body) {
         Err(response) => return *response,
         Ok(events) if events.is_empty() => return said(400, 5, "No data", None),
+        Ok(events) if knobs.acks => {
+            let id = shared.take_for_indexing(channel.unwrap_or_default(), events, body.len());
+            success = format!("{{\"text\":\"Success\",\"code\":0,\"ackId\":{id}}}");
+        }
         Ok(events) => {
-            let mut books = locked(&shared.books);
+            let mut books = shared.books();
             books.batches.push((events.len(), body.len()));
             books.events.extend(events);
         }
@@ -387,7 +570,7 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
         std::panic::resume_unwind(Box::new("hung up"));
     }
     tokio::time::sleep(knobs.answer_delay).await;
-    said(200, 0, "Success", None)
+    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], success).into_response()
 }
 
 fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Box<Response>> {
@@ -405,6 +588,10 @@ fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Bo
         if knobs.refuse.as_ref().is_some_and(|refuse| refuse(&Offered { number, key, event: event.get() })) {
             return Err(said(400, 6, "Invalid data format", number_said).into());
         }
+        if envelope.index.is_some() && envelope.index == knobs.forbidden_index {
+            // Counted from 1 here, and from 0 in the other answers.
+            return Err(said(400, 7, "Incorrect index", Some(number + 1)).into());
+        }
         events.push(Booked {
             key: key.into(),
             time: envelope.time,
@@ -419,6 +606,51 @@ fn booked(shared: &Shared, knobs: &Knobs, body: &[u8]) -> Result<Vec<Booked>, Bo
 }
 
 impl Shared {
+    /// The books, with everything in them that is indexed by now.
+    fn books(&self) -> MutexGuard<'_, Received> {
+        let (mut memory, now) = (locked(&self.memory), Instant::now());
+        let mut books = locked(&self.books);
+        let (due, later) = std::mem::take(&mut memory.unindexed).into_iter().partition(|batch| batch.due <= now);
+        memory.unindexed = later;
+        for batch in due {
+            let Unindexed { channel, id, events, bytes, fate, .. } = batch;
+            if fate == Fate::Indexed {
+                memory.indexed.insert((channel, id));
+            }
+            if fate != Fate::Lost {
+                books.batches.push((events.len(), bytes));
+                books.events.extend(events);
+            }
+        }
+        books
+    }
+
+    /// Takes a batch of which the indexers will have word later. Returns its `ackId`.
+    fn take_for_indexing(&self, channel: &str, events: Vec<Booked>, bytes: usize) -> u64 {
+        let fate = {
+            let mut knobs = locked(&self.knobs);
+            let Knobs { lost_acks, lost_batches, .. } = &mut *knobs;
+            match (lost_acks, lost_batches) {
+                (count, _) if *count > 0 => {
+                    *count -= 1;
+                    Fate::IndexedUnsaid
+                }
+                (_, count) if *count > 0 => {
+                    *count -= 1;
+                    Fate::Lost
+                }
+                _ => Fate::Indexed,
+            }
+        };
+        let due = Instant::now() + locked(&self.knobs).ack_after;
+        let mut memory = locked(&self.memory);
+        let next = memory.next_id.entry(channel.to_owned()).or_default();
+        let id = *next;
+        *next += 1;
+        memory.unindexed.push(Unindexed { channel: channel.to_owned(), id, due, events, bytes, fate });
+        id
+    }
+
     /// One copy of each name, for hundreds of thousands of events.
     fn name(&self, name: String) -> Arc<str> {
         let mut names = locked(&self.names);

@@ -17,5 +17,6 @@ mod edges;
 mod fuzzing;
 mod normalize;
 mod papers;
+mod routes;
 mod sink;
 mod tidy;

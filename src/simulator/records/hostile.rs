@@ -7,7 +7,7 @@ use super::super::settings::ContentType;
 use super::super::world::World;
 use super::Meta;
 
-const KINDS: [Scenario; 9] = [
+const KINDS: [Scenario; 13] = [
     Scenario::InvalidUtf8,
     Scenario::Nul,
     Scenario::Deep,
@@ -17,6 +17,10 @@ const KINDS: [Scenario; 9] = [
     Scenario::BigIntegers,
     Scenario::MissingId,
     Scenario::HugeRecord,
+    Scenario::NotANumber,
+    Scenario::FloatSizes,
+    Scenario::RecordTypeText,
+    Scenario::SameId,
 ];
 
 /// Nesting of a `deep` record.
@@ -83,6 +87,13 @@ pub(super) fn spoil(
         Scenario::BigIntegers => {
             member.extend_from_slice(b"\"Big\":12345678901234567890123,\"Negative\":-98765432109876543210,");
             member.extend_from_slice(b"\"Tiny\":1e-400,\"Vast\":1E+400,\"Long\":0.1000000000000000055511151231257827,");
+        }
+        Scenario::NotANumber => {
+            let number = ["NaN", "Infinity", "-Infinity", "007", "1.", "+1", ".5"][(variant % 7) as usize];
+            member.extend_from_slice(format!("\"Score\":{number},").as_bytes());
+        }
+        Scenario::FloatSizes => {
+            member.extend_from_slice(b"\"SizeInBytes\":1156492.00,\"FileSizeBytes\":2.5E+3,\"OperationCount\":3.0,");
         }
         Scenario::HugeRecord => {
             let size = world.config.protocol.huge_record_bytes;

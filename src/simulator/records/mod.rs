@@ -67,9 +67,14 @@ pub(super) fn write(
     let mut chance = Chance::new(hash(&[feed.seed, index]));
     let user = &tenant_world.users[skewed(&mut chance, tenant_world.users.len())];
     let story = index.checked_sub(feed.story_index).filter(|at| *at < STORY);
-    let creation_ms =
+    let mut creation_ms =
         story.map_or_else(|| home_ms - delay(&mut chance), |at| feed.story_ms + at as i64 * 2 * SECOND_MS);
-    let id = record_id(feed, kind, index);
+    let mut id = record_id(feed, kind, index);
+    if hostile == Some(Scenario::SameId) && index > 0 {
+        // Of another time: nothing else tells a record from one of the same Id and operation.
+        id = record_id(feed, kind, index - 1);
+        creation_ms = home_ms - 6 * DAY_MS;
+    }
     let meta = Meta { id: Some(id), creation_ms, hostile, ..Meta::default() };
     let mut maker = Maker { json: Json { out }, tenant: tenant_world, user, chance, meta, story, index, id };
     maker.json.begin(b'{');
@@ -93,6 +98,19 @@ pub(super) fn write(
 fn record_id(feed: &FeedWorld, kind: ContentType, index: u64) -> (u64, u64) {
     let index = if kind == ContentType::Dlp && dlp::is_undo(index) { index - 1 } else { index };
     (hash(&[feed.seed, index, 1]), hash(&[feed.seed, index, 2]))
+}
+
+/// Writes the Id of the record at `start` in capitals; false if it has none.
+pub(super) fn capitals(out: &mut [u8], start: usize) -> bool {
+    const KEY: &[u8] = b"\"Id\":\"";
+    let at = out[start..].windows(KEY.len()).position(|window| window == KEY);
+    match at.and_then(|at| out.get_mut(start + at + KEY.len()..start + at + KEY.len() + 36)) {
+        Some(id) => {
+            id.make_ascii_uppercase();
+            true
+        }
+        None => false,
+    }
 }
 
 /// A few people do most of it.
@@ -145,7 +163,7 @@ impl Maker<'_> {
         }
         json.text("Operation", operation);
         json.text("OrganizationId", &self.tenant.id);
-        if self.chance.percent(1) {
+        if self.chance.percent(1) || self.meta.hostile == Some(Scenario::RecordTypeText) {
             json.text("RecordType", &record_type.to_string());
         } else {
             json.number("RecordType", record_type);

@@ -3,7 +3,7 @@
 //! Comes in: [`Delivery`]s. Goes out: verdicts, one for each event, to [`State::acked`]. The driver
 //! task fills batches ([`batch`]) and hands each to a courier ([`courier`]) that stays with it until
 //! every event of it has a verdict; the couriers share one circuit ([`circuit`]). At most
-//! `concurrency` + 1 encoded batches exist, so memory does not grow with the backlog.
+//! [`Sink::in_the_air`] + 1 encoded batches exist, so memory does not grow with the backlog.
 //!
 //! Never: a verdict `Delivered` without the receiver's word, a dead letter while the receiver as a
 //! whole refuses, an event that is forgotten. What is dropped on any path counts as lost.
@@ -12,11 +12,12 @@ mod batch;
 mod circuit;
 mod courier;
 mod queue;
+mod turns;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -31,10 +32,7 @@ use batch::Filling;
 use circuit::Circuit;
 use courier::Courier;
 use queue::{Backlog, Queued, Verdicts};
-
-/// Deliveries that may wait for the driver. Their bytes are bounded already (`collect.in_flight`, or
-/// [`OPTIONAL_BACKLOG`]); this only keeps thousands of tiny ones from piling up.
-const QUEUE: usize = 256;
+use turns::Turns;
 
 /// Bytes that a sink with `required: false` may keep waiting or in the air. Beyond, deliveries to it
 /// are dropped and counted. Small beside the quarter of 32 MiB that one tenant may hold, since what
@@ -52,8 +50,7 @@ pub struct DriverHandle(Arc<Inner>);
 
 struct Inner {
     verdicts: Arc<Verdicts>,
-    /// `None` once closed.
-    queue: Mutex<Option<mpsc::Sender<Queued>>>,
+    turns: Arc<Turns>,
     /// `None`: a required sink, whose deliveries wait instead of being dropped.
     backlog: Option<Arc<Backlog>>,
     health: watch::Receiver<bool>,
@@ -70,54 +67,48 @@ pub fn spawn<S: Sink>(
     dead: DeadLetters,
     metrics: Arc<Metrics>,
 ) -> DriverHandle {
-    let concurrency = if sink.serial() { 1 } else { config.batch.concurrency.max(1) };
+    let serial = sink.serial();
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
     let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry: config.retry };
-    let (queue, deliveries) = mpsc::channel(QUEUE);
+    let turns = Arc::<Turns>::default();
     let (stop, stopped) = watch::channel(false);
     let filling = Filling::new(&config.batch, Arc::clone(&verdicts));
     let driver = Driver {
         courier: Arc::new(courier),
         filling,
-        deliveries,
+        turns: Arc::clone(&turns),
         waiting: None,
         linger: config.batch.linger,
-        concurrency,
+        concurrency: config.batch.concurrency.max(1),
+        serial,
         couriers: JoinSet::new(),
     };
     let task = tokio::spawn(driver.run(stopped));
     let backlog = (!config.required).then(|| Arc::new(Backlog::new(OPTIONAL_BACKLOG)));
-    DriverHandle(Arc::new(Inner {
-        verdicts,
-        queue: Mutex::new(Some(queue)),
-        backlog,
-        health,
-        stop,
-        task: tokio::sync::Mutex::new(Some(task)),
-    }))
+    DriverHandle(Arc::new(Inner { verdicts, turns, backlog, health, stop, task: tokio::sync::Mutex::new(Some(task)) }))
 }
 
 impl DriverHandle {
-    /// Hands over a delivery. A required sink makes the caller wait while its queue is full; one that
-    /// is not required drops what does not fit and counts it. After [`close`](Self::close), or when
-    /// the driver is gone, the delivery counts as lost.
+    /// Hands over a delivery, and never makes the caller wait: what a required sink has waiting is bounded by
+    /// `collect.in_flight`, and one that is not required drops what does not fit and counts it. After
+    /// [`close`](Self::close), or when the driver is gone, the delivery counts as lost.
     pub async fn send(&self, delivery: Delivery) {
         let inner = &self.0;
-        let queued = match &inner.backlog {
-            None => Queued::new(delivery, Arc::clone(&inner.verdicts), None),
+        let held = match &inner.backlog {
+            None => None,
             Some(backlog) => match backlog.hold(&delivery) {
-                Some(held) => Queued::new(delivery, Arc::clone(&inner.verdicts), Some(held)),
+                Some(held) => Some(held),
                 None => return inner.verdicts.drop_delivery(&delivery),
             },
         };
-        let Some(queue) = inner.queue.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return };
-        if inner.backlog.is_none() {
-            // An error hands the delivery back, and dropping it counts it as lost.
-            let _ = queue.send(queued).await;
-        } else if let Err(mpsc::error::TrySendError::Full(queued)) = queue.try_send(queued) {
-            queued.drop_as_unwanted();
-        }
+        inner.turns.push(Queued::new(delivery, Arc::clone(&inner.verdicts), held));
+    }
+
+    /// While `on`, what waits for the sink and what is handed over counts as lost, and is fetched again
+    /// when the sink is back: for a sink that is down while others need the memory.
+    pub fn give_back(&self, on: bool) {
+        self.0.turns.give_back(on);
     }
 
     /// Whether the sink takes data: false while its circuit is open, or after several failures in a row.
@@ -127,7 +118,7 @@ impl DriverHandle {
 
     /// Takes nothing more; what is queued is still sent.
     pub fn close(&self) {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.turns.close();
     }
 
     /// Waits for what is queued, at most until `deadline`; then sends nothing more, hears the answers to
@@ -151,11 +142,12 @@ impl DriverHandle {
 struct Driver<S> {
     courier: Arc<Courier<S>>,
     filling: Filling,
-    deliveries: mpsc::Receiver<Queued>,
+    turns: Arc<Turns>,
     /// A delivery of which a part is in a full batch already.
     waiting: Option<Queued>,
     linger: Duration,
     concurrency: usize,
+    serial: bool,
     couriers: JoinSet<()>,
 }
 
@@ -172,7 +164,8 @@ impl<S: Sink> Driver<S> {
             }
             let drained = !open && self.waiting.is_none();
             let due = self.filling.is_due(drained);
-            let room = self.couriers.len() < self.concurrency;
+            let most = if self.serial { 1 } else { self.courier.sink.in_the_air(self.concurrency) };
+            let room = self.couriers.len() < most;
             if due && room {
                 let batch = self.filling.finish();
                 let courier = Arc::clone(&self.courier);
@@ -196,13 +189,19 @@ impl<S: Sink> Driver<S> {
                         tracing::error!(sink = %self.courier.verdicts.name, %error, "a batch was given up by a fault of ours; its records are fetched again");
                     }
                 }
-                delivery = self.deliveries.recv(), if open && self.waiting.is_none() => match delivery {
+                delivery = self.turns.pop(), if open && self.waiting.is_none() => match delivery {
                     Some(delivery) => self.waiting = Some(delivery),
                     None => open = false,
                 },
                 () = self.filling.linger(), if !due && !self.filling.is_empty() => {}
             }
         }
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        self.turns.abandon();
     }
 }
 

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::ack::Outcome;
 use crate::clock::world_ms;
 use crate::event::{Delivery, Event, Part};
+use crate::feed::Tenant;
 use crate::metrics::Metrics;
 use crate::record::RecordKey;
 use crate::sink::{FilePosition, SinkId};
 use crate::state::State;
 
 /// Values of the label `result` of `sink_events_total`.
-pub(super) const EVENT_RESULTS: [&str; 4] = ["delivered", "rejected", "lost", "dropped"];
+pub(super) const EVENT_RESULTS: [&str; 5] = ["delivered", "rejected", "lost", "dropped", "filtered"];
 
 /// Values of the label `result` of `sink_batches_total`.
 pub(super) const BATCH_RESULTS: [&str; 5] = ["delivered", "retried", "rejected", "split", "refused"];
@@ -101,7 +102,7 @@ impl Backlog {
     /// Holds what the delivery keeps in memory: its whole part, for a part is freed as a whole. A
     /// part above the limit passes alone. `None` when there is no room.
     pub fn hold(self: &Arc<Backlog>, delivery: &Delivery) -> Option<Held> {
-        let bytes = delivery.part.raw.len() + delivery.part.docs.len();
+        let bytes = delivery.part.raw.len() + delivery.part.docs.len() + Part::OVERHEAD;
         let fits = |held: usize| (held == 0 || held + bytes <= self.limit).then_some(held + bytes);
         self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
         Some(Held { backlog: Arc::clone(self), bytes })
@@ -138,14 +139,30 @@ pub(super) struct Queued {
     lease: Arc<Lease>,
     events: Vec<u32>,
     taken: usize,
+    bytes: usize,
     verdicts: Arc<Verdicts>,
 }
 
 impl Queued {
     pub fn new(delivery: Delivery, verdicts: Arc<Verdicts>, held: Option<Held>) -> Queued {
         verdicts.metrics.sink_queued.with_label_values(&[&verdicts.name]).add(delivery.events.len() as i64);
+        let size = |index: &u32| {
+            let meta = delivery.part.event(*index).meta;
+            meta.raw.len() + meta.doc.len()
+        };
+        let bytes = delivery.events.iter().map(size).sum();
         let lease = Arc::new(Lease { part: delivery.part, _held: held });
-        Queued { lease, events: delivery.events, taken: 0, verdicts }
+        Queued { lease, events: delivery.events, taken: 0, bytes, verdicts }
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> &Arc<Tenant> {
+        &self.lease.part.blob.feed.tenant
+    }
+
+    /// Bytes of its records and documents.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -167,13 +184,6 @@ impl Queued {
         let rest = self.events[self.taken..].iter().map(|index| self.lease.part.event(*index).meta.key).collect();
         self.taken = self.events.len();
         rest
-    }
-
-    /// The queue of a sink that is not required was full.
-    pub fn drop_as_unwanted(mut self) {
-        let verdicts = Arc::clone(&self.verdicts);
-        let rest = self.rest();
-        verdicts.give(Outcome::Lost, "dropped", &rest, None);
     }
 }
 

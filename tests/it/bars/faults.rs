@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use auditferry::simulator::{Identity, Scenario, SimulatorHandle, WorldConfig};
+use auditferry::simulator::{Identity, Scenario, Simulator, SimulatorHandle, WorldConfig};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -140,7 +140,7 @@ async fn run_until_nothing_is_late(name: &str, world: &SimulatorHandle, place: &
 }
 
 /// The bytes of the record that an event or a line holds: itself, or what a pipeline error was made of.
-fn original(event: &[u8]) -> Vec<u8> {
+pub(super) fn original(event: &[u8]) -> Vec<u8> {
     if memchr::memmem::find(event, b"pipeline_error").is_none() {
         return flat(event.to_vec());
     }
@@ -150,8 +150,14 @@ fn original(event: &[u8]) -> Vec<u8> {
     flat(base64.unwrap_or_else(|| document["event"]["original"].as_str().unwrap().as_bytes().to_vec()))
 }
 
-/// With line breaks as blanks, since an event may have to be one line.
+/// With line breaks as blanks, since an event may have to be one line, and the Id in small letters, since a
+/// copy may come with it in capitals and be the one that is kept.
 fn flat(mut record: Vec<u8>) -> Vec<u8> {
+    const ID: &[u8] = b"\"Id\":\"";
+    let id = memchr::memmem::find(&record, ID).map(|at| at + ID.len());
+    if let Some(id) = id.and_then(|at| record.get_mut(at..at + 36)) {
+        id.make_ascii_lowercase();
+    }
     record.iter_mut().filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
     record
 }
@@ -162,7 +168,7 @@ fn hash(record: &[u8]) -> Hash {
 
 /// What was served. Two elements of a tenant that are the same bytes (`null`, say) are one record.
 #[derive(Default)]
-struct Expected {
+pub(super) struct Expected {
     /// Hash → tenants that have it where it can be had.
     reachable: HashMap<Hash, HashSet<String>>,
     /// Hash → tenants that have it at all.
@@ -173,17 +179,17 @@ struct Expected {
 
 #[derive(Debug, Default)]
 #[allow(dead_code, reason = "all of it is printed")]
-struct Judged {
-    arrived: usize,
-    lost: usize,
-    duplicates: usize,
-    foreign: usize,
+pub(super) struct Judged {
+    pub arrived: usize,
+    pub lost: usize,
+    pub duplicates: usize,
+    pub foreign: usize,
     /// Not to be had any more, and here all the same.
-    lucky: usize,
+    pub lucky: usize,
 }
 
 impl Expected {
-    fn of(world: &SimulatorHandle) -> Expected {
+    pub(super) fn of(world: &Simulator) -> Expected {
         let mut expected = Expected::default();
         for record in world.truth() {
             let hash = hash(&flat(record.record));
@@ -196,7 +202,7 @@ impl Expected {
         expected
     }
 
-    fn judge(&self, arrived: impl Iterator<Item = Vec<u8>>) -> Judged {
+    pub(super) fn judge(&self, arrived: impl Iterator<Item = Vec<u8>>) -> Judged {
         let mut counts: HashMap<Hash, usize> = HashMap::new();
         arrived.for_each(|record| *counts.entry(hash(&record)).or_default() += 1);
         let of = |known: &HashMap<Hash, HashSet<String>>, hash| known.get(hash).map_or(0, HashSet::len);

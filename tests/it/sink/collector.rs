@@ -141,6 +141,60 @@ async fn a_missing_index_holds_and_never_fills_the_dead_letters() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_event_for_a_forbidden_index_goes_alone_and_not_its_neighbour() {
+    let hec = FakeHec::start().await;
+    hec.set(|knobs| knobs.forbidden_index = Some("o365_secret".into()));
+    let mut config = hec_sink(&hec);
+    if let SinkKind::SplunkHec(hec) = &mut config.kind {
+        hec.index = Some("o365_{operation}".into());
+    }
+    let bench = Bench::start(config);
+    let mut all: Vec<_> = records(0, 40).collect();
+    all[17] = "{\"Operation\":\"secret\",\"Id\":\"17\"}".into();
+    let offer = bench.offer(all).await;
+    assert_eq!(offer.settled().await, counts(39, 1));
+    let letters = bench.dead_letters();
+    assert_eq!(letters[0]["record"]["Operation"], "secret");
+    assert!(letters[0]["answer"].as_str().unwrap().contains("Incorrect index (code 7)"));
+    assert!(hec.received().duplicates().is_empty());
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disabled_token_or_a_maintenance_holds_everything_until_it_ends() {
+    let hec = FakeHec::start().await;
+    hec.set(|knobs| {
+        knobs.disabled = true;
+        knobs.health = 503;
+    });
+    let bench = Bench::start(hec_sink(&hec));
+    let offer = bench.offer(records(0, 50)).await;
+    bench.until_health(false).await;
+    hec.set(|knobs| knobs.disabled = false);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let asked = hec.received().health_asked;
+    assert!(asked > 0 && !offer.is_settled() && hec.count() == 0 && bench.dead_letters().is_empty());
+    hec.set(|knobs| knobs.health = 200);
+    assert_eq!(offer.settled().await, counts(50, 0));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_above_the_receivers_limit_is_a_dead_letter_that_names_the_limit() {
+    let hec = FakeHec::start().await;
+    hec.set(|knobs| knobs.max_body = Some(20_000));
+    let bench = Bench::start(hec_sink(&hec));
+    let long = |id: &str, bytes| format!("{{\"Id\":\"{id}\",\"Pad\":\"{}\"}}", "x".repeat(bytes));
+    let offer = bench.offer(records(0, 30).chain([long("cut", 11_000), long("huge", 21_000)])).await;
+    assert_eq!(offer.settled().await, counts(31, 1));
+    let letters = bench.dead_letters();
+    assert_eq!((letters.len(), &letters[0]["record"]["Id"]), (1, &"huge".into()));
+    assert!(letters[0]["answer"].as_str().unwrap().contains("max_content_length"));
+    assert_eq!(bench.metrics.sink_long_events.with_label_values(&["splunk"]).get(), 1);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_refuses_most_of_two_batches_is_held_not_drained_into_the_dead_letters() {
     let hec = FakeHec::start().await;
     hec.set(|knobs| knobs.refuse = Some(Arc::new(|offered| !offered.event.contains("0\","))));

@@ -1,16 +1,21 @@
 //! The sinks and their driver with a real state: whatever happens, every record gets exactly one
-//! verdict, and it is the true one. This is the bench; the tests are in [`collector`] and [`file`].
+//! verdict, and it is the true one. This is the bench; the tests are in [`collector`], [`acknowledged`], [`real_collector`] and
+//! [`file`].
 
+mod acknowledged;
 mod collector;
 mod file;
 mod kafka;
+mod real_collector;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use auditferry::ack::{Finalizer, Settlement};
 use auditferry::budget::Budget;
-use auditferry::config::{BatchConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig};
+use auditferry::config::{
+    AckConfig, BatchConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig,
+};
 use auditferry::event::{Delivery, EventMeta, Part};
 use auditferry::feed::{BlobId, ContentType, Feed, Tenant};
 use auditferry::metrics::Metrics;
@@ -70,6 +75,7 @@ fn sink_config(name: &str, kind: SinkKind) -> SinkConfig {
         name: name.into(),
         required: true,
         format: Format::Raw,
+        when: None,
         batch: BatchConfig { max_bytes: 100_000, max_events: 1000, linger: Duration::from_millis(20), concurrency: 3 },
         retry: RetryConfig { initial: Duration::from_millis(5), max: Duration::from_millis(40) },
         kind,
@@ -87,6 +93,7 @@ fn hec_kind(url: &str, token: SecretSource) -> SinkKind {
         gzip: true,
         tls: TlsConfig::default(),
         timeout: Duration::from_secs(5),
+        ack: AckConfig::default(),
     })
 }
 
@@ -151,6 +158,13 @@ impl Bench {
     }
 }
 
+/// Where the record's operation stands, for templates.
+fn operation(record: &str, start: u32) -> std::ops::Range<u32> {
+    let Some((before, after)) = record.split_once("\"Operation\":\"") else { return 0..0 };
+    let from = start + (before.len() + "\"Operation\":\"".len()) as u32;
+    from..from + after.find('"').unwrap() as u32
+}
+
 /// A part of one blob with records of these texts, and their keys.
 fn part_of(records: impl IntoIterator<Item = String>) -> (Arc<Part>, Vec<RecordKey>) {
     let (mut raw, mut events) = (Vec::new(), Vec::new());
@@ -163,6 +177,7 @@ fn part_of(records: impl IntoIterator<Item = String>) -> (Arc<Part>, Vec<RecordK
             key: RecordKey(key),
             time_ms: Some(1_700_000_000_000),
             raw: start..raw.len() as u32,
+            operation: operation(&record, start),
             readable: true,
             ..EventMeta::default()
         });

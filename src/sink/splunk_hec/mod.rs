@@ -1,29 +1,34 @@
 //! Splunk's HTTP Event Collector: `POST …/services/collector/event`, one JSON object an event.
 //!
 //! Comes in: events; goes out: gzipped batches. At least once: an answer of 200 says that the batch
-//! was accepted, not that it is indexed. The record key travels in `fields`, so that a search can
-//! remove a duplicate. The record stands verbatim in `event`, never re-serialised.
+//! was accepted, not that it is indexed; where the receiver acknowledges, a batch counts as taken when
+//! its indexers have it ([`pending`]). The record key travels in `fields`, so that a search can remove
+//! a duplicate. The record stands verbatim in `event`, never re-serialised.
+
+mod ack;
+mod answer;
+mod lane;
+mod pending;
+mod receiver;
 
 use std::io::Write;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder};
-use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use tokio::sync::Semaphore;
 
-use super::hec_answer::{Answer, classify, classify_empty, classify_health};
 use super::template::{Template, escape};
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
-use crate::clock::world_ms;
-use crate::config::{Format, HecConfig, SinkConfig};
+use crate::config::{AckConfig, AckMode, Format, HecConfig, SinkConfig};
 use crate::event::Event;
-use crate::http;
 use crate::metrics::Metrics;
-use crate::retry::parse_retry_after;
-use crate::secret::{SecretSource, scrub};
+use ack::{Offer, Offered};
+use answer::{Asked, classify, classify_empty, classify_health};
+use lane::{Lane, Lanes};
+use receiver::{Heard, Receiver};
 
 /// What the Splunk Add-on for Microsoft Office 365 calls these records, so that its searches work.
 const RAW_SOURCETYPE: &str = "o365:management:activity";
@@ -31,11 +36,8 @@ const RAW_SOURCETYPE: &str = "o365:management:activity";
 const ECS_SOURCETYPE: &str = "auditferry:ecs";
 const SOURCE: &str = "auditferry";
 
-/// What stands before the token in the header.
-const SCHEME: &str = "Splunk ";
-
-/// Bytes of an answer that are read; a collector's are below 200.
-const ANSWER_LIMIT: usize = 64 * 1024;
+/// Bytes of an event above which Splunk cuts it unless told otherwise (props.conf, `TRUNCATE`).
+const LONG_EVENT: usize = 10_000;
 
 /// Bytes compressed between two looks at other work: about a millisecond at level 1.
 const COMPRESSED_AT_ONCE: usize = 64 * 1024;
@@ -44,18 +46,21 @@ const COMPRESSED_AT_ONCE: usize = 64 * 1024;
 pub struct SplunkHecSink {
     name: String,
     format: Format,
-    client: Client,
-    events_url: Url,
-    health_url: Url,
-    token_source: SecretSource,
-    authorization: RwLock<HeaderValue>,
+    receiver: Receiver,
+    lanes: Lanes,
+    ack: AckConfig,
+    offer: Offer,
+    /// Batches that are being sent; those that wait for their acknowledgement are not.
+    sending: Semaphore,
     host: Option<Template>,
     source: Template,
     sourcetype: Template,
     /// For what cannot be embedded as the record it should be.
     unreadable_sourcetype: Template,
     index: Option<Template>,
+    index_by_event: bool,
     gzip: bool,
+    warned_of_long_events: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -68,11 +73,7 @@ impl SplunkHecSink {
         };
         let optional = |field, text: &Option<String>| text.as_deref().map(|text| template(field, text)).transpose();
         let in_http = |source| SinkBuildError::Http { sink: sink(), source };
-        http::require_https(&hec.url).map_err(in_http)?;
-        let (events_url, health_url) = endpoints(&hec.url)
-            .ok_or_else(|| SinkBuildError::Endpoint { sink: sink(), url: hec.url.path().to_owned() })?;
-        let token = hec.token.read().map_err(|source| SinkBuildError::Secret { sink: sink(), source })?;
-        let authorization = authorization(&token).ok_or_else(|| SinkBuildError::Token { sink: sink() })?;
+        let receiver = Receiver::new(&config.name, &hec.url, &hec.token)?;
         let default_sourcetype = match config.format {
             Format::Raw => RAW_SOURCETYPE,
             Format::Ecs => ECS_SOURCETYPE,
@@ -85,65 +86,85 @@ impl SplunkHecSink {
         for encoding in ["identity", "gzip"] {
             metrics.sink_bytes.with_label_values(&[&config.name, encoding]);
         }
+        metrics.sink_long_events.with_label_values(&[&config.name]);
+        pending::declare(&config.name, &metrics);
         Ok(SplunkHecSink {
             name: sink(),
             format: config.format,
-            client: http::client(&hec.tls, Some(hec.timeout)).map_err(in_http)?,
-            events_url,
-            health_url,
-            token_source: hec.token.clone(),
-            authorization: RwLock::new(authorization),
+            receiver,
+            lanes: Lanes::new(&hec.tls, hec.timeout, hec.ack.mode != AckMode::Off).map_err(in_http)?,
+            ack: hec.ack,
+            offer: Offer::default(),
+            sending: Semaphore::new(config.batch.concurrency.max(1)),
             host: optional("host", &hec.host)?,
             source: template("source", hec.source.as_deref().unwrap_or(SOURCE))?,
             sourcetype,
             unreadable_sourcetype,
             index: optional("index", &hec.index)?,
+            index_by_event: hec.index.as_ref().is_some_and(|index| index.contains('{')),
             gzip: hec.gzip,
+            warned_of_long_events: AtomicBool::new(false),
             metrics,
         })
     }
 
-    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        let authorization = self.authorization.read().unwrap_or_else(PoisonError::into_inner).clone();
-        request.header(AUTHORIZATION, authorization)
-    }
-
-    /// The token may have been rotated while the circuit was open.
-    fn read_token_again(&self) -> Result<(), SendError> {
-        let fatal = |reason: String| SendError::Fatal { reason: format!("sink `{}`: {reason}", self.name) };
-        let token = self.token_source.read().map_err(|error| fatal(error.to_string()))?;
-        let header = authorization(&token)
-            .ok_or_else(|| fatal("the token holds characters that no header can carry".to_owned()))?;
-        *self.authorization.write().unwrap_or_else(PoisonError::into_inner) = header;
-        Ok(())
-    }
-
-    /// Sends the request and shows its answer to `judge`. What goes wrong on the way is a retry.
-    async fn exchange<T>(&self, request: RequestBuilder, judge: impl FnOnce(&Answer<'_>) -> T) -> Result<T, SendError> {
-        let failed = |error: reqwest::Error| SendError::Retry {
-            after: None,
-            reason: format!(
-                "sink `{}`: cannot reach `{}`: {}; sent again",
-                self.name,
-                self.events_url.origin().ascii_serialization(),
-                http::error_chain(&error)
-            ),
-        };
-        let mut response = request.send().await.map_err(failed)?;
-        let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after.and_then(|value| parse_retry_after(value, world_ms()));
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            let room = ANSWER_LIMIT - body.len();
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if body.len() == ANSWER_LIMIT {
-                break;
-            }
+    fn asked(&self, events: usize) -> Asked<'_> {
+        Asked {
+            sink: &self.name,
+            events,
+            with_channel: self.ack.mode != AckMode::Off,
+            index_by_event: self.index_by_event,
         }
-        let token = self.authorization.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let token = token.as_bytes().strip_prefix(SCHEME.as_bytes()).unwrap_or(token.as_bytes());
-        Ok(judge(&Answer { status, retry_after, body: &scrub(&body, token) }))
+    }
+
+    fn lane(&self) -> Result<Lane, SendError> {
+        // Its files could be read at the start, so this passes.
+        self.lanes.take().map_err(|error| SendError::Retry {
+            after: None,
+            reason: format!("sink `{}`: cannot open another connection: {error}", self.name),
+        })
+    }
+
+    /// Sends the batch and returns the answer, whatever it is.
+    async fn post(&self, batch: &EncodedBatch, lane: &mut Lane) -> Result<Heard, SendError> {
+        // Never closed.
+        let _permit = self.sending.acquire().await;
+        let request = lane.dress(self.receiver.events(&lane.client));
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let plain = batch.bytes.len() as u64;
+        let (request, encoded) = if self.gzip {
+            let body = self.compress(&batch.bytes).await.map_err(|error| SendError::Retry {
+                after: None,
+                reason: format!("sink `{}`: cannot compress a batch: {error}", self.name),
+            })?;
+            let length = body.len() as u64;
+            (request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip")).body(body), length)
+        } else {
+            (request.body(batch.bytes.clone()), 0)
+        };
+        let bytes = |encoding| self.metrics.sink_bytes.with_label_values(&[self.name.as_str(), encoding]);
+        bytes("identity").inc_by(plain);
+        bytes("gzip").inc_by(encoded);
+        self.receiver.exchange(request, lane).await.map_err(|error| {
+            if error.may_have_arrived {
+                self.count_resent("no_answer", batch.ends.len());
+            }
+            error.into()
+        })
+    }
+
+    /// Splunk takes a long event and cuts it without a word, so it is said here.
+    fn count_long_events(&self, batch: &EncodedBatch) {
+        let starts = std::iter::once(&0).chain(&batch.ends);
+        let long = batch.ends.iter().zip(starts).filter(|(end, start)| **end - **start > LONG_EVENT).count();
+        if long == 0 {
+            return;
+        }
+        self.metrics.sink_long_events.with_label_values(&[&self.name]).inc_by(long as u64);
+        if !self.warned_of_long_events.swap(true, Ordering::Relaxed) {
+            tracing::warn!(sink = %self.name, bytes = LONG_EVENT,
+                "events longer than Splunk's usual limit were delivered: it cuts them unless `TRUNCATE` of their sourcetype in props.conf allows more; this is said once and counted in sink_long_events_total");
+        }
     }
 
     async fn compress(&self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -184,35 +205,59 @@ impl Sink for SplunkHecSink {
         out.extend_from_slice(b"\"}}\n");
     }
 
+    fn in_the_air(&self, configured: usize) -> usize {
+        match self.offer.get() {
+            // Those that wait for their acknowledgement cost memory only.
+            Offered::Yes => configured + self.ack.max_pending,
+            Offered::Unknown | Offered::No => configured,
+        }
+    }
+
     async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {
-        let request = self.authorized(self.client.post(self.events_url.clone()));
-        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let plain = batch.bytes.len() as u64;
-        let (request, encoded) = if self.gzip {
-            let body = self.compress(&batch.bytes).await.map_err(|error| SendError::Retry {
-                after: None,
-                reason: format!("sink `{}`: cannot compress a batch: {error}", self.name),
-            })?;
-            let length = body.len() as u64;
-            (request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip")).body(body), length)
-        } else {
-            (request.body(batch.bytes.clone()), 0)
+        if self.ack.mode == AckMode::Required && self.offer.get() != Offered::Yes {
+            self.ask_whether_it_acknowledges().await?;
+        }
+        let mut lane = self.lane()?;
+        // On an error nobody knows what became of the batch: the lane goes, and its channel with it.
+        let heard = self.post(batch, &mut lane).await?;
+        let taken = match classify(&self.asked(batch.ends.len()), &heard.answer()) {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.lanes.put(lane);
+                return Err(error);
+            }
         };
-        let bytes = |encoding| self.metrics.sink_bytes.with_label_values(&[self.name.as_str(), encoding]);
-        bytes("identity").inc_by(plain);
-        bytes("gzip").inc_by(encoded);
-        self.exchange(request, |answer| classify(&self.name, answer, batch.ends.len())).await??;
+        match taken.ack_id.filter(|_| self.ack.mode != AckMode::Off) {
+            Some(id) => {
+                self.note(Offered::Yes);
+                self.until_indexed(lane, id, batch.ends.len()).await?;
+            }
+            None => {
+                self.lanes.put(lane);
+                self.taken_without_acknowledgement()?;
+            }
+        }
+        self.count_long_events(batch);
         Ok(Accepted::default())
     }
 
     async fn probe(&self) -> Result<(), SendError> {
-        self.read_token_again()?;
-        let health = self.authorized(self.client.get(self.health_url.clone()));
-        if let Some(verdict) = self.exchange(health, |answer| classify_health(&self.name, answer)).await? {
-            return verdict;
+        self.receiver.read_token_again()?;
+        let (mut lane, asked) = (self.lane()?, self.asked(0));
+        let heard = self.receiver.exchange(self.receiver.health(&lane.client), &mut lane).await?;
+        if let Some(Err(error)) = classify_health(&asked, &heard.answer()) {
+            return Err(error);
         }
-        let empty = self.authorized(self.client.post(self.events_url.clone()));
-        self.exchange(empty, |answer| classify_empty(&self.name, answer)).await?
+        if classify_health(&asked, &heard.answer()).is_none() {
+            let empty = lane.dress(self.receiver.events(&lane.client));
+            let heard = self.receiver.exchange(empty, &mut lane).await?;
+            classify_empty(&asked, &heard.answer())?;
+        }
+        self.lanes.put(lane);
+        match self.ack.mode {
+            AckMode::Required => self.ask_whether_it_acknowledges().await,
+            AckMode::Auto | AckMode::Off => Ok(()),
+        }
     }
 }
 
@@ -224,47 +269,22 @@ fn push_text(name: &str, template: &Template, event: &Event<'_>, out: &mut Vec<u
     out.extend_from_slice(b"\",");
 }
 
-fn authorization(token: &SecretString) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_str(&format!("{SCHEME}{}", token.expose_secret())).ok()?;
-    header.set_sensitive(true);
-    Some(header)
-}
-
-/// Where events go and where health is asked. A URL that names the collector already is kept (a
-/// prefix of a reverse proxy too); `…/raw` and the like are refused, for they take another format.
-fn endpoints(url: &Url) -> Option<(Url, Url)> {
-    const COLLECTOR: &str = "/services/collector";
-    let path = url.path().trim_end_matches('/');
-    let (base, events) = match path.find(COLLECTOR) {
-        None => (path, "/event"),
-        Some(at) => match &path[at + COLLECTOR.len()..] {
-            "" | "/event" => (&path[..at], "/event"),
-            "/event/1.0" => (&path[..at], "/event/1.0"),
-            _ => return None,
-        },
-    };
-    let with = |end: &str| {
-        let mut url = url.clone();
-        url.set_path(&format!("{base}{COLLECTOR}{end}"));
-        url.set_fragment(None);
-        url
-    };
-    Some((with(events), with("/health")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{BatchConfig, RetryConfig, SinkKind, TlsConfig};
+    use crate::secret::SecretSource;
     use crate::sink::samples;
     use serde_json::{Value, json};
     use std::time::Duration;
+    use url::Url;
 
     fn config(format: Format, hec: HecConfig) -> SinkConfig {
         SinkConfig {
             name: "splunk".into(),
             required: true,
             format,
+            when: None,
             batch: BatchConfig { max_bytes: 1, max_events: 1, linger: Duration::ZERO, concurrency: 1 },
             retry: RetryConfig { initial: Duration::ZERO, max: Duration::ZERO },
             kind: SinkKind::SplunkHec(hec),
@@ -282,6 +302,7 @@ mod tests {
             gzip: true,
             tls: TlsConfig::default(),
             timeout: Duration::from_secs(5),
+            ack: AckConfig::default(),
         }
     }
 
@@ -328,29 +349,10 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_is_appended_unless_it_is_there() {
-        let cases = [
-            ("https://s:8088", Some("https://s:8088/services/collector/event")),
-            ("https://s:8088/", Some("https://s:8088/services/collector/event")),
-            ("https://s/prefix/", Some("https://s/prefix/services/collector/event")),
-            ("https://s/services/collector", Some("https://s/services/collector/event")),
-            ("https://s/services/collector/event", Some("https://s/services/collector/event")),
-            ("https://s/services/collector/event/1.0", Some("https://s/services/collector/event/1.0")),
-            ("https://s/services/collector/raw", None),
-        ];
-        for (given, expected) in cases {
-            let found = endpoints(&Url::parse(given).unwrap());
-            assert_eq!(found.as_ref().map(|(events, _)| events.as_str()), expected, "{given}");
-            assert!(found.is_none_or(|(_, health)| health.path().ends_with("/services/collector/health")));
-        }
-    }
-
-    #[test]
     fn plain_http_to_another_machine_is_refused_and_the_token_is_never_shown() {
         let hec = hec("http://splunk:8088");
         let error = SplunkHecSink::new(&config(Format::Raw, hec.clone()), &hec, Metrics::new()).err().unwrap();
         assert!(matches!(error, SinkBuildError::Http { .. }));
-        let header = authorization(&"canary-token".into()).unwrap();
-        assert!(!format!("{header:?} {hec:?}").contains("canary"));
+        assert!(!format!("{hec:?} {error}").contains("canary"));
     }
 }

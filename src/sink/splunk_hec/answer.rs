@@ -1,14 +1,15 @@
 //! What an answer of a Splunk HTTP Event Collector means. Pure.
 //!
 //! Comes in: status, `Retry-After`, body. Goes out: taken, or one of the [`SendError`]s. Splunk's own
-//! code decides where there is one ("Troubleshoot HTTP Event Collector", possible error codes); the
-//! status only where the answer is a proxy's.
+//! code decides where there is one ("Troubleshoot HTTP Event Collector", possible error codes; newer
+//! servers also say 23 to 27: shutting down, queue or acknowledgement channel at capacity); the status
+//! only where the answer is a proxy's.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::SendError;
+use crate::sink::SendError;
 
 /// Characters of an answer that are shown.
 const SHOWN: usize = 200;
@@ -20,36 +21,67 @@ pub(super) struct Answer<'a> {
     pub body: &'a [u8],
 }
 
+/// What was asked.
+pub(super) struct Asked<'a> {
+    /// Named in every text.
+    pub sink: &'a str,
+    /// In the batch.
+    pub events: usize,
+    /// Whether the request named a data channel.
+    pub with_channel: bool,
+    /// Whether the events of a batch may be for different indexes.
+    pub index_by_event: bool,
+}
+
+/// The batch was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// What to ask its acknowledgement by, where the receiver acknowledges.
+    pub ack_id: Option<u64>,
+}
+
 #[derive(Deserialize)]
 struct Body {
     code: Option<i64>,
     #[serde(rename = "invalid-event-number")]
     invalid_event_number: Option<usize>,
+    #[serde(rename = "ackId")]
+    ack_id: Option<u64>,
 }
 
-/// What the answer to a batch of `events` events means. `sink` is named in every text.
-pub(super) fn classify(sink: &str, answer: &Answer<'_>, events: usize) -> Result<(), SendError> {
+/// What the answer to a batch means.
+pub(super) fn classify(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<Taken, SendError> {
     let body: Option<Body> = serde_json::from_slice(answer.body).ok();
     let code = body.as_ref().and_then(|body| body.code);
-    let said = |advice: &str| {
-        format!("sink `{sink}`: the receiver answered {} `{}`; {advice}", answer.status, excerpt(answer.body))
-    };
+    let said = |advice: &str| said(asked, answer, advice);
     let fatal = |advice: &str| Err(SendError::Fatal { reason: said(advice) });
     let retry = |advice: &str| Err(SendError::Retry { after: answer.retry_after, reason: said(advice) });
     match code {
-        Some(0) if answer.status / 100 == 2 => return Ok(()),
-        Some(1) => return fatal("the token is disabled: enable it in Splunk"),
-        Some(2..=4) => return fatal("check `token`; a changed token file is read again by itself"),
+        Some(0) if answer.status / 100 == 2 => return Ok(Taken { ack_id: body.and_then(|body| body.ack_id) }),
+        Some(1 | 22) => return fatal("the token is disabled: enable it in Splunk"),
+        Some(2..=4 | 21) => return fatal("check `token`; a changed token file is read again by itself"),
+        // One index for all events: nothing will be taken until it is there. Else only some events may be
+        // meant; their number in this answer counts otherwise than in all others, so it is not relied on.
+        Some(7) if asked.index_by_event => {
+            return Err(SendError::Split {
+                reason: said("create the index and allow it for the token, then replay the event, or change `index`"),
+            });
+        }
         Some(7) => return fatal("create the index, allow it for the token, or change `index`"),
-        // 10, 11, 14: data channel missing or wrong, acknowledgement disabled.
-        Some(10 | 11) => return fatal("the token asks for indexer acknowledgement: use a token without it"),
+        Some(10 | 11) if !asked.with_channel => {
+            return fatal("the token wants indexer acknowledgement: set `indexer_acknowledgement.enabled` to `auto`");
+        }
+        Some(10 | 11) => {
+            return fatal("a channel was sent: let what stands between pass the header `X-Splunk-Request-Channel`");
+        }
+        Some(14) => return fatal("indexer acknowledgement is disabled: enable it for the token"),
         Some(16) => return fatal("the receiver reads the token from the URL only: allow header authorization"),
         Some(8) => return retry("an internal error of the receiver; sent again"),
         Some(9 | 18..=20 | 23..=27) => return retry("the receiver is busy or shutting down; sent again"),
         Some(5 | 6 | 12 | 13 | 15) => {
             let advice = "see the event in the dead letters";
             return Err(match body.and_then(|body| body.invalid_event_number) {
-                Some(index) if index < events => SendError::Reject { events: vec![index], reason: said(advice) },
+                Some(index) if index < asked.events => SendError::Reject { events: vec![index], reason: said(advice) },
                 _ => SendError::Split { reason: said(advice) },
             });
         }
@@ -63,29 +95,36 @@ pub(super) fn classify(sink: &str, answer: &Answer<'_>, events: usize) -> Result
         401 | 403 | 407 => fatal("check `token` and any proxy in between"),
         404 | 405 => fatal("there is no collector at this address: check `url` and that the collector is enabled"),
         408 | 429 | 500.. => retry("sent again"),
-        413 => {
-            Err(SendError::Split { reason: said("the batch is too large for the receiver: lower `batch.max_bytes`") })
-        }
+        413 => Err(SendError::Split {
+            reason: said(
+                "too large for the receiver: lower `batch.max_bytes`, or raise `max_content_length` in Splunk's limits.conf and the limit of any proxy in between",
+            ),
+        }),
         _ => Err(SendError::Split { reason: said("see the event in the dead letters") }),
     }
 }
 
+/// The answer in words, with what to do.
+pub(super) fn said(asked: &Asked<'_>, answer: &Answer<'_>, advice: &str) -> String {
+    format!("sink `{}`: the receiver answered {} `{}`; {advice}", asked.sink, answer.status, excerpt(answer.body))
+}
+
 /// Whether an answer to `GET …/health` says that events are taken. `None`: this receiver cannot say,
-/// so ask it otherwise (old servers answer 400 or 404).
-pub(super) fn classify_health(sink: &str, answer: &Answer<'_>) -> Option<Result<(), SendError>> {
+/// so ask it otherwise (old servers answer 400 or 404). In maintenance it says 503: not yet.
+pub(super) fn classify_health(asked: &Asked<'_>, answer: &Answer<'_>) -> Option<Result<(), SendError>> {
     match answer.status {
         200 => Some(Ok(())),
         400 | 404 => None,
-        _ => Some(classify(sink, answer, 0)),
+        _ => Some(classify(asked, answer).map(drop)),
     }
 }
 
 /// Whether the answer to an authenticated, empty batch says that events are taken: it must complain
 /// that there is no data (code 5), which it does only after it has looked at the token.
-pub(super) fn classify_empty(sink: &str, answer: &Answer<'_>) -> Result<(), SendError> {
+pub(super) fn classify_empty(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<(), SendError> {
     match serde_json::from_slice::<Body>(answer.body) {
         Ok(Body { code: Some(5), .. }) => Ok(()),
-        _ => classify(sink, answer, 0),
+        _ => classify(asked, answer).map(drop),
     }
 }
 
@@ -113,10 +152,17 @@ fn show(character: char) -> Vec<char> {
 mod tests {
     use super::*;
 
+    const ASKED: Asked<'_> = Asked { sink: "splunk", events: 10, with_channel: true, index_by_event: false };
+
     fn verdict(status: u16, body: &str) -> String {
+        verdict_of(&ASKED, status, body)
+    }
+
+    fn verdict_of(asked: &Asked<'_>, status: u16, body: &str) -> String {
         let answer = Answer { status, retry_after: Some(Duration::from_secs(7)), body: body.as_bytes() };
-        match classify("splunk", &answer, 10) {
-            Ok(()) => "ok".into(),
+        match classify(asked, &answer) {
+            Ok(Taken { ack_id: None }) => "ok".into(),
+            Ok(Taken { ack_id: Some(id) }) => format!("ok, ack {id}"),
             Err(SendError::Retry { after, .. }) => format!("retry {}", after.unwrap().as_secs()),
             Err(SendError::Reject { events, .. }) => format!("reject {events:?}"),
             Err(SendError::Split { .. }) => "split".into(),
@@ -131,6 +177,8 @@ mod tests {
         let numbered = |code: u32, n: u32| format!("{{\"text\":\"x\",\"code\":{code},\"invalid-event-number\":{n}}}");
         let cases = [
             (200, coded(0), "ok"),
+            (200, "{\"text\":\"Success\",\"code\":0,\"ackId\":0}".into(), "ok, ack 0"),
+            (200, "{\"text\":\"Success\",\"code\":0,\"ackId\":-1}".into(), "retry 7"),
             (403, coded(1), "fatal"),
             (401, coded(2), "fatal"),
             (401, coded(3), "fatal"),
@@ -149,7 +197,17 @@ mod tests {
             (503, coded(9), "retry 7"),
             (400, coded(10), "fatal"),
             (400, coded(11), "fatal"),
+            (400, coded(14), "fatal"),
+            (400, coded(16), "fatal"),
+            (503, coded(18), "retry 7"),
+            (503, coded(19), "retry 7"),
+            (503, coded(20), "retry 7"),
+            (400, coded(21), "fatal"),
+            (400, coded(22), "fatal"),
             (503, coded(23), "retry 7"),
+            (429, coded(24), "retry 7"),
+            (429, coded(26), "retry 7"),
+            (503, coded(27), "retry 7"),
             (200, coded(4), "fatal"),
             (200, coded(99), "retry 7"),
             (200, "<html>log in</html>".into(), "retry 7"),
@@ -173,10 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn advice_and_verdict_go_by_what_was_asked() {
+        let text = |asked: &Asked<'_>, code: u32| {
+            let body = format!("{{\"text\":\"x\",\"code\":{code},\"invalid-event-number\":1}}");
+            classify(asked, &Answer { status: 400, retry_after: None, body: body.as_bytes() }).unwrap_err().to_string()
+        };
+        let without = Asked { with_channel: false, ..ASKED };
+        assert!(text(&without, 10).contains("indexer_acknowledgement.enabled"));
+        assert!(text(&ASKED, 10).contains("X-Splunk-Request-Channel"));
+        let by_event = Asked { index_by_event: true, ..ASKED };
+        let body = "{\"text\":\"Incorrect index\",\"code\":7,\"invalid-event-number\":1}";
+        assert_eq!((verdict(400, body), verdict_of(&by_event, 400, body)), ("fatal".into(), "split".into()));
+    }
+
+    #[test]
     fn an_answer_is_shown_cut_and_without_control_characters() {
         let body = format!("\u{1b}[31m{}\r\n", "é".repeat(500));
         let answer = Answer { status: 503, retry_after: None, body: body.as_bytes() };
-        let text = classify("splunk", &answer, 1).unwrap_err().to_string();
+        let text = classify(&ASKED, &answer).unwrap_err().to_string();
         assert!(
             !text.contains(char::is_control) && text.contains("\\u{1b}[31m") && text.chars().count() < 300,
             "{text}"
@@ -188,21 +260,19 @@ mod tests {
     fn refusals_for_one_reason_read_alike_whatever_the_event() {
         let reason = |n: u32| {
             let body = format!("{{\"text\":\"Event field is required\",\"code\":12,\"invalid-event-number\":{n}}}");
-            classify("s", &Answer { status: 400, retry_after: None, body: body.as_bytes() }, 10)
-                .unwrap_err()
-                .to_string()
+            classify(&ASKED, &Answer { status: 400, retry_after: None, body: body.as_bytes() }).unwrap_err().to_string()
         };
         assert_eq!(reason(1), reason(2));
     }
 
     #[test]
     fn health_is_asked_otherwise_where_it_is_not_known() {
-        let health = |status| classify_health("s", &Answer { status, retry_after: None, body: b"" });
+        let health = |status| classify_health(&ASKED, &Answer { status, retry_after: None, body: b"" });
         assert!(matches!(health(200), Some(Ok(()))));
         assert!(health(400).is_none() && health(404).is_none());
         assert!(matches!(health(503), Some(Err(SendError::Retry { .. }))));
         let empty = |status, body: &'static str| {
-            classify_empty("s", &Answer { status, retry_after: None, body: body.as_bytes() })
+            classify_empty(&ASKED, &Answer { status, retry_after: None, body: body.as_bytes() })
         };
         assert!(empty(400, "{\"text\":\"No data\",\"code\":5}").is_ok());
         assert!(matches!(empty(403, "{\"text\":\"Invalid token\",\"code\":4}"), Err(SendError::Fatal { .. })));

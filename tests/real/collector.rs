@@ -1,0 +1,95 @@
+//! The OpenTelemetry Collector's own Splunk HEC receiver with its ack extension, built once from the Go
+//! module proxy (`collector/main.go`), started and killed as a test wants. It loses what
+//! it accepted and did not acknowledge when it is killed, and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{Daemon, free_port, install, installer, place};
+
+/// What is built, and what names the build: a change of it is a new build.
+const SOURCES: [(&str, &str); 3] = [
+    ("main.go", include_str!("collector/main.go")),
+    ("go.mod", include_str!("collector/go.mod")),
+    ("go.sum", include_str!("collector/go.sum")),
+];
+
+fn binary() -> PathBuf {
+    let mut hash = blake3::Hasher::new();
+    for (_, text) in SOURCES {
+        hash.update(text.as_bytes());
+    }
+    let name = format!("collector-0.135.0-{}", &hash.finalize().to_hex()[..12]);
+    let built = install(&name, |dir| {
+        for (name, text) in SOURCES {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        let mut go = Command::new("go");
+        go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", "collector", "."]);
+        go.current_dir(dir).env("GOFLAGS", "-mod=readonly").env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0");
+        installer(&mut go);
+    });
+    built.join("collector")
+}
+
+/// A running receiver; everything of it is gone with this value.
+pub struct Collector {
+    daemon: Daemon,
+    binary: PathBuf,
+    port: u16,
+    with_ack: bool,
+    dir: TempDir,
+}
+
+impl Collector {
+    /// Starts it on a free port. Blocking, and the first time for as long as the build takes.
+    pub fn start(with_ack: bool) -> Collector {
+        let (binary, port, dir) = (binary(), free_port(), place());
+        let daemon = launch(&binary, port, with_ack, dir.path());
+        Collector { daemon, binary, port, with_ack, dir }
+    }
+
+    /// What to configure as `url`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL, and up again on the same port and file after `away`. Blocking.
+    pub fn kill_and_restart(&mut self, away: Duration) {
+        self.daemon.kill();
+        std::thread::sleep(away);
+        self.daemon = launch(&self.binary, self.port, self.with_ack, self.dir.path());
+    }
+
+    /// What it has written: key and event of each.
+    pub fn written(&self) -> Vec<(String, serde_json::Value)> {
+        let text = std::fs::read_to_string(self.dir.path().join("events.ndjson")).unwrap_or_default();
+        // The last line may be on its way.
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines
+            .map(|line| {
+                let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+                (line["key"].as_str().unwrap().to_owned(), line["event"].take())
+            })
+            .collect()
+    }
+
+    /// The last lines of its log.
+    pub fn log_end(&self) -> String {
+        self.daemon.log_end()
+    }
+}
+
+fn launch(binary: &Path, port: u16, with_ack: bool, dir: &Path) -> Daemon {
+    let mut command = Command::new(binary);
+    command.arg("-listen").arg(format!("127.0.0.1:{port}")).arg("-out").arg(dir.join("events.ndjson"));
+    if with_ack {
+        command.arg("-ack");
+    }
+    let mut daemon = Daemon::start(command, dir.join("log"));
+    daemon.await_port(port, Duration::from_secs(20));
+    daemon
+}
