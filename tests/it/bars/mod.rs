@@ -12,7 +12,6 @@ mod kill;
 mod latency;
 pub mod little_service;
 mod lifelike;
-mod little_service;
 mod memory;
 mod outage;
 mod pinned;
