@@ -3,6 +3,7 @@
 //! Topics are made through it, and read back whole.
 
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
@@ -18,7 +19,7 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
-use super::{Daemon, free_port, install, installer, place};
+use super::{Daemon, install, installer, place};
 
 const VERSION: &str = "kafka-4.1.1";
 /// A start takes 5 seconds alone; a machine full of other tests takes longer.
@@ -41,6 +42,16 @@ pub struct Read {
     pub value: Vec<u8>,
     pub timestamp_ms: i64,
     pub headers: HashMap<String, String>,
+}
+
+/// Ports for these listeners, all different. Below the range that outgoing connections are given (32768 on
+/// Linux): the ports stand empty while the broker is away, and a client's connection must not take one.
+fn free_ports<const N: usize>(names: [&'static str; N]) -> HashMap<&'static str, u16> {
+    let mut found = Vec::new();
+    while found.len() < N {
+        found.extend(TcpListener::bind(("127.0.0.1", fastrand::u16(20_000..32_000))));
+    }
+    names.into_iter().zip(&found).map(|(name, port)| (name, port.local_addr().unwrap().port())).collect()
 }
 
 fn jars() -> PathBuf {
@@ -69,8 +80,7 @@ impl Kafka {
     /// Formats a directory and starts a broker on it.
     pub fn start() -> Kafka {
         let (dir, jars) = (place(), jars());
-        let ports: HashMap<_, _> =
-            ["open", "login", "logintls", "certificate", "controller"].map(|name| (name, free_port())).into();
+        let ports = free_ports(["open", "login", "logintls", "certificate", "controller"]);
         certificates(dir.path());
         let mut properties = include_str!("kafka/server.properties").replace("@dir@", &dir.path().to_string_lossy());
         for (name, port) in &ports {

@@ -190,7 +190,9 @@ impl Sink for KafkaSink {
             Err(join) => return Err(self.retry(join)),
         };
         let producer = self.producer(false).await?;
-        if producer.print != print {
+        // A connection that works keeps its old login; a new producer would give up what is in flight.
+        let refused = matches!(self.shared.trouble(), Some((Trouble::Login | Trouble::Tls, _)));
+        if refused && producer.print != print {
             tracing::info!(sink = %self.name, "the login or a certificate has changed; a new producer takes over");
             self.discard(&producer, "login");
             if let Some(single) = self.single.read().unwrap_or_else(PoisonError::into_inner).clone() {

@@ -208,7 +208,11 @@ async fn kafka_away() {
     let held = count(&kafka);
     until_more_than(held, &kafka, &mut process, &place).await;
     let first = back.elapsed();
-    let after = rate(&kafka, over).await;
+    // The best of three: the first has the reconnecting and the first fetches in it.
+    let mut after = 0.0_f64;
+    for _ in 0..3 {
+        after = after.max(rate(&kafka, over).await);
+    }
     figure(
         "kafka away",
         format_args!(
@@ -233,6 +237,6 @@ async fn kafka_away() {
     );
     assert_eq!((found.lost, found.duplicates), (0, 0));
     assert!(most <= at_first + 16 && most <= 128, "RssAnon grew from {at_first} to {most} MiB");
-    // Short measures on a machine that does other things too: a third still tells a recovery from a crawl.
-    assert!(after >= before / 3.0, "{after:.0} records a second after, {before:.0} before");
+    // Short measures on a machine that does other things too: half still tells a recovery from a crawl.
+    assert!(after >= before / 2.0, "{after:.0} records a second after, {before:.0} before");
 }
