@@ -6,6 +6,9 @@
 //! the drivers send what is queued, the journal is closed; a drain cut short loses nothing, because
 //! what was not acknowledged is fetched again.
 
+mod health;
+mod status;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +18,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::ack::Outcome;
-use crate::admin::{FeedStatus, Heartbeat, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus};
+use crate::admin::{Heartbeat, StatusSource};
 use crate::budget::Budget;
-use crate::clock::Clock;
 use crate::config::{Config, TenantConfig, TlsConfig};
 use crate::feed::Feed;
 use crate::http::{self, HttpError};
@@ -30,8 +32,11 @@ use crate::sink::dead_letters::{DeadLetterError, DeadLetters, LetterHead};
 use crate::sink::driver::{self, DriverHandle};
 use crate::sink::{self, SinkBuildError, SinkId, SinkSet};
 pub use crate::source::InProcess;
-use crate::source::{self, Arrival, OversizedRecord, Transport, Troubles, grid};
+use crate::source::{self, Arrival, OversizedRecord, Transport, Troubles};
 use crate::state::{State, StateError};
+
+use health::{watch_sinks, watched};
+use status::Look;
 
 /// Parts between source and pipeline. Their bytes are bounded by the budget; a handful keeps the workers busy.
 const FORWARD: usize = 8;
@@ -126,7 +131,7 @@ impl App {
         let workers = start_workers(&worker);
 
         let (down, told) = watch::channel(SinkSet::EMPTY);
-        let intake = Intake::new(Arc::clone(&routes), told);
+        let intake = Intake::new(Arc::clone(&routes), told, state.health());
         let intake_task = tokio::spawn(watch_sinks(watched(&config, &routes, &drivers, &names), down));
 
         let (stop_sources, stop) = watch::channel(false);
@@ -147,7 +152,19 @@ impl App {
         };
         let sources = source::spawn(&config.collect, &config.tenants, context, options.once.is_some(), &stop);
 
-        let status = status_source(&config, &state, &budget, &drivers, &metrics, troubles, intake, names);
+        let look = Look {
+            tenants: config.tenants.clone(),
+            clock: config.clock.clone(),
+            sinks: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
+            names,
+            state: state.clone(),
+            budget: budget.clone(),
+            drivers: Arc::clone(&drivers),
+            metrics: Arc::clone(&metrics),
+            troubles,
+            intake,
+        };
+        let status = look.into_source();
         let tick = if config.clock.may_jump() { JUMPING_TICK } else { TICK };
         let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics), tick));
         let once = options.once;
@@ -332,7 +349,7 @@ impl Worker {
 
     /// Puts a record that is too large for memory into the dead letters, once.
     async fn bury(&self, record: OversizedRecord) {
-        let OversizedRecord { blob, file, bytes, hash, ack } = record;
+        let OversizedRecord { blob, file, bytes, hash, is_kept, ack } = record;
         let (key, only) = (RecordKey(hash), SinkSet::of(self.dead_id));
         let wanted = self.state.delivered().claim(only, only, std::iter::once((key, ack)));
         if wanted.first().is_none_or(|sinks| sinks.is_empty()) {
@@ -341,7 +358,14 @@ impl Worker {
         let head = LetterHead {
             sink: DEAD_LETTERS.to_owned(),
             reason: "oversized",
-            answer: format!("the record has {bytes} bytes, more than `collect.max_record`"),
+            answer: if is_kept {
+                format!("the record has {bytes} bytes, more than `collect.max_record`")
+            } else {
+                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!(
+                    "the record has {bytes} bytes, too many to keep; 128 bits of the BLAKE3 hash of its bytes: {hash}"
+                )
+            },
             blob,
             key: Some(key),
             event_id: Vec::new(),
@@ -352,64 +376,6 @@ impl Worker {
     }
 }
 
-/// A required sink and where its health is told.
-struct Watched {
-    sink: SinkId,
-    name: String,
-    health: watch::Receiver<bool>,
-    /// Where some feeds do not need the sink: what waits for it while it is down is given back, so that
-    /// it does not hold their memory.
-    driver: Option<DriverHandle>,
-}
-
-fn watched(
-    config: &Config,
-    routes: &Routes,
-    drivers: &HashMap<SinkId, DriverHandle>,
-    names: &HashMap<SinkId, String>,
-) -> Vec<Watched> {
-    let watched = |sink: SinkId| {
-        let driver = drivers.get(&sink)?;
-        let is_shared = feeds(config).any(|feed| !routes.needs(&feed).contains(sink));
-        let name = names.get(&sink)?.clone();
-        Some(Watched { sink, name, health: driver.health(), driver: is_shared.then(|| driver.clone()) })
-    };
-    routes.required().iter().filter_map(watched).collect()
-}
-
-/// Tells the source which required sinks take nothing.
-async fn watch_sinks(mut watched: Vec<Watched>, down: watch::Sender<SinkSet>) {
-    loop {
-        let before = *down.borrow();
-        let mut now = SinkSet::EMPTY;
-        for Watched { sink, name, health, driver } in &mut watched {
-            let (only, healthy) = (SinkSet::of(*sink), *health.borrow_and_update());
-            if !healthy {
-                now = now.union(only);
-            }
-            if healthy == before.contains(*sink) {
-                if let Some(driver) = driver {
-                    driver.give_back(!healthy);
-                }
-                if healthy {
-                    tracing::info!(sink = %name, "the sink takes data again, its feeds are fetched on");
-                } else {
-                    tracing::warn!(sink = %name, "a required sink takes nothing; nothing new is fetched of the feeds that need it until it does, listing goes on");
-                }
-            }
-        }
-        down.send_if_modified(|down| std::mem::replace(down, now) != now);
-        let changes = watched.iter_mut().map(|watched| Box::pin(watched.health.changed()));
-        let (change, ..) = match changes.collect::<Vec<_>>() {
-            none if none.is_empty() => return,
-            some => futures_util::future::select_all(some).await,
-        };
-        if change.is_err() {
-            return;
-        }
-    }
-}
-
 async fn beat(heartbeat: Heartbeat, budget: Budget, metrics: Arc<Metrics>, tick: Duration) {
     let as_gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
     metrics.in_flight_limit.set(as_gauge(budget.limit()));
@@ -417,70 +383,5 @@ async fn beat(heartbeat: Heartbeat, budget: Budget, metrics: Arc<Metrics>, tick:
         heartbeat.tick();
         metrics.in_flight_bytes.set(as_gauge(budget.used()));
         tokio::time::sleep(tick).await;
-    }
-}
-
-/// What `/status` shows, looked up anew at each request.
-fn status_source(
-    config: &Config,
-    state: &State,
-    budget: &Budget,
-    drivers: &Drivers,
-    metrics: &Arc<Metrics>,
-    troubles: Troubles,
-    intake: Intake,
-    names: HashMap<SinkId, String>,
-) -> StatusSource {
-    let (state, budget, drivers, metrics) = (state.clone(), budget.clone(), Arc::clone(drivers), Arc::clone(metrics));
-    let (tenants, clock) = (config.tenants.clone(), config.clock.clone());
-    let sinks: Vec<String> = config.sinks.iter().map(|sink| sink.name.clone()).collect();
-    let held_by = move |feed: &Feed| {
-        let held = intake.held_by(feed).iter();
-        held.filter_map(|sink| names.get(&sink).cloned()).collect::<Vec<_>>()
-    };
-    Arc::new(move || Status {
-        tenants: tenants.iter().map(|tenant| tenant_status(tenant, &state, &clock, &troubles, &held_by)).collect(),
-        sinks: sinks.iter().map(|name| sink_status(name, &state, &drivers, &metrics)).collect(),
-        state: StateStatus {
-            journal_bytes: u64::try_from(metrics.journal_bytes.get()).unwrap_or(0),
-            last_commit: Some(metrics.checkpoint_last_success.get()).filter(|at| *at > 0),
-        },
-        in_flight: InFlight { bytes: budget.used() as u64, limit: budget.limit() as u64 },
-    })
-}
-
-fn tenant_status(
-    config: &TenantConfig,
-    state: &State,
-    clock: &Clock,
-    troubles: &Troubles,
-    held_by: &impl Fn(&Feed) -> Vec<String>,
-) -> TenantStatus {
-    let feed_status = |content_type| {
-        let feed = Feed { tenant: Arc::clone(&config.tenant), content_type };
-        state.feed(&feed.key()).read(|progress| FeedStatus {
-            content_type: feed.content_type.to_string(),
-            complete_until: progress.from.map(|_| grid::complete_until(progress, clock.now())),
-            pending: progress.pending.len() as u64,
-            lost: progress.ledger.blobs_lost,
-            subscribed: progress.subscription.enabled,
-            trouble: troubles.of(&feed.key()),
-            waits_for: held_by(&feed),
-        })
-    };
-    TenantStatus {
-        name: config.tenant.name.clone(),
-        tenant_id: config.tenant.id.clone(),
-        feeds: config.content_types.iter().copied().map(feed_status).collect(),
-    }
-}
-
-fn sink_status(name: &str, state: &State, drivers: &HashMap<SinkId, DriverHandle>, metrics: &Metrics) -> SinkStatus {
-    let driver = state.sink_id(name).ok().and_then(|id| drivers.get(&id));
-    SinkStatus {
-        name: name.to_owned(),
-        healthy: driver.is_some_and(|driver| *driver.health().borrow()),
-        queued: u64::try_from(metrics.sink_queued.with_label_values(&[name]).get()).unwrap_or(0),
-        last_ack: Some(metrics.sink_last_ack.with_label_values(&[name]).get()).filter(|at| *at > 0),
     }
 }

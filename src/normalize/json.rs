@@ -3,6 +3,8 @@
 //! Comes in: text, either raw or the inside of a JSON string (escaped). Goes out: bytes. Members are
 //! written with a comma behind each; closing an object or list takes the last comma back.
 
+use crate::escape::escape;
+
 /// Opens a member that is an object: `"name":{`.
 pub fn open(name: &str, out: &mut Vec<u8>) {
     key(name, out);
@@ -75,31 +77,6 @@ fn decimal(value: i64, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     out.extend_from_slice(&digits[from..]);
-}
-
-/// Escapes plain text for the inside of a JSON string.
-pub fn escape(text: &str, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bytes = text.as_bytes();
-    let mut written = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0..0x20 => b'u',
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[written..at]);
-        written = at + 1;
-        out.extend_from_slice(&[b'\\', short]);
-        if short == b'u' {
-            out.extend_from_slice(&[b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        }
-    }
-    out.extend_from_slice(&bytes[written..]);
 }
 
 /// Copies JSON onto one line. A line break in valid JSON can only stand between tokens.

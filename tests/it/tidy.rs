@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     // Plain values and tools: at the bottom.
     ("clock", &[]),
+    ("disk", &["clock"]),
+    ("escape", &[]),
     ("failpoint", &[]),
     ("feed", &[]),
     ("ack", &[]),
@@ -20,7 +22,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("http", &["config", "secret", "clock"]),
     // What Microsoft sends, and what becomes of it: pure.
     ("record", &["event::Span", "feed"]),
-    ("normalize", &["record", "feed"]),
+    ("normalize", &["escape", "record", "feed"]),
     ("event", &["budget", "feed", "record"]),
     ("route", &["sink", "config", "feed", "record", "normalize"]),
     ("config", &["clock", "feed", "record::types", "secret"]),
@@ -32,6 +34,8 @@ const WALLS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "delivered",
+            "disk",
+            "escape",
             "event",
             "failpoint",
             "feed",
@@ -43,7 +47,10 @@ const WALLS: &[(&str, &[&str])] = &[
             "state",
         ],
     ),
-    ("delivered", &["ack", "failpoint", "metrics", "record::RecordKey", "sink::SinkId", "sink::SinkSet", "state"]),
+    (
+        "delivered",
+        &["ack", "disk", "failpoint", "metrics", "record::RecordKey", "sink::SinkId", "sink::SinkSet", "state"],
+    ),
     (
         "state",
         &[
@@ -51,6 +58,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "delivered",
+            "disk",
             "failpoint",
             "feed",
             "metrics",

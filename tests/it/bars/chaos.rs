@@ -323,7 +323,28 @@ impl Chaos {
         let unexplained = refused.iter().filter(|(from, to)| !self.was_away(*from, *to)).count();
         let too_old = report.unreachable.iter().filter(|blob| blob.reason == "too_old");
         let too_old: Vec<&String> = too_old.map(|blob| &blob.content_id).collect();
-        let unledgered = too_old.iter().filter(|id| !refused.iter().any(|refused| holds(*refused, id))).count();
+        let suspected = feeds.iter().flat_map(|(_, feed)| feed.ledger.suspected.clone());
+        let ledger: Vec<(i64, i64)> = refused.iter().copied().chain(suspected).collect();
+        let unledgered = too_old.iter().filter(|id| !ledger.iter().any(|named| holds(*named, id))).count();
+        if std::env::var("CHAOS_DEBUG").is_ok() {
+            let have: std::collections::HashSet<[u8; 32]> = std::fs::read(self.output())
+                .unwrap_or_default()
+                .split(|b| *b == b'\n')
+                .filter(|l| !l.is_empty())
+                .map(crate::hec::canonical_hash)
+                .collect();
+            for record in self.simulator.truth().filter(|r| r.reachable) {
+                if !have.contains(&crate::hec::canonical_hash(&record.record)) {
+                    println!("MISSING {:?} {:?} ", record.id, record.content_ids);
+                }
+            }
+            for (key, feed) in &feeds {
+                println!(
+                    "FEED {key} lost {:?} refused {:?} suspected {:?}",
+                    feed.ledger.lost, feed.ledger.refused, feed.ledger.suspected
+                );
+            }
+        }
         told.refused_hours = refused.iter().map(|(from, to)| to - from).sum::<i64>() as u64 / 3600;
         told.too_old_blobs = too_old.len() as u64;
         let pending: usize = feeds.iter().map(|(_, feed)| feed.pending.len()).sum();

@@ -12,10 +12,11 @@ use auditferry::simulator::{ContentType, SimulatorHandle, WorldConfig};
 use crate::hec::{FakeHec, Options, canonical_hash};
 use crate::support::{Place, compare, figure, file_hashes, served, size, world};
 
-/// The service's time runs so much faster, for its live blobs are at least 13 seconds apart.
-const SPEED: f64 = 12.0;
-/// Of the service's time: two seconds of ours.
-const POLL_S: u64 = 24;
+/// The service's time runs so much faster, for its live blobs are at least 13 seconds apart: here they come
+/// every 1.1 (3.4) seconds, out of step with the polls every two.
+fn speed() -> f64 {
+    size(12.0, 4.0)
+}
 
 fn small_tenants() -> usize {
     size(30, 99)
@@ -25,23 +26,24 @@ fn small_tenants() -> usize {
 async fn small() -> SimulatorHandle {
     let tenants = small_tenants();
     let config = WorldConfig::new().seed(77).tenants(tenants).records(tenants as u64 * 5).days(1);
-    // One record a blob, every 1.1 seconds of ours, out of step with the polls.
-    world(config.only(ContentType::Exchange).live_rate(4.4).speed(SPEED).tune(|p| p.subscribed = true)).await
+    // One record a blob.
+    world(config.only(ContentType::Exchange).live_rate(4.4).speed(speed()).tune(|p| p.subscribed = true)).await
 }
 
 /// More than the sink can take in the time that is measured, and more coming.
 async fn flood() -> SimulatorHandle {
     let config = WorldConfig::new().seed(5).records(size(80_000, 400_000)).days(1).records_per_blob(400);
-    world(config.live_rate(2000.0).speed(SPEED).tune(|p| p.subscribed = true)).await
+    world(config.live_rate(2000.0).speed(speed()).tune(|p| p.subscribed = true)).await
 }
 
 /// A configuration of these worlds' tenants; `types`: content types of each world's.
 fn configure(place: &Place, worlds: &[(&str, &SimulatorHandle, &str)], sinks: &str) {
     let mut text = format!("state: {{ dir: {:?} }}\nadmin: {{ listen: 127.0.0.1:0 }}\n", place.state_dir());
+    let poll_s = 2 * speed() as u64;
     if let Some((origin_ms, anchor_ms, speed)) = worlds[0].1.clock_setting() {
         writeln!(text, "clock: {{ origin_ms: {origin_ms}, anchor_ms: {anchor_ms}, speed: {speed} }}").unwrap();
     }
-    writeln!(text, "collect: {{ poll_interval: {POLL_S}s, backfill: 1d, requests_per_minute: 1000 }}\ntenants:")
+    writeln!(text, "collect: {{ poll_interval: {poll_s}s, backfill: 1d, requests_per_minute: 1000 }}\ntenants:")
         .unwrap();
     for (prefix, world, types) in worlds {
         let api = world.api_url();
@@ -155,9 +157,9 @@ async fn latencies(world: &SimulatorHandle, hec: &FakeHec, place: &Place) -> Vec
 async fn a_sink_that_is_down_costs_only_those_that_need_it() {
     let records = size(6000, 60_000);
     let stuck_world = WorldConfig::new().seed(5).tenants(6).records(records * 3).days(1).records_per_blob(200);
-    let stuck = world(stuck_world.speed(SPEED).tune(|p| p.subscribed = true)).await;
+    let stuck = world(stuck_world.speed(speed()).tune(|p| p.subscribed = true)).await;
     let free_world = WorldConfig::new().seed(77).records(records).days(1).records_per_blob(200);
-    let free = world(free_world.speed(SPEED).tune(|p| p.subscribed = true)).await;
+    let free = world(free_world.speed(speed()).tune(|p| p.subscribed = true)).await;
     let hec = FakeHec::start_with(Options { hash_events: true, ..Options::default() }).await;
     hec.set(|knobs| knobs.token = "another".into());
     let place = Place::new();

@@ -1,0 +1,80 @@
+//! What `/status` shows, looked up anew at each request. Comes in: shared views of the running rooms. Goes
+//! out: a [`Status`]. Changes nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Drivers;
+use crate::admin::{FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus};
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::config::TenantConfig;
+use crate::feed::Feed;
+use crate::metrics::Metrics;
+use crate::route::Intake;
+use crate::sink::SinkId;
+use crate::source::{Troubles, grid};
+use crate::state::State;
+
+/// What is looked at.
+pub(super) struct Look {
+    pub tenants: Vec<TenantConfig>,
+    pub clock: Clock,
+    /// In the order of the configuration.
+    pub sinks: Vec<String>,
+    pub names: HashMap<SinkId, String>,
+    pub state: State,
+    pub budget: Budget,
+    pub drivers: Drivers,
+    pub metrics: Arc<Metrics>,
+    pub troubles: Troubles,
+    pub intake: Intake,
+}
+
+impl Look {
+    pub fn into_source(self) -> StatusSource {
+        Arc::new(move || self.status())
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            tenants: self.tenants.iter().map(|tenant| self.tenant(tenant)).collect(),
+            sinks: self.sinks.iter().map(|name| self.sink(name)).collect(),
+            state: StateStatus {
+                journal_bytes: u64::try_from(self.metrics.journal_bytes.get()).unwrap_or(0),
+                last_commit: Some(self.metrics.checkpoint_last_success.get()).filter(|at| *at > 0),
+            },
+            in_flight: InFlight { bytes: self.budget.used() as u64, limit: self.budget.limit() as u64 },
+        }
+    }
+
+    fn tenant(&self, config: &TenantConfig) -> TenantStatus {
+        let feed_status = |content_type| {
+            let feed = Feed { tenant: Arc::clone(&config.tenant), content_type };
+            self.state.feed(&feed.key()).read(|progress| FeedStatus {
+                content_type: feed.content_type.to_string(),
+                complete_until: progress.from.map(|_| grid::complete_until(progress, self.clock.now())),
+                pending: progress.pending.len() as u64,
+                lost: progress.ledger.blobs_lost,
+                subscribed: progress.subscription.enabled,
+                trouble: self.troubles.of(&feed.key()),
+                waits_for: self.intake.held_by(&feed).iter().filter_map(|s| self.names.get(&s).cloned()).collect(),
+            })
+        };
+        TenantStatus {
+            name: config.tenant.name.clone(),
+            tenant_id: config.tenant.id.clone(),
+            feeds: config.content_types.iter().copied().map(feed_status).collect(),
+        }
+    }
+
+    fn sink(&self, name: &str) -> SinkStatus {
+        let driver = self.state.sink_id(name).ok().and_then(|id| self.drivers.get(&id));
+        SinkStatus {
+            name: name.to_owned(),
+            healthy: driver.is_some_and(|driver| *driver.health().borrow()),
+            queued: u64::try_from(self.metrics.sink_queued.with_label_values(&[name]).get()).unwrap_or(0),
+            last_ack: Some(self.metrics.sink_last_ack.with_label_values(&[name]).get()).filter(|at| *at > 0),
+        }
+    }
+}
