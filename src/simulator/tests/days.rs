@@ -165,7 +165,10 @@ async fn what_is_absent_stays_listed_and_is_never_there() {
         naive.pass(24).await;
     }
     let report = naive.simulator.report();
-    assert!(report.unreachable.len() as u64 == report.blobs && report.unreachable.iter().all(|b| b.reason == "absent"));
+    assert_eq!(report.unreachable.len() as u64, report.blobs);
+    // Those of the oldest days were never listed.
+    assert!(report.unreachable.iter().filter(|blob| blob.reason == "absent").count() >= 20);
+    assert!(report.unreachable.iter().all(|blob| matches!(blob.reason, "absent" | "too_old")));
     assert_eq!(naive.fired(Scenario::Absent), 2);
 }
 
@@ -211,7 +214,7 @@ async fn replays_bring_known_records_under_new_ids() {
     }
     let report = naive.simulator.report();
     assert!(counts.len() as u64 <= report.records && counts.values().any(|count| *count > 1), "{}", counts.len());
-    assert!(naive.fired(Scenario::Replay) >= 20 && report.unreachable.is_empty());
+    assert!(naive.fired(Scenario::Replay) >= 20);
 }
 
 #[tokio::test(start_paused = true)]

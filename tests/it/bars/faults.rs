@@ -22,7 +22,7 @@ const FIRINGS: u64 = 20;
 /// Runs until nothing is late or left out any more.
 const RUNS: usize = 8;
 /// Those that run alone in `make test` too, chosen for being quick and different from each other.
-const SMALL: [Scenario; 11] = [
+const SMALL: [Scenario; 15] = [
     Scenario::TruncatedBody,
     Scenario::Throttle429,
     Scenario::TokenExpiry,
@@ -34,6 +34,10 @@ const SMALL: [Scenario; 11] = [
     Scenario::SubscriptionDisabled,
     Scenario::InvalidUtf8,
     Scenario::NotObject,
+    Scenario::ConnectionReset,
+    Scenario::ObjectBody,
+    Scenario::WrongDate,
+    Scenario::PageLoop,
 ];
 
 #[tokio::test(flavor = "multi_thread")]
