@@ -45,14 +45,14 @@ lint: tools ## formatting, clippy, licences and advisories
 # One command for all that is missing, before a build fails half-way.
 tools:
 	@missing=""; \
-	command -v cc >/dev/null || missing="$$missing build-essential"; \
-	command -v cmake >/dev/null || missing="$$missing cmake"; \
+	for tool in cc c++ make; do command -v $$tool >/dev/null || missing=" build-essential"; done; \
+	for tool in perl bash; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	command -v $(CARGO) >/dev/null || rust=1; \
 	if [ -n "$$missing" ]; then \
 	  if command -v apt-get >/dev/null; then echo "missing:$$missing. Install with: sudo apt-get install -y$$missing" >&2; \
-	  elif command -v dnf >/dev/null; then echo "missing a C compiler or cmake. Install with: sudo dnf install -y gcc gcc-c++ make cmake" >&2; \
-	  elif command -v brew >/dev/null; then echo "missing a C compiler or cmake. Install with: brew install cmake (and xcode-select --install)" >&2; \
-	  else echo "missing:$$missing (a C compiler and cmake)" >&2; fi; \
+	  elif command -v dnf >/dev/null; then echo "missing a compiler, make, perl or bash. Install with: sudo dnf install -y gcc gcc-c++ make perl bash" >&2; \
+	  elif command -v brew >/dev/null; then echo "missing a compiler, make or perl. Install with: xcode-select --install" >&2; \
+	  else echo "missing: C and C++ compilers, make, perl or bash" >&2; fi; \
 	fi; \
 	if [ -n "$$rust" ]; then \
 	  echo "missing: Rust. Install with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$$HOME/.cargo/env\"" >&2; \

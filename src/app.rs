@@ -131,7 +131,7 @@ impl App {
         let workers = start_workers(&worker);
 
         let (down, told) = watch::channel(SinkSet::EMPTY);
-        let intake = Intake::new(Arc::clone(&routes), told);
+        let intake = Intake::new(Arc::clone(&routes), told, state.health());
         let intake_task = tokio::spawn(watch_sinks(watched(&config, &routes, &drivers, &names), down));
 
         let (stop_sources, stop) = watch::channel(false);
@@ -349,7 +349,7 @@ impl Worker {
 
     /// Puts a record that is too large for memory into the dead letters, once.
     async fn bury(&self, record: OversizedRecord) {
-        let OversizedRecord { blob, file, bytes, hash, ack } = record;
+        let OversizedRecord { blob, file, bytes, hash, is_kept, ack } = record;
         let (key, only) = (RecordKey(hash), SinkSet::of(self.dead_id));
         let wanted = self.state.delivered().claim(only, only, std::iter::once((key, ack)));
         if wanted.first().is_none_or(|sinks| sinks.is_empty()) {
@@ -358,7 +358,14 @@ impl Worker {
         let head = LetterHead {
             sink: DEAD_LETTERS.to_owned(),
             reason: "oversized",
-            answer: format!("the record has {bytes} bytes, more than `collect.max_record`"),
+            answer: if is_kept {
+                format!("the record has {bytes} bytes, more than `collect.max_record`")
+            } else {
+                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!(
+                    "the record has {bytes} bytes, too many to keep; 128 bits of the BLAKE3 hash of its bytes: {hash}"
+                )
+            },
             blob,
             key: Some(key),
             event_id: Vec::new(),

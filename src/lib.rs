@@ -34,6 +34,7 @@ pub mod simulator;
 pub mod admin;
 pub mod budget;
 pub mod clock;
+pub mod disk;
 pub mod escape;
 pub mod failpoint;
 pub mod feed;

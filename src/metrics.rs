@@ -108,6 +108,8 @@ metrics! {
     sink_acks: counters "sink_indexer_acks_total" "ends of the wait for an indexer acknowledgement: confirmed, or timed_out or forgotten, after which the batch is sent again" ["sink", "result"];
     sink_resent: counters "sink_resent_events_total" "events sent again although the receiver may have them, by why: duplicates with the same key are possible" ["sink", "reason"];
     sink_long_events: counters "sink_long_events_total" "delivered events above 10,000 bytes, which Splunk cuts unless TRUNCATE in its props.conf allows more" ["sink"];
+    kafka_throttled: counters "kafka_throttled_seconds_total" "seconds that Kafka's brokers made requests wait because of a quota" ["sink"];
+    kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error or because the login changed" ["sink", "reason"];
     dead_letters: counters "dead_letters_total" "events refused for good, kept in the dead letters" ["sink"];
 
     in_flight_bytes: gauge "in_flight_bytes" "bytes fetched and not yet done" [];
@@ -117,6 +119,7 @@ metrics! {
     delivered_evicted: counter "delivered_evicted_total" "record keys forgotten before their 8 days because of the size cap" [];
     journal_commits: counters "journal_commits_total" "group commits by result" ["result"];
     journal_commit_seconds: histogram "journal_commit_duration_seconds" "write and fsync of one group" [];
+    journal_stalled: gauge "journal_stalled" "1 while the journal cannot be written for want of room; acknowledgements wait" [];
     journal_bytes: gauge "journal_bytes" "size of the current journal" [];
     snapshots: counters "snapshots_total" "compactions by result" ["result"];
     state_recoveries: counters "state_recoveries_total" "starts that found damaged or lost state" ["reason"];

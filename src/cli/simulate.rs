@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 use crate::clock::world_ms;
-use crate::simulator::{Identity, SCENARIOS, Scenario, SimulatorHandle, WorldConfig, serve};
+use crate::simulator::{Identity, SCENARIOS, Scenario, SimulatorHandle, WORLDS, WorldConfig, serve};
 
 /// Serve the Management Activity API from a seed, with the faults of the real one.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,37 +17,41 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
 
-    /// What goes wrong: names separated by commas, `all`, or `none`; `list` prints them.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "none")]
+    /// A ready-made world, which the options below change; `list` prints all of them.
+    #[arg(long, value_name = "NAME")]
+    pub world: Option<String>,
+
+    /// What goes wrong: names separated by commas, `all`, `chaos`, or `none`; `list` prints them.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub scenario: Vec<String>,
 
     /// The same seed gives the same world and the same faults.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Number of tenants.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub tenants: u32,
+    /// Number of tenants; 1 when not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub tenants: Option<u32>,
 
-    /// Records of the history, over all tenants.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub records: u64,
+    /// Records of the history, over all tenants; 10,000 when not given.
+    #[arg(long, value_name = "N")]
+    pub records: Option<u64>,
 
-    /// Virtual seconds in a second.
-    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
-    pub speed: f64,
+    /// Virtual seconds in a second; 1 when not given.
+    #[arg(long, value_name = "N", value_parser = speed)]
+    pub speed: Option<f64>,
 
-    /// Days of history.
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=30))]
-    pub days: u32,
+    /// Days of history; 7 when not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=30))]
+    pub days: Option<u32>,
 
-    /// What a content id names: a fixed blob, or what the query cuts out of one.
-    #[arg(long, value_name = "MODE", default_value = "stable", value_parser = identity)]
-    pub identity: Identity,
+    /// What a content id names: a fixed blob (`stable`), or what the query cuts out of one (`windowed`).
+    #[arg(long, value_name = "MODE", value_parser = identity)]
+    pub identity: Option<Identity>,
 
     /// Further records a minute (virtual) and content type of a tenant, as time passes.
-    #[arg(long, value_name = "N", default_value_t = 0.0)]
-    pub live_rate: f64,
+    #[arg(long, value_name = "N")]
+    pub live_rate: Option<f64>,
 
     /// Records of a blob on average; about 40 blobs a content type when not given.
     #[arg(long, value_name = "N")]
@@ -74,6 +78,9 @@ pub struct SimulateArgs {
     pub dir: Option<PathBuf>,
 }
 
+/// Records of a world that has no name.
+const DEFAULT_RECORDS: u64 = 10_000;
+
 fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if (0.001..=1e6).contains(&speed) => Ok(speed),
@@ -93,21 +100,24 @@ impl SimulateArgs {
     /// The world that the arguments describe.
     ///
     /// # Errors
-    /// A scenario has no such name.
+    /// A world or a scenario has no such name.
     pub fn world(&self) -> anyhow::Result<WorldConfig> {
-        let mut config = WorldConfig::new()
-            .seed(self.seed)
-            .tenants(self.tenants as usize)
-            .records(self.records)
-            .days(self.days)
-            .speed(self.speed)
-            .identity(self.identity)
-            .live_rate(self.live_rate)
-            .tune(|protocol| {
-                protocol.page_size = self.page_size as usize;
-                protocol.shuffle_fields = self.shuffle_fields;
-                protocol.token_lifetime_s = self.token_lifetime;
-            });
+        let world = match self.world.as_deref() {
+            None => WorldConfig::new().records(DEFAULT_RECORDS),
+            Some(name) => WorldConfig::named(name)
+                .with_context(|| format!("there is no world `{name}`; `--world list` prints all of them"))?,
+        };
+        let mut config = world.seed(self.seed).tune(|protocol| {
+            protocol.page_size = self.page_size as usize;
+            protocol.shuffle_fields = self.shuffle_fields;
+            protocol.token_lifetime_s = self.token_lifetime;
+        });
+        config.tenants = self.tenants.map_or(config.tenants, |tenants| tenants as usize);
+        config.records = self.records.unwrap_or(config.records);
+        config.speed = self.speed.unwrap_or(config.speed);
+        config.days = self.days.unwrap_or(config.days);
+        config.identity = self.identity.unwrap_or(config.identity);
+        config.live_rate = self.live_rate.unwrap_or(config.live_rate);
         config.records_per_blob = self.records_per_blob;
         config.public_url = self.advertise.as_ref().map(|url| url.trim_end_matches('/').to_owned());
         for name in &self.scenario {
@@ -125,8 +135,9 @@ impl SimulateArgs {
 /// A scenario has no such name, the address cannot be had, or the configuration cannot be written.
 #[allow(clippy::print_stdout)] // the line and the list are what this verb is asked for
 pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
-    if args.scenario.iter().any(|name| name == "list") {
-        for (name, what) in SCENARIOS {
+    let scenarios = args.scenario.iter().any(|name| name == "list").then_some(SCENARIOS);
+    if let Some(list) = scenarios.or((args.world.as_deref() == Some("list")).then_some(WORLDS)) {
+        for (name, what) in list {
             println!("{name:24} {what}");
         }
         return Ok(());
@@ -257,6 +268,16 @@ mod tests {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         simulator.shutdown().await;
+    }
+
+    #[test]
+    fn a_ready_made_world_is_changed_by_what_is_given() {
+        let world = parse(&["--world", "chaos", "--tenants", "5"]).world().unwrap();
+        assert_eq!((world.tenants, world.speed, world.records), (5, 60.0, 20_000));
+        assert_eq!(world.scenarios, Scenario::chaos());
+        assert_eq!(parse(&[]).world().unwrap().records, DEFAULT_RECORDS);
+        let error = parse(&["--world", "choas"]).world().unwrap_err();
+        assert!(error.to_string().contains("choas"), "{error}");
     }
 
     #[test]

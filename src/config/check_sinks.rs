@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::{Seen, warn_of_literal};
+use super::check_kafka::kafka;
 use super::faults::Reader;
 use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
 use super::section::{Field, Section};
@@ -32,6 +33,9 @@ const STREAM: Defaults =
     Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 1, max_concurrency: 1 };
 const HEC: Defaults =
     Defaults { format: Format::Raw, linger: Duration::from_secs(1), concurrency: 4, max_concurrency: 64 };
+/// librdkafka makes its own batches out of ours, so ours need not wait long for company.
+const KAFKA: Defaults =
+    Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 4, max_concurrency: 64 };
 
 /// Checks every sink; `dead_letters` must not be written by one of them too.
 pub(super) fn sinks(
@@ -86,10 +90,10 @@ fn sink(
     if let Some(name) = &name {
         names.check(name.value.clone(), &name.place, reader);
     }
-    let (defaults, kind) = match file.kind {
-        SinkKindFile::Stdout => (STREAM, Some(SinkKind::Stdout)),
-        SinkKindFile::File(file) => (STREAM, self::file(*file, paths, reader).map(SinkKind::File)),
-        SinkKindFile::SplunkHec(file) => (HEC, hec(*file, reader).map(SinkKind::SplunkHec)),
+    let defaults = match file.kind {
+        SinkKindFile::Stdout | SinkKindFile::File(_) => STREAM,
+        SinkKindFile::SplunkHec(_) => HEC,
+        SinkKindFile::Kafka(_) => KAFKA,
     };
     let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };
     let concurrency =
@@ -98,11 +102,18 @@ fn sink(
     if let Some(when) = &when {
         when::check(when, tenants, reader);
     }
+    let batch = batch(common.batch.value().unwrap_or_default(), defaults.linger, concurrency, reader);
+    let kind = match file.kind {
+        SinkKindFile::Stdout => Some(SinkKind::Stdout),
+        SinkKindFile::File(file) => self::file(*file, paths, reader).map(SinkKind::File),
+        SinkKindFile::SplunkHec(file) => hec(*file, reader).map(SinkKind::SplunkHec),
+        SinkKindFile::Kafka(file) => kafka(*file, &batch, reader).map(SinkKind::Kafka),
+    };
     Some(SinkConfig {
         required: common.required.value().unwrap_or(true),
         when: when.map(|file| file.when),
         format: common.format.value().unwrap_or(defaults.format),
-        batch: batch(common.batch.value().unwrap_or_default(), defaults.linger, concurrency, reader),
+        batch,
         retry: retry(common.retry.value().unwrap_or_default(), reader),
         name: name?.value,
         kind: kind?,
@@ -206,7 +217,7 @@ fn acknowledgement(file: AckFile, reader: &mut Reader<'_>) -> AckConfig {
     }
 }
 
-fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {
+pub(super) fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {
     let place = file.place;
     let verify = file.verify.given();
     if let Some(off) = verify.as_ref().filter(|verify| !verify.value) {

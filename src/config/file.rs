@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::faults::{Place, Reader};
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
@@ -146,6 +147,23 @@ section! {
 }
 
 section! {
+    KafkaFile in "the kafka sink" {
+        brokers: Vec<String>,
+        topic: String,
+        key: String,
+        headers: Pairs,
+        compression: KafkaCompression,
+        sasl: SaslFile,
+        tls: TlsFile,
+        librdkafka: Pairs,
+    } later { "transactional", "transactional_id" }
+}
+
+section! {
+    SaslFile in "`sasl`" { mechanism: Mechanism, username: String, password: Secret } later {}
+}
+
+section! {
     TlsFile in "`tls`" { ca_file: PathBuf, cert_file: PathBuf, key_file: PathBuf, verify: bool } later {}
 }
 
@@ -162,12 +180,13 @@ pub(super) enum SinkKindFile {
     Stdout,
     File(Box<FileSinkFile>),
     SplunkHec(Box<HecFile>),
+    Kafka(Box<KafkaFile>),
 }
 
 /// The values of `type`, as written.
-const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec"];
+const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "kafka"];
 /// Those of later releases.
-const LATER_SINK_TYPES: &[&str] = &["kafka", "elasticsearch", "syslog", "http"];
+const LATER_SINK_TYPES: &[&str] = &["elasticsearch", "syslog", "http"];
 
 impl FromNode for SinkFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SinkFile> {
@@ -183,6 +202,7 @@ impl FromNode for SinkFile {
             }
             "file" => SinkKindFile::File(Box::new(kind(node, entries, reader))),
             "splunk_hec" => SinkKindFile::SplunkHec(Box::new(kind(node, entries, reader))),
+            "kafka" => SinkKindFile::Kafka(Box::new(kind(node, entries, reader))),
             later if LATER_SINK_TYPES.contains(&later) => {
                 reader.fault(
                     &written.place,
@@ -228,6 +248,8 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (RotateFile::TITLE, RotateFile::KEYS),
     (HecFile::TITLE, HecFile::KEYS),
     (AckFile::TITLE, AckFile::KEYS),
+    (KafkaFile::TITLE, KafkaFile::KEYS),
+    (SaslFile::TITLE, SaslFile::KEYS),
     (TlsFile::TITLE, TlsFile::KEYS),
     ("the sink", &["type"]),
 ];

@@ -112,7 +112,17 @@ fn each_fault_of_a_sink_is_said() {
         ("{type: stdout}", "`name` is missing"),
         ("{name: x}", "`type` is missing"),
         ("{name: x, type: splunk}", "unknown sink type"),
-        ("{name: x, type: kafka, brokers: b}", "sink type `kafka` is not in this release yet"),
+        ("{name: x, type: syslog}", "sink type `syslog` is not in this release yet"),
+        ("{name: x, type: kafka, topic: t}", "`brokers` is missing in the kafka sink"),
+        ("{name: x, type: kafka, brokers: 'PLAINTEXT://b:9092', topic: t}", "no addresses of brokers"),
+        ("{name: x, type: kafka, brokers: b, topic: 'o365.{operation}'}", "a topic for each operation"),
+        ("{name: x, type: kafka, brokers: b, topic: t, transactional: true}", "`transactional` in the kafka sink"),
+        ("{name: x, type: kafka, brokers: b, topic: t, compression: brotli}", "one of zstd, lz4"),
+        ("{name: x, type: kafka, brokers: b, topic: t, sasl: {mechanism: GSSAPI}}", "one of SCRAM-SHA-512"),
+        (
+            "{name: x, type: kafka, brokers: b, topic: t, sasl: {mechanism: PLAIN, username: u, password: p}}",
+            "PLAIN without TLS",
+        ),
         ("{name: x, type: file}", "`path` is missing"),
         ("{name: x, type: stdout, path: /x}", "unknown key `path` in the stdout sink"),
         ("{name: x, type: stdout, rate_limit: 5}", "`rate_limit` in the stdout sink is not in this release yet"),
@@ -130,6 +140,19 @@ fn each_fault_of_a_sink_is_said() {
     for (sink, part) in table {
         let said = faults(&format!("tenants: [{TENANT}]\nsinks: [{HEC}, {sink}]"));
         assert!(said.iter().any(|fault| fault.contains(part)), "{sink}\n{said:#?}");
+    }
+    let librdkafka = [
+        ("acks: 1", "`acks` may not be passed through"),
+        ("transactional.id: x", "transactions are not in this release"),
+        ("linger.mss: 20", "librdkafka has no setting `linger.mss`"),
+        ("linger.ms: soon", "librdkafka does not take this value for `linger.ms`"),
+        ("max.in.flight: 6", "`max.in.flight` must be set <= 5 when `enable.idempotence` is true"),
+    ];
+    for (setting, part) in librdkafka {
+        let sink = format!("{{name: x, type: kafka, brokers: b, topic: t, librdkafka: {{{setting}}}}}");
+        let said = faults(&format!("tenants: [{TENANT}]\nsinks: [{HEC}, {sink}]"));
+        let found = said.iter().any(|fault| fault.starts_with("c.yaml:2:") && fault.contains(part));
+        assert!(found, "{setting}\n{said:#?}");
     }
     let twice = "sinks: [{name: a, type: file, path: /x}, {name: b, type: file, path: /x}]\ndead_letters: {file: /x}";
     assert_eq!(

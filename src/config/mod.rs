@@ -2,12 +2,14 @@
 //! left. Read from YAML by [`load()`]; all faults are reported at once, each with its place.
 
 mod check;
+mod check_kafka;
 mod check_sinks;
 mod condition;
 mod example;
 mod faults;
 mod file;
 mod interpolate;
+mod kafka;
 mod load;
 mod section;
 mod tree;
@@ -17,6 +19,7 @@ mod when;
 pub use condition::{Key, Matcher, Network, Test, When};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
+pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, load, load_str, load_with_warnings};
 pub use values::parse_duration;
 pub use when::starts_with;
@@ -132,6 +135,7 @@ pub enum SinkKind {
     Stdout,
     File(FileConfig),
     SplunkHec(HecConfig),
+    Kafka(KafkaConfig),
 }
 
 impl SinkKind {
@@ -141,6 +145,7 @@ impl SinkKind {
             SinkKind::Stdout => "stdout",
             SinkKind::File(_) => "file",
             SinkKind::SplunkHec(_) => "splunk_hec",
+            SinkKind::Kafka(_) => "kafka",
         }
     }
 
@@ -150,6 +155,7 @@ impl SinkKind {
             SinkKind::Stdout => "standard output".to_owned(),
             SinkKind::File(file) => file.path.display().to_string(),
             SinkKind::SplunkHec(hec) => hec.url.to_string(),
+            SinkKind::Kafka(kafka) => format!("{} {}", kafka.brokers, kafka.topic),
         }
     }
 
@@ -171,6 +177,9 @@ impl SinkKind {
                     "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
                 }
             },
+            SinkKind::Kafka(_) => {
+                "at least once, twice only after a crash of ours: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
+            }
         }
     }
 }

@@ -10,17 +10,15 @@
 //! Comes in: sorted entries. Goes out: which sinks have a key. Never changes a file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::generation::{ENTRY, Entry, key_of, sinks_of};
+use crate::disk::map::Map;
+use crate::disk::{self, Fsync};
 use crate::record::RecordKey;
 use crate::sink::{SinkId, SinkSet};
-use crate::state::StateError;
-use crate::state::disk::{self, failure};
-use crate::state::map::Map;
+use crate::state::{StateError, failed_fsync, failure, temporary};
 
 pub(crate) const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"AFKEYS\r\n";
@@ -120,14 +118,14 @@ pub(crate) fn write(
     entries: impl Iterator<Item = Entry>,
 ) -> Result<Segment, StateError> {
     let path = path(dir, id);
-    let temporary = disk::temporary(&path);
+    let temporary = temporary(&path);
     let fail = failure(&temporary);
     let bloom_blocks = most.div_ceil(KEYS_PER_BLOCK).max(1);
     let mut bloom = vec![0u8; usize::try_from(bloom_blocks).unwrap_or(usize::MAX).saturating_mul(BLOCK)];
     let names = postcard::to_stdvec(sinks).map_err(|error| fail(std::io::Error::other(error)))?;
     let mut crc = crc32fast::Hasher::new();
     let mut count = 0;
-    let mut file = BufWriter::with_capacity(BUFFER, disk::create(&temporary)?);
+    let mut file = BufWriter::with_capacity(BUFFER, disk::create(&temporary).map_err(&fail)?);
     file.write_all(&[0; HEADER]).map_err(&fail)?;
     for entry in entries {
         let (block, bits) = bloom_place(&entry, bloom_blocks);
@@ -141,13 +139,12 @@ pub(crate) fn write(
     file.write_all(&bloom).and_then(|()| file.write_all(&names)).map_err(&fail)?;
     let names_length = u32::try_from(names.len()).unwrap_or(u32::MAX);
     let header = Header { id, count, bloom_blocks, newest_ms, names_length, body_crc: crc.finalize() };
-    file.seek(SeekFrom::Start(0)).map_err(&fail)?;
-    file.write_all(&header.to_bytes()).map_err(&fail)?;
     let file = file.into_inner().map_err(|error| fail(error.into_error()))?;
-    disk::fsync(&file, &temporary)?;
-    disk::rename(&temporary, &path)?;
-    disk::fsync_dir(dir)?;
-    let map = Map::of(&file, &path)?;
+    file.write_all_at(&header.to_bytes(), 0).map_err(&fail)?;
+    file.fsync(Fsync::SegmentBytes).map_err(failed_fsync(&temporary))?;
+    disk::rename(&temporary, &path).map_err(&fail)?;
+    disk::fsync_dir(dir, Fsync::SegmentName).map_err(failed_fsync(dir))?;
+    let map = file.map().map_err(failure(&path))?;
     Ok(Segment { id, count, newest_ms, sinks: sinks.clone(), map, bloom_blocks })
 }
 
@@ -156,8 +153,8 @@ impl Segment {
     pub(crate) fn open(dir: &Path, id: u64) -> Result<Option<Segment>, StateError> {
         let path = path(dir, id);
         let fail = failure(&path);
-        let file = File::open(&path).map_err(&fail)?;
-        let size = file.metadata().map_err(&fail)?.len();
+        let file = disk::open(&path).map_err(&fail)?;
+        let size = file.about().map_err(&fail)?.length;
         if size < HEADER as u64 {
             return Ok(None);
         }
@@ -190,7 +187,7 @@ impl Segment {
             return Ok(None);
         }
         let Ok(sinks) = postcard::from_bytes(&names) else { return Ok(None) };
-        let map = Map::of(&file, &path)?;
+        let map = file.map().map_err(&fail)?;
         let Header { count, bloom_blocks, newest_ms, .. } = header;
         Ok(Some(Segment { id, count, newest_ms, sinks, map, bloom_blocks }))
     }

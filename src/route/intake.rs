@@ -15,12 +15,14 @@ use crate::sink::SinkSet;
 pub struct Intake {
     routes: Arc<Routes>,
     down: watch::Receiver<SinkSet>,
+    journal: watch::Receiver<bool>,
 }
 
 impl Intake {
-    /// `down`: the required sinks that take nothing now.
-    pub fn new(routes: Arc<Routes>, down: watch::Receiver<SinkSet>) -> Intake {
-        Intake { routes, down }
+    /// `down`: the required sinks that take nothing now. `journal`: false while it cannot keep up, when
+    /// nothing new should be begun for anybody.
+    pub fn new(routes: Arc<Routes>, down: watch::Receiver<SinkSet>, journal: watch::Receiver<bool>) -> Intake {
+        Intake { routes, down, journal }
     }
 
     /// The sinks that keep the feed from fetching; empty: it may.
@@ -31,11 +33,15 @@ impl Intake {
 
     /// Whether the feed may fetch something new.
     pub fn takes(&self, feed: &Feed) -> bool {
-        self.held_by(feed).is_empty()
+        *self.journal.borrow() && self.held_by(feed).is_empty()
     }
 
     /// Returns when the answers may have changed; an error once nobody tells any more.
     pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
-        self.down.changed().await
+        // No required sink, nobody to tell of one: the journal is still heard.
+        tokio::select! {
+            Ok(()) = self.down.changed() => Ok(()),
+            changed = self.journal.changed() => changed,
+        }
     }
 }

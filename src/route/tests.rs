@@ -108,7 +108,8 @@ fn what_nobody_could_read_goes_where_it_may_be_wanted() {
 #[test]
 fn a_feed_fetches_while_all_that_it_may_need_takes_data() {
     let (down, told) = watch::channel(SinkSet::EMPTY);
-    let intake = |when: &str| Intake::new(Arc::new(routes(when)), told.clone());
+    let (journal, written) = watch::channel(true);
+    let intake = |when: &str| Intake::new(Arc::new(routes(when)), told.clone(), written.clone());
     let (contoso, fabrikam) = (feed("contoso", ContentType::Dlp), feed("fabrikam", ContentType::Dlp));
     assert!(intake("{tenant: contoso}").takes(&contoso));
     down.send_replace(SinkSet::of(SINK));
@@ -117,4 +118,6 @@ fn a_feed_fetches_while_all_that_it_may_need_takes_data() {
     assert_eq!(intake("{tenant: contoso}").held_by(&contoso), SinkSet::of(SINK));
     down.send_replace(SinkSet::of(SinkId(0)));
     assert!(intake("{tenant: contoso}").takes(&contoso), "another sink is down");
+    journal.send_replace(false);
+    assert!(!intake("{tenant: contoso}").takes(&contoso), "nothing is begun that could not be written down");
 }

@@ -33,6 +33,7 @@ mod subscriptions;
 mod token;
 mod truth;
 mod world;
+mod worlds;
 
 #[cfg(test)]
 mod tests;
@@ -46,3 +47,4 @@ pub use service::{Simulator, TenantAccess};
 pub use settings::{ContentType, Identity, Protocol, WorldConfig};
 pub use truth::{Truth, TruthRecord};
 pub use world::World;
+pub use worlds::WORLDS;

@@ -126,7 +126,7 @@ impl Simulator {
     pub fn clock_setting(&self) -> Option<(i64, i64, f64)> {
         let world = &self.shared.world;
         let system = world.config.speed == 1.0 && world.config.start_ms.is_none();
-        (!system).then_some((world.origin_ms, world.anchor_ms, world.config.speed))
+        (!system).then_some((world.origin_ms - world.config.skew_ms, world.anchor_ms, world.config.speed))
     }
 
     /// Every record that exists now.

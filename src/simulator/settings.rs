@@ -91,6 +91,10 @@ pub struct WorldConfig {
     pub start_ms: Option<i64>,
     /// Virtual seconds in a second.
     pub speed: f64,
+    /// Milliseconds by which the service's clock is ahead of its clients'.
+    pub skew_ms: i64,
+    /// Percent of the records, and of what appears later, that the first tenant has; 0: as many as the others.
+    pub noisy: u32,
     /// A clock made elsewhere, in place of one made of `start_ms` and `speed`.
     pub clock: Option<Clock>,
     pub scenarios: Vec<Scenario>,
@@ -177,6 +181,8 @@ impl Default for WorldConfig {
             identity: Identity::Stable,
             start_ms: None,
             speed: 1.0,
+            skew_ms: 0,
+            noisy: 0,
             clock: None,
             scenarios: Vec::new(),
             rates: None,
@@ -219,6 +225,8 @@ impl WorldConfig {
         live_rate: f64,
         identity: Identity,
         speed: f64,
+        skew_ms: i64,
+        noisy: u32,
         protocol: Protocol,
     }
 

@@ -126,6 +126,19 @@ pub(super) fn unreachable(
     let world = &shared.world;
     let object = Object::Blob(blob_key(tenant, kind, blob.number));
     let marks = shared.ledger.lock().marks(tenant, kind, blob.number);
+    let listable_ms = listable_ms(shared, tenant, kind, blob);
+    if marks & LISTED == 0 {
+        if is_before_backfill(shared, tenant, kind, blob) {
+            return Some("before_backfill");
+        }
+        let in_time_ms = blob.created_ms.max(shared.subscriptions.get(tenant, kind).first_start_ms);
+        if listable_ms > in_time_ms && listable_ms > blob.created_ms + 7 * DAY_MS - SHORT_MS {
+            return Some("too_late");
+        }
+        if blob.created_ms < now_ms - 7 * DAY_MS - world.config.protocol.window_tolerance_s * SECOND_MS {
+            return Some("too_old");
+        }
+    }
     if marks & GONE != 0 || world.faults.selects(Scenario::Vanished, object) {
         return Some("vanished");
     }
@@ -135,24 +148,11 @@ pub(super) fn unreachable(
     if world.faults.selects(Scenario::Absent, object) {
         return Some("absent");
     }
-    let listable_ms = listable_ms(shared, tenant, kind, blob);
-    if is_before_backfill(shared, tenant, kind, blob) {
-        return Some("before_backfill");
-    }
-    if listable_ms > blob.created_ms + 7 * DAY_MS - SHORT_MS {
-        return Some("too_late");
-    }
     if listable_ms > now_ms {
         return Some("pending");
     }
-    if marks & LISTED == 0 {
-        let window = 7 * DAY_MS + world.config.protocol.window_tolerance_s * SECOND_MS;
-        if blob.created_ms < now_ms - window {
-            return Some("too_old");
-        }
-        if marks & WITHHELD != 0 {
-            return Some("withheld");
-        }
+    if marks & (LISTED | WITHHELD) == WITHHELD {
+        return Some("withheld");
     }
     None
 }

@@ -113,6 +113,10 @@ impl World {
             None if config.speed == 1.0 && config.start_ms.is_none() => Clock::system(),
             None => Clock::scaled(origin_ms, anchor_ms, config.speed),
         };
+        let (clock, origin_ms) = match config.skew_ms {
+            0 => (clock, origin_ms),
+            skew_ms => (clock.ahead_by(skew_ms), origin_ms + skew_ms),
+        };
         let mut ids = Chance::new(hash(&[config.seed, 0xc11e]));
         let client_id = guid(ids.next(), ids.next());
         let client_secret = format!("sim~{:016x}{:016x}", ids.next(), ids.next());
@@ -278,7 +282,9 @@ fn tenant(config: &WorldConfig, index: usize, origin_ms: i64) -> TenantWorld {
     let total: u64 = config.shares.iter().map(|s| u64::from(*s)).sum::<u64>().max(1);
     // Records are dealt to tenants and then to types so that the sums are exact.
     let tenants = config.tenants.max(1) as u64;
-    let mine = config.records / tenants + u64::from((index as u64) < config.records % tenants);
+    let noise = if tenants > 1 { config.records * u64::from(config.noisy.min(100)) / 100 } else { 0 };
+    let quiet = config.records - noise;
+    let mine = quiet / tenants + u64::from((index as u64) < quiet % tenants) + if index == 0 { noise } else { 0 };
     let mut given = 0;
     let mut parts = 0;
     let mut feeds = Vec::new();
@@ -346,9 +352,12 @@ fn feed(config: &WorldConfig, tenant: usize, kind: ContentType, records: u64, or
     let (story_index, story_ms) = story.map_or((u64::MAX, 0), |b| (b.first, b.created_ms - 20 * MINUTE_MS));
     let share = f64::from(config.shares[kind.index()]);
     let live = config.live_rate > 0.0 && share > 0.0;
+    // So much more, that the others together have the rest.
+    let noise = f64::from(config.noisy.min(99)) / f64::from(100 - config.noisy.min(99)) * config.tenants as f64;
+    let live_rate = if tenant == 0 && noise > 0.0 { config.live_rate * noise.max(1.0) } else { config.live_rate };
     // A live blob every 20 seconds or less often, so that there is at least one record in it.
-    let live_count = config.live_per_blob.map_or((config.live_rate / 3.0).round(), f64::from).max(1.0);
-    let live_interval_ms = if live { (60_000.0 * live_count / config.live_rate).round().max(1.0) as i64 } else { 0 };
+    let live_count = config.live_per_blob.map_or((live_rate / 3.0).round(), f64::from).max(1.0);
+    let live_interval_ms = if live { (60_000.0 * live_count / live_rate).round().max(1.0) as i64 } else { 0 };
     let live_most = config.live_hours.map_or(u64::MAX, |h| (i64::from(h) * HOUR_MS / live_interval_ms.max(1)) as u64);
     FeedWorld {
         seed,

@@ -8,6 +8,7 @@
 pub mod dead_letters;
 pub mod driver;
 mod file;
+mod kafka;
 mod line;
 #[cfg(test)]
 mod samples;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::secret::SecretError;
 use crate::state::State;
 use file::FileSink;
+use kafka::KafkaSink;
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
 use template::TemplateError;
@@ -34,6 +36,7 @@ pub enum AnySink {
     Stdout(StdoutSink),
     File(FileSink),
     SplunkHec(Box<SplunkHecSink>),
+    Kafka(Box<KafkaSink>),
 }
 
 /// A sink could not be built from its configuration.
@@ -51,6 +54,8 @@ pub enum SinkBuildError {
     Endpoint { sink: String, url: String },
     #[error("sink `{sink}`: the token holds characters that no header can carry; give it as Splunk shows it")]
     Token { sink: String },
+    #[error("sink `{sink}`: librdkafka makes no producer: {reason}; see `tls`, `sasl` and `librdkafka` of the sink")]
+    Kafka { sink: String, reason: String },
 }
 
 /// Builds the sink; touches no network and no file but the secrets it is made of.
@@ -59,6 +64,7 @@ pub fn build(config: &SinkConfig, id: SinkId, state: &State, metrics: Arc<Metric
         SinkKind::Stdout => AnySink::Stdout(StdoutSink::new(&config.name, config.format, metrics)),
         SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
         SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
+        SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
     })
 }
 
@@ -68,6 +74,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.encode(event, out),
             AnySink::File(sink) => sink.encode(event, out),
             AnySink::SplunkHec(sink) => sink.encode(event, out),
+            AnySink::Kafka(sink) => sink.encode(event, out),
         }
     }
 
@@ -76,6 +83,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.send(batch).await,
             AnySink::File(sink) => sink.send(batch).await,
             AnySink::SplunkHec(sink) => sink.send(batch).await,
+            AnySink::Kafka(sink) => sink.send(batch).await,
         }
     }
 
@@ -84,6 +92,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.probe().await,
             AnySink::File(sink) => sink.probe().await,
             AnySink::SplunkHec(sink) => sink.probe().await,
+            AnySink::Kafka(sink) => sink.probe().await,
         }
     }
 
@@ -94,7 +103,7 @@ impl Sink for AnySink {
     fn in_the_air(&self, configured: usize) -> usize {
         match self {
             AnySink::SplunkHec(sink) => sink.in_the_air(configured),
-            AnySink::Stdout(_) | AnySink::File(_) => configured,
+            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) => configured,
         }
     }
 }
@@ -171,6 +180,10 @@ pub enum SendError {
     /// a single event is then rejected.
     #[error("{reason}")]
     Split { reason: String },
+    /// As `Split`, and somebody could mend the receiver so that it takes it (a missing index): where
+    /// most of a batch is refused so, it is held at once.
+    #[error("{reason}")]
+    Misplaced { reason: String },
     /// Nothing will be taken until somebody mends the receiver or the configuration: hold
     /// everything, probe, never dead-letter.
     #[error("{reason}")]

@@ -1,14 +1,14 @@
 //! Texts with places for what is known of an event: `o365-{tenant}`. Parsed once at the start; filling
 //! in is copying bytes.
 //!
-//! Comes in: the configured text. Goes out: the inside of a JSON string. Sees only the plain facts of
-//! an event, never a record.
+//! Comes in: the configured text. Goes out: the inside of a JSON string, or plain text. Sees only the
+//! plain facts of an event, never a record.
 
 pub use crate::escape::escape;
 use crate::event::Event;
 
 /// The names that may stand in braces.
-pub const PLACES: [&str; 4] = ["tenant", "content_type", "workload", "operation"];
+pub const PLACES: [&str; 7] = ["tenant", "tenant_id", "content_type", "workload", "operation", "id", "key"];
 
 /// A parsed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,15 +19,20 @@ enum Piece {
     /// Already escaped.
     Text(Vec<u8>),
     Tenant,
+    TenantId,
     ContentType,
     Workload,
     Operation,
+    Id,
+    Key,
 }
 
 /// A template that means nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    #[error("`{{{name}}}` in `{text}` is not known; use {{tenant}}, {{content_type}}, {{workload}} or {{operation}}")]
+    #[error(
+        "`{{{name}}}` in `{text}` is not known; use {{tenant}}, {{tenant_id}}, {{content_type}}, {{workload}}, {{operation}}, {{id}} or {{key}}"
+    )]
     UnknownPlace { name: String, text: String },
     #[error("a brace in `{text}` has no partner; write a place as {{tenant}}")]
     Brace { text: String },
@@ -48,9 +53,12 @@ impl Template {
             rest = after.strip_prefix('}').ok_or_else(brace)?;
             pieces.push(match name {
                 "tenant" => Piece::Tenant,
+                "tenant_id" => Piece::TenantId,
                 "content_type" => Piece::ContentType,
                 "workload" => Piece::Workload,
                 "operation" => Piece::Operation,
+                "id" => Piece::Id,
+                "key" => Piece::Key,
                 _ => return Err(TemplateError::UnknownPlace { name: name.to_owned(), text: text.to_owned() }),
             });
         }
@@ -64,10 +72,29 @@ impl Template {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
                 Piece::Tenant => escape(&event.part.blob.feed.tenant.name, out),
+                Piece::TenantId => escape(&event.part.blob.feed.tenant.id, out),
                 Piece::ContentType => out.extend_from_slice(event.part.blob.feed.content_type.as_str().as_bytes()),
                 // Both are the inside of a JSON string as Microsoft sent it.
                 Piece::Workload => out.extend_from_slice(event.workload()),
                 Piece::Operation => out.extend_from_slice(event.operation()),
+                // Something that names the record even where it has no Id.
+                Piece::Id if event.id().is_empty() => out.extend_from_slice(&event.meta.key.to_hex()),
+                Piece::Id => out.extend_from_slice(event.id()),
+                Piece::Key => out.extend_from_slice(&event.meta.key.to_hex()),
+            }
+        }
+    }
+
+    /// Appends the text for this event as it reads, nothing escaped.
+    pub fn render_plain(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.render(event, out);
+        if memchr::memchr(b'\\', &out[start..]).is_some() {
+            let quoted = [b"\"", &out[start..], b"\""].concat();
+            // A lone surrogate has no plain form and stays escaped.
+            if let Ok(plain) = serde_json::from_slice::<String>(&quoted) {
+                out.truncate(start);
+                out.extend_from_slice(plain.as_bytes());
             }
         }
     }
@@ -100,6 +127,20 @@ mod tests {
         assert_eq!(rendered("{workload}/{operation}!"), "Exchange/New-\\\"Rule\\\"!");
         let text: String = serde_json::from_str(&format!("\"{}\"", rendered("a\"b\\\u{1}{tenant}"))).unwrap();
         assert_eq!(text, "a\"b\\\u{1}con\"toso");
+    }
+
+    #[test]
+    fn plain_text_is_not_escaped_and_a_record_without_an_id_is_named_by_its_key() {
+        let part = samples::part(&[samples::RECORD, "{}"]);
+        let plain = |index, text: &str| {
+            let mut out = b"before ".to_vec();
+            Template::parse(text).unwrap().render_plain(&part.event(index), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(plain(0, "{tenant}:{id}"), "before con\"toso:id-1");
+        assert_eq!(plain(0, "{operation}\\"), "before New-\"Rule\"\\");
+        assert_eq!(plain(1, "{id}"), plain(1, "{key}"));
+        assert_eq!(plain(1, "{tenant_id} {key}").len(), "before 6f1c ".len() + 32);
     }
 
     #[test]

@@ -19,6 +19,8 @@ const MAX_PAGES: usize = 20_000;
 const MAX_IDLE_PAGES: usize = 1_000;
 /// How near the edge of retention a refusal is believed to be about age rather than about clocks.
 const EDGE_MARGIN: i64 = 15 * 60;
+/// What was listed at a time is sure up to this long before it: that is when the listing may have begun.
+const LISTING_TAKES: i64 = 15 * 60;
 /// A re-listing that brings nothing is journalled only from this age of its cell on; for younger cells
 /// a start simply lists again. Otherwise polling alone would fill the journal.
 const JOURNAL_EMPTY_FROM_AGE: i64 = 3 * 3600;
@@ -171,16 +173,28 @@ fn sort(state: &FeedState, cell: i64, now: i64, blobs: Vec<ListedBlob>, seen: &m
 }
 
 /// Ledgers what the server refused at the start of the cell, as far as it was to be collected; returns
-/// its seconds.
+/// the seconds that are lost. What an earlier listing covered is not: only what came late in it may be.
 fn refused(state: &FeedState, listing: &Listing) -> u64 {
-    let from = state.read(|p| {
-        let known = p.cells.get(&listing.cell).map_or(0, |c| i64::from(c.refused));
-        (listing.cell + known).max(p.from.unwrap_or(listing.cell))
+    let (from, listed_to) = state.read(|p| {
+        let cell = p.cells.get(&listing.cell);
+        let known = cell.map_or(0, |c| i64::from(c.refused));
+        let from = (listing.cell + known).max(p.from.unwrap_or(listing.cell));
+        (from, cell.and_then(|c| c.listed_at).map_or(from, |at| at - LISTING_TAKES))
     });
-    if listing.from > from {
-        state.record(FeedFact::Refused { from, to: listing.from });
+    let to = listing.from;
+    let middle = listed_to.clamp(from.min(to), to);
+    if middle > from {
+        tracing::warn!(
+            cell = listing.cell,
+            seconds = middle - from,
+            "hours that were listed could not be listed a last time; what appeared late in them may be missing; it is in the ledger"
+        );
+        state.record(FeedFact::Unswept { from, to: middle });
     }
-    u64::try_from(listing.from - from).unwrap_or(0)
+    if to > middle {
+        state.record(FeedFact::Refused { from: middle, to });
+    }
+    u64::try_from(to - middle).unwrap_or(0)
 }
 
 fn complete(state: &FeedState, listing: &Listing, at: i64, blobs: Vec<ListedBlob>, listed: &mut Listed) {

@@ -80,15 +80,21 @@ impl Committer {
         let world_ms = clock::world_ms();
         let mut first = Vec::with_capacity(32);
         let committed = Frame::Time { world_ms }.encode(&mut first).map_err(bad_encoding);
-        let committed = committed.and_then(|()| self.writer.commit(&first, &frames));
-        let word = if committed.is_ok() { "ok" } else { "error" };
-        metrics.journal_commits.with_label_values(&[word]).inc();
         committed?;
+        let shared = Arc::clone(&self.shared);
+        shared.hold_while_full(|| {
+            let committed = self.writer.commit(&first, &frames);
+            let word = if committed.is_ok() { "ok" } else { "error" };
+            metrics.journal_commits.with_label_values(&[word]).inc();
+            committed
+        })?;
         metrics.journal_commit_seconds.observe(began.elapsed().as_secs_f64());
         metrics.journal_bytes.set(i64::try_from(self.writer.length).unwrap_or(i64::MAX));
         metrics.checkpoint_last_success.set(world_ms / 1000);
         self.shared.book().saw(world_ms);
+        metrics.journal_stalled.set(0);
         self.shared.group.committed(number, frames);
+        self.shared.group.goes_on();
         Ok(())
     }
 
@@ -107,7 +113,7 @@ impl Committer {
             (frames, number, Job { generation, control, frozen, sinks, previous: self.base, previous_segments })
         };
         self.write(frames, number)?;
-        self.writer = Writer::create(&shared.dir, generation)?;
+        self.writer = shared.hold_while_full(|| Writer::create(&shared.dir, generation))?;
         Ok(job)
     }
 
@@ -136,6 +142,9 @@ impl Committer {
                 Ok(Ok(done)) => self.compacted(done),
                 Ok(Err(failed)) => {
                     let (job, error) = *failed;
+                    if matches!(error, StateError::Fsync { .. }) {
+                        return Err(error);
+                    }
                     tracing::warn!(%error, "compaction failed; the journals keep everything, another try follows");
                     self.failed = Some((Instant::now(), job));
                 }
@@ -170,6 +179,25 @@ fn bad_encoding(error: postcard::Error) -> StateError {
 }
 
 impl Shared {
+    /// Does `work` again and again while there is no room for it: acknowledgements wait, nothing new is begun,
+    /// and nothing is lost. Ending would only begin again on the same full disk. At the close it is tried once.
+    fn hold_while_full<T>(&self, mut work: impl FnMut() -> Result<T, StateError>) -> Result<T, StateError> {
+        loop {
+            match work() {
+                Err(error) if error.is_full() => {
+                    self.metrics.journal_stalled.set(1);
+                    if self.group.waits(error.to_string()) {
+                        tracing::error!(%error, "the disk of the state is full; waiting until there is room");
+                    }
+                    if !self.group.pause(self.options.pace.retry) {
+                        return Err(error);
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// All that is known, but for the segments. Call with the gate held for writing.
     fn encode(&self) -> Result<Encoder, postcard::Error> {
         let feeds = self.feeds();

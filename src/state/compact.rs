@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::error::failure;
 use super::load::Listing;
 use super::snapshot::Encoder;
-use super::{Shared, StateError, disk, journal, snapshot};
+use super::{Shared, StateError, journal, snapshot};
 use crate::clock;
 use crate::delivered::{Generation, segment, shelf};
+use crate::disk;
 use crate::sink::SinkId;
 
 /// One compaction, repeatable until it succeeds.
@@ -69,15 +71,19 @@ impl Job {
         let listing = Listing::of(dir)?;
         let oldest = self.previous.unwrap_or(0);
         for generation in listing.journals.into_iter().filter(|generation| *generation < oldest) {
-            disk::remove(&journal::path(dir, generation))?;
+            remove(&journal::path(dir, generation))?;
         }
         for generation in listing.snapshots.into_iter().filter(|generation| *generation < oldest) {
-            disk::remove(&snapshot::path(dir, generation))?;
+            remove(&snapshot::path(dir, generation))?;
         }
         let kept: HashSet<&u64> = segments.iter().chain(&self.previous_segments).collect();
         for id in listing.segments.into_iter().filter(|id| !kept.contains(id)) {
-            disk::remove(&segment::path(dir, id))?;
+            remove(&segment::path(dir, id))?;
         }
         Ok(())
     }
+}
+
+fn remove(path: &Path) -> Result<(), StateError> {
+    disk::remove(path).map_err(failure(path))
 }

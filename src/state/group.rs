@@ -1,7 +1,8 @@
 //! Frames waiting for the next group commit. Appending is a copy into memory and never waits for the
 //! disk; one thread takes what has gathered, and says here how far it is durable.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -21,6 +22,12 @@ pub(crate) struct Pace {
     pub(crate) bytes: usize,
     /// An empty group is committed when nothing else was for so long, to say that we live.
     pub(crate) heartbeat: Duration,
+    /// Bytes waiting beyond which nothing new should be begun.
+    pub(crate) behind: usize,
+    /// Bytes waiting beyond which the process ends rather than grow.
+    pub(crate) most: usize,
+    /// Between two tries to write to a full disk.
+    pub(crate) retry: Duration,
 }
 
 #[derive(Default)]
@@ -40,14 +47,13 @@ struct Pending {
 #[derive(Clone, Debug, Default)]
 struct Progress {
     durable: u64,
-    failure: Option<(String, std::io::ErrorKind, String)>,
+    failure: Option<Arc<StateError>>,
     over: bool,
 }
 
 impl Progress {
     fn failure(&self) -> Option<StateError> {
-        let (path, kind, text) = self.failure.clone()?;
-        Some(StateError::Io { path, source: std::io::Error::new(kind, text) })
+        self.failure.as_deref().map(StateError::again)
     }
 }
 
@@ -66,6 +72,10 @@ pub(crate) struct Group {
     /// Told of the first frame of a group.
     begun: Notify,
     progress: watch::Sender<Progress>,
+    /// False while nothing new should be begun.
+    health: watch::Sender<bool>,
+    /// Why the journal waits.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Group {
@@ -75,6 +85,8 @@ impl Group {
             wake: Condvar::new(),
             begun: Notify::new(),
             progress: watch::Sender::new(Progress::default()),
+            health: watch::Sender::new(true),
+            trouble: Mutex::default(),
         }
     }
 
@@ -82,8 +94,9 @@ impl Group {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a frame. After a failure or a close it is dropped: nothing later will be durable.
-    pub(crate) fn append(&self, frame: &Frame<'_>, pace: &Pace) {
+    /// Adds a frame. After a failure or a close it is dropped: nothing later will be durable. Too much waiting
+    /// is a failure: whoever acknowledges cannot wait, and memory must not grow with a disk that stands still.
+    pub(crate) fn append(&self, frame: &Frame<'_>, pace: &Pace, dir: &Path) {
         let mut pending = self.pending();
         if pending.over {
             // Counted, so that `durable` does not say yes.
@@ -100,8 +113,16 @@ impl Group {
         if first {
             self.begun.notify_one();
         }
-        if first || pending.bytes.len() >= pace.bytes {
+        let bytes = pending.bytes.len();
+        if first || bytes >= pace.bytes {
             self.wake.notify_all();
+        }
+        drop(pending);
+        if bytes > pace.most {
+            return self.fail(&StateError::Stalled { dir: dir.display().to_string(), bytes });
+        }
+        if bytes > pace.behind {
+            self.waits(format!("{bytes} bytes wait for the journal"));
         }
     }
 
@@ -126,6 +147,50 @@ impl Group {
             buffer.clear();
             pending.bytes = buffer;
         }
+    }
+
+    /// Whether anything new should be begun.
+    pub(crate) fn health(&self) -> watch::Receiver<bool> {
+        self.health.subscribe()
+    }
+
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The journal is behind, for this reason. True when it was not before.
+    pub(crate) fn waits(&self, why: String) -> bool {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = trouble.is_none();
+        if is_new {
+            tracing::warn!(why, "the journal waits for its disk; nothing new is fetched until it is written");
+        }
+        *trouble = Some(why);
+        drop(trouble);
+        self.health.send_if_modified(|health| std::mem::replace(health, false));
+        is_new
+    }
+
+    /// The journal is written again.
+    pub(crate) fn goes_on(&self) {
+        if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("the journal is written again");
+        }
+        self.health.send_if_modified(|health| !std::mem::replace(health, true));
+    }
+
+    /// Blocks for a while, or until the group is closed or has failed; false then.
+    pub(crate) fn pause(&self, length: Duration) -> bool {
+        let until = Instant::now() + length;
+        let mut pending = self.pending();
+        while !(pending.closing || pending.over) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            pending = self.wake.wait_timeout(pending, left).map_or_else(|e| e.into_inner().0, |(guard, _)| guard);
+        }
+        false
     }
 
     /// Blocks until a group is due, or a moment later than `no_later`.
@@ -164,16 +229,12 @@ impl Group {
 
     /// The journal cannot be written any more. What is not durable now never will be.
     pub(crate) fn fail(&self, error: &StateError) {
-        let failure = match error {
-            StateError::Io { path, source } => (path.clone(), source.kind(), source.to_string()),
-            other => ("state".to_owned(), std::io::ErrorKind::Other, other.to_string()),
-        };
         let mut pending = self.pending();
         pending.over = true;
         pending.bytes = Vec::new();
         drop(pending);
         self.progress.send_modify(|progress| {
-            progress.failure.get_or_insert(failure);
+            progress.failure.get_or_insert_with(|| Arc::new(error.again()));
         });
     }
 
@@ -199,6 +260,16 @@ impl Group {
         }
     }
 
+    /// Returns while the journal keeps up, or once nothing will be written any more.
+    pub(crate) async fn room(&self) {
+        let (mut health, mut progress) = (self.health.subscribe(), self.progress.subscribe());
+        let ended = progress.wait_for(|progress| progress.failure.is_some() || progress.over);
+        tokio::select! {
+            _ = health.wait_for(|health| *health) => {}
+            _ = ended => {}
+        }
+    }
+
     /// Resolves at the first failure; never without one.
     pub(crate) async fn failed(&self) -> StateError {
         let mut progress = self.progress.subscribe();
@@ -208,5 +279,39 @@ impl Group {
             return error;
         }
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn while_the_disk_stalls_new_work_waits_and_goes_on_after_a_commit_or_a_failure() {
+        let (behind, keys) = (1 << 20, vec![0; 16 * 4096]);
+        let long = Duration::from_secs(60);
+        let pace = Pace { interval: long, bytes: 1 << 20, heartbeat: long, behind, most: usize::MAX, retry: long };
+        let frame = Frame::Acked { sink: crate::sink::SinkId(0), keys: &keys, position: None };
+        let (group, dir) = (Group::new(), Path::new("state"));
+        let waits = async || tokio::time::timeout(Duration::from_millis(20), group.room()).await.is_err();
+        let mut appended = 0;
+        while !waits().await {
+            group.append(&frame, &pace, dir);
+            appended += keys.len();
+            assert!(appended <= behind + keys.len(), "no bound");
+        }
+        let (bytes, number) = group.take();
+        assert!(bytes.len() >= behind);
+        group.committed(number, bytes);
+        group.goes_on();
+        assert!(!waits().await);
+        while !waits().await {
+            group.append(&frame, &pace, dir);
+        }
+        let waiting = group.room();
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
+        group.ended();
+        waiting.await;
     }
 }

@@ -9,12 +9,11 @@
 //! Numbers are little-endian. Comes in: groups of frames. Goes out: groups that are whole, and where
 //! and how the file stops being readable. Never changes a file while reading it.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::disk::{self, failure};
+use super::error::{failed_fsync, failure};
 use super::{StateError, frame};
+use crate::disk::{self, File, Fsync};
 use crate::failpoint;
 
 pub(crate) const VERSION: u32 = 1;
@@ -37,20 +36,29 @@ impl Writer {
     /// Begins the journal of a generation; it and its name are durable when this returns.
     pub(crate) fn create(dir: &Path, generation: u64) -> Result<Writer, StateError> {
         let path = path(dir, generation);
-        let mut file = disk::create(&path)?;
-        disk::write(&mut file, &path, &file_header(generation))?;
-        disk::fsync(&file, &path)?;
-        disk::fsync_dir(dir)?;
+        let file = disk::create(&path).map_err(failure(&path))?;
+        file.write_all_at(&file_header(generation), 0).map_err(failure(&path))?;
+        file.fsync(Fsync::JournalHeader).map_err(failed_fsync(&path))?;
+        disk::fsync_dir(dir, Fsync::JournalName).map_err(failed_fsync(dir))?;
         Ok(Writer { file, path, generation, length: FILE_HEADER as u64 })
     }
 
-    /// Goes on with a journal whose readable part is `length` bytes, and all of it.
+    /// Goes on with a journal whose readable part is `length` bytes; what follows is cut, durably, or else half of
+    /// the next block over old bytes would look like damage.
     pub(crate) fn resume(dir: &Path, generation: u64, length: u64) -> Result<Writer, StateError> {
         let path = path(dir, generation);
-        Ok(Writer { file: disk::append(&path)?, path, generation, length })
+        let file = disk::open_to_write(&path).map_err(failure(&path))?;
+        if file.about().map_err(failure(&path))?.length != length {
+            file.set_len(length).map_err(failure(&path))?;
+            file.fsync(Fsync::JournalCut).map_err(failed_fsync(&path))?;
+        }
+        // A process that was killed may have made the name and not its fsync.
+        disk::fsync_dir(dir, Fsync::JournalName).map_err(failed_fsync(dir))?;
+        Ok(Writer { file, path, generation, length })
     }
 
-    /// Writes `first` and `frames` as one block and fsyncs it.
+    /// Writes `first` and `frames` as one block and fsyncs it. After an error that is no
+    /// [`StateError::Fsync`] the journal is as it was, and the same block may be written again.
     pub(crate) fn commit(&mut self, first: &[u8], frames: &[u8]) -> Result<(), StateError> {
         let mut crc = crc32fast::Hasher::new();
         crc.update(first);
@@ -59,10 +67,16 @@ impl Writer {
             .map_err(|_| failure(&self.path)(std::io::Error::other("a group of more than 4 GiB")))?;
         let mut head = block_header(self.generation, self.length, length, crc.finalize()).to_vec();
         head.extend_from_slice(first);
-        disk::write(&mut self.file, &self.path, &head)?;
-        disk::write(&mut self.file, &self.path, frames)?;
+        let body = self.length + head.len() as u64;
+        let written = self.file.write_all_at(&head, self.length).and_then(|()| self.file.write_all_at(frames, body));
+        if let Err(error) = written {
+            // Half a block with a whole one behind it would be damage.
+            self.file.set_len(self.length).map_err(failure(&self.path))?;
+            self.file.fsync(Fsync::JournalCut).map_err(failed_fsync(&self.path))?;
+            return Err(failure(&self.path)(error));
+        }
         failpoint::pass("journal_append");
-        disk::fsync(&self.file, &self.path)?;
+        self.file.fsync(Fsync::JournalBlock).map_err(failed_fsync(&self.path))?;
         failpoint::pass("journal_fsync");
         self.length += (head.len() + frames.len()) as u64;
         Ok(())
@@ -117,8 +131,8 @@ pub(crate) fn read(
     generation: u64,
     see: &mut dyn FnMut(frame::Frame<'_>),
 ) -> Result<(u64, End), StateError> {
-    let file = File::open(path).map_err(failure(path))?;
-    let size = file.metadata().map_err(failure(path))?.len();
+    let file = disk::open(path).map_err(failure(path))?;
+    let size = file.about().map_err(failure(path))?.length;
     let mut header = [0; FILE_HEADER];
     // Up to a bare header nothing can have been committed: a crash while the file was begun.
     let bare = if size <= FILE_HEADER as u64 { End::Torn } else { End::Damaged };

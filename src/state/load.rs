@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::book::Book;
-use super::disk::failure;
+use super::error::failure;
 use super::frame::Frame;
 use super::journal::{self, End};
 use super::snapshot::{self, Snapshot};
 use super::{FeedProgress, StateError};
+use crate::disk;
 use crate::feed::FeedKey;
 use crate::sink::SinkId;
 
@@ -41,8 +42,7 @@ pub(crate) struct Listing {
 impl Listing {
     pub(crate) fn of(dir: &Path) -> Result<Listing, StateError> {
         let mut listing = Listing::default();
-        for entry in std::fs::read_dir(dir).map_err(failure(dir))? {
-            let path = entry.map_err(failure(dir))?.path();
+        for path in disk::list(dir).map_err(failure(dir))? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let number = |before: &str, after: &str| name.strip_prefix(before)?.strip_suffix(after)?.parse().ok();
             if let Some(generation) = number("snapshot-", ".bin") {
@@ -51,7 +51,7 @@ impl Listing {
                 listing.journals.push(generation);
             } else if let Some(id) = number("keys-", ".seg") {
                 listing.segments.push(id);
-            } else if name.ends_with(super::disk::TEMPORARY) {
+            } else if name.ends_with(super::TEMPORARY) {
                 listing.temporary.push(path);
             } else if name.contains(".damaged-") {
                 listing.damaged.push(path);
@@ -60,7 +60,7 @@ impl Listing {
         listing.snapshots.sort_unstable();
         listing.journals.sort_unstable();
         listing.segments.sort_unstable();
-        listing.damaged.sort_by_key(|path| path.metadata().and_then(|m| m.modified()).ok());
+        listing.damaged.sort_by_key(|path| disk::about(path).map(|about| about.modified_ms).ok());
         Ok(listing)
     }
 }
@@ -129,6 +129,12 @@ pub(crate) fn load(dir: &Path, listing: &Listing, had: &mut dyn FnMut(SinkId, &[
 }
 
 impl Loaded {
+    /// Whether more is wrong than an end that a crash may leave: everything that was ever called durable lies
+    /// before that, so facts and the ends of files agree.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.findings.iter().any(|finding| finding.reason != "tail")
+    }
+
     fn found(&mut self, reason: &'static str, path: PathBuf) {
         self.findings.push(Finding { reason, path });
     }

@@ -13,16 +13,17 @@
 mod book;
 mod commit;
 mod compact;
-pub(crate) mod disk;
+mod error;
 mod frame;
 mod group;
 mod journal;
 mod load;
-pub(crate) mod map;
 mod open;
 mod progress;
 mod snapshot;
 
+pub use error::StateError;
+pub(crate) use error::{failed_fsync, failure};
 pub use progress::{
     CELL, Cell, ContentKey, FeedFact, FeedProgress, LEDGER_NAMES, Ledger, ListedBlob, LossReason, LostBlob,
     PendingBlob, Subscription,
@@ -30,17 +31,19 @@ pub use progress::{
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::ack::Outcome;
 use crate::config::StateConfig;
 use crate::delivered::shelf::Limits;
 use crate::delivered::{Delivered, FULL, is_had, settle};
+use crate::disk::Lock;
 use crate::failpoint;
 use crate::feed::FeedKey;
 use crate::metrics::Metrics;
@@ -58,6 +61,16 @@ const SINKS: u8 = 32;
 /// How often [`State::inspect`] looks again when the running process removes files under its eyes.
 const INSPECT_TRIES: usize = 10;
 
+/// Suffix of a file that is being written; whatever bears it at a start is rubbish.
+pub(crate) const TEMPORARY: &str = ".tmp";
+
+/// Where `path` is written before it is renamed into place.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(TEMPORARY);
+    PathBuf::from(name)
+}
+
 /// The state directory of the one process that may have it. Cheap to clone.
 #[derive(Clone)]
 pub struct State {
@@ -70,21 +83,6 @@ pub struct FeedState {
     handle: Arc<Handle>,
     key: FeedKey,
     progress: Arc<Mutex<FeedProgress>>,
-}
-
-/// Why the state cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    #[error("`{dir}` is in use by another auditferry process; stop it first, or give this one its own `state.dir`")]
-    Locked { dir: String },
-    #[error("`{path}`: {source}")]
-    Io { path: String, source: std::io::Error },
-    #[error("`{path}` has format {version} and this auditferry reads up to {supported}; upgrade auditferry")]
-    Newer { path: String, version: u32, supported: u32 },
-    #[error("sink `{name}` would be number 33 in this state directory; reuse the name of a sink that is gone")]
-    TooManySinks { name: String },
-    #[error("the state has been closed; nothing more is kept")]
-    Closed,
 }
 
 /// Thresholds, apart from the configuration so that tests can make them small.
@@ -109,6 +107,11 @@ impl Options {
                 bytes: 1 << 20,
                 // Tells how old the state is when a file was changed after it (see `book`).
                 heartbeat: Duration::from_secs(30),
+                // The keys of a full budget of 32 MiB are a few MiB: beyond, the disk is behind.
+                behind: 8 << 20,
+                // Listings go on meanwhile, 400 bytes a new blob: 150,000 of them.
+                most: 64 << 20,
+                retry: Duration::from_secs(1),
             },
             journal_bytes: journal_bytes(),
             // Some room for what is acknowledged until the journal has ended: a table beyond `FULL`
@@ -118,6 +121,18 @@ impl Options {
             // The disk may be full, and somebody may mend it.
             retry_after: Duration::from_secs(60),
         }
+    }
+}
+
+#[cfg(any(test, feature = "failpoints"))]
+impl Options {
+    /// Compacts after every few hundred bytes.
+    fn small(config: &StateConfig) -> Options {
+        let options = Options::new(config);
+        let millis = Duration::from_millis;
+        let pace = Pace { interval: millis(5), retry: millis(10), ..options.pace };
+        let shelf = Limits { segments: 2, ..options.shelf };
+        Options { journal_bytes: 1, generation_keys: 10, pace, shelf, retry_after: millis(20) }
     }
 }
 
@@ -161,7 +176,7 @@ impl Shared {
     }
 
     fn append(&self, frame: &Frame<'_>) {
-        self.group.append(frame, &self.options.pace);
+        self.group.append(frame, &self.options.pace, &self.dir);
     }
 
     fn next_segment(&self) -> u64 {
@@ -172,7 +187,7 @@ impl Shared {
 /// The last clone to go commits what is pending and lets the directory go.
 struct Handle {
     shared: Arc<Shared>,
-    running: Mutex<Option<(JoinHandle<()>, File)>>,
+    running: Mutex<Option<(JoinHandle<()>, Lock)>>,
 }
 
 impl Handle {
@@ -196,6 +211,13 @@ impl State {
     /// Takes the directory, loads what is there, recovers what is damaged. Blocking.
     pub fn open(config: &StateConfig, metrics: Arc<Metrics>) -> Result<State, StateError> {
         State::open_with(config, metrics, Options::new(config))
+    }
+
+    /// As [`State::open`], but ends its journal at every chance, so that a short test goes through every step.
+    #[cfg(any(test, feature = "failpoints"))]
+    #[doc(hidden)]
+    pub fn open_small(config: &StateConfig, metrics: Arc<Metrics>) -> Result<State, StateError> {
+        State::open_with(config, metrics, Options::small(config))
     }
 
     fn open_with(config: &StateConfig, metrics: Arc<Metrics>, options: Options) -> Result<State, StateError> {
@@ -280,6 +302,12 @@ impl State {
         settle(verdicts);
     }
 
+    /// Returns when the journal can take more: at once, unless the disk stalls. Whoever will bring
+    /// verdicts waits here before the work that leads to them, so that they cannot pile up in memory.
+    pub async fn room(&self) {
+        self.handle.shared.group.room().await;
+    }
+
     /// Journals where a file begins, before the first byte is written to it.
     pub fn file_opened(&self, sink: SinkId, position: &FilePosition) {
         let shared = &self.handle.shared;
@@ -331,6 +359,16 @@ impl State {
                 }
             }
         }
+    }
+
+    /// False while the journal cannot keep up or the disk is full: nothing new should be begun.
+    pub fn health(&self) -> watch::Receiver<bool> {
+        self.handle.shared.group.health()
+    }
+
+    /// What keeps the journal from being written, if anything does; for `/status`.
+    pub fn trouble(&self) -> Option<String> {
+        self.handle.shared.group.trouble()
     }
 
     /// Resolves when the journal can no longer be written: the process must end.

@@ -109,6 +109,9 @@ pub enum FeedFact {
     /// Cells up to a time that has not come yet were closed by a clock that was wrong: what begins at
     /// `from` or later is to be listed as if it never had been.
     Reopened { from: Seconds },
+    /// The server refused to list `[from, to)` as too old, but it had been listed completely before: what
+    /// appeared in it later than that, if anything did, will never be had.
+    Unswept { from: Seconds, to: Seconds },
 }
 
 /// One open cell of the grid, `[start, start + CELL)`.
@@ -161,7 +164,8 @@ pub struct Ledger {
     pub refused_seconds: u64,
     /// Those seconds as intervals `[from, to)`, merged where they touch.
     pub refused: Vec<(Seconds, Seconds)>,
-    /// Intervals in which the subscription was seen disabled: the service may have kept nothing.
+    /// Intervals in which the subscription was seen disabled, so that the service may have kept nothing, or that
+    /// were listed but could not be listed a last time, so that what came late may be missing.
     pub suspected: Vec<(Seconds, Seconds)>,
 }
 
@@ -267,6 +271,13 @@ impl FeedProgress {
                 }
             }
             FeedFact::Refused { from, to } => self.apply_refused(*from, *to),
+            FeedFact::Unswept { from, to } => {
+                match self.ledger.suspected.last_mut() {
+                    Some(last) if last.1 == *from => last.1 = *to,
+                    _ => push_capped(&mut self.ledger.suspected, (*from, *to)),
+                }
+                self.set_refused(*from, *to);
+            }
             FeedFact::Closed { cell } => self.apply_closed(*cell),
         }
     }
@@ -307,6 +318,11 @@ impl FeedProgress {
             Some(last) if last.1 == from => last.1 = to,
             _ => push_capped(&mut self.ledger.refused, (from, to)),
         }
+        self.set_refused(from, to);
+    }
+
+    /// The cell is listed from `to` on.
+    fn set_refused(&mut self, from: Seconds, to: Seconds) {
         let cell = from.div_euclid(CELL) * CELL;
         if cell >= self.closed_before || self.cells.contains_key(&cell) {
             let known = self.cells.entry(cell).or_default();

@@ -7,13 +7,15 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::book::Book;
-use super::disk::{self, failure};
-use super::{FeedProgress, StateError};
+use super::error::{failed_fsync, failure};
+use super::{FeedProgress, StateError, temporary};
+use crate::disk::{self, Fsync};
 use crate::failpoint;
 use crate::feed::FeedKey;
 
@@ -52,20 +54,20 @@ impl Encoder {
     /// Writes the snapshot of `generation` and renames it into place. Returns its size in bytes.
     pub(crate) fn write(&self, dir: &Path, generation: u64, segments: &[u64]) -> Result<u64, StateError> {
         let path = path(dir, generation);
-        let temporary = disk::temporary(&path);
+        let temporary = temporary(&path);
         let segments = postcard::to_stdvec(segments).map_err(|e| failure(&path)(std::io::Error::other(e)))?;
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.0);
         crc.update(&segments);
         let length = (self.0.len() + segments.len()) as u64;
-        let mut file = disk::create(&temporary)?;
-        disk::write(&mut file, &temporary, &header(generation, length, crc.finalize()))?;
-        disk::write(&mut file, &temporary, &self.0)?;
-        disk::write(&mut file, &temporary, &segments)?;
-        disk::fsync(&file, &temporary)?;
+        let mut file = disk::create(&temporary).map_err(failure(&temporary))?;
+        for bytes in [&header(generation, length, crc.finalize())[..], &self.0, &segments] {
+            file.write_all(bytes).map_err(failure(&temporary))?;
+        }
+        file.fsync(Fsync::SnapshotBytes).map_err(failed_fsync(&temporary))?;
         failpoint::pass("snapshot_write");
-        disk::rename(&temporary, &path)?;
-        disk::fsync_dir(dir)?;
+        disk::rename(&temporary, &path).map_err(failure(&temporary))?;
+        disk::fsync_dir(dir, Fsync::SnapshotName).map_err(failed_fsync(dir))?;
         failpoint::pass("snapshot_rename");
         Ok(HEADER as u64 + length)
     }
@@ -89,7 +91,7 @@ fn header(generation: u64, length: u64, payload_crc: u32) -> [u8; HEADER] {
 
 /// Reads the snapshot of `generation`; `None` when it is damaged.
 pub(crate) fn read(path: &Path, generation: u64) -> Result<Option<Snapshot>, StateError> {
-    let bytes = std::fs::read(path).map_err(failure(path))?;
+    let bytes = disk::read(path).map_err(failure(path))?;
     let Some((head, payload)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
     if *head != header(generation, payload.len() as u64, crc32fast::hash(payload)) {
         let version = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);

@@ -23,10 +23,7 @@ fn options(dir: &Path) -> Options {
 
 /// Compacts after every few hundred bytes.
 fn small(dir: &Path) -> Options {
-    let options = options(dir);
-    let pace = Pace { interval: Duration::from_millis(5), ..options.pace };
-    let shelf = Limits { segments: 2, ..options.shelf };
-    Options { journal_bytes: 1, generation_keys: 10, pace, shelf, retry_after: Duration::from_millis(20) }
+    Options::small(&config(dir))
 }
 
 fn open(dir: &Path) -> State {

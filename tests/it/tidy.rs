@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str])] = &[
     // Plain values and tools: at the bottom.
     ("clock", &[]),
+    ("disk", &["clock"]),
     ("escape", &[]),
     ("failpoint", &[]),
     ("feed", &[]),
@@ -33,6 +34,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "delivered",
+            "disk",
             "escape",
             "event",
             "failpoint",
@@ -45,7 +47,10 @@ const WALLS: &[(&str, &[&str])] = &[
             "state",
         ],
     ),
-    ("delivered", &["ack", "failpoint", "metrics", "record::RecordKey", "sink::SinkId", "sink::SinkSet", "state"]),
+    (
+        "delivered",
+        &["ack", "disk", "failpoint", "metrics", "record::RecordKey", "sink::SinkId", "sink::SinkSet", "state"],
+    ),
     (
         "state",
         &[
@@ -53,6 +58,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "delivered",
+            "disk",
             "failpoint",
             "feed",
             "metrics",

@@ -77,6 +77,12 @@ impl Collector {
             .collect()
     }
 
+    /// How many lines it has written.
+    pub fn lines(&self) -> usize {
+        let text = std::fs::read(self.dir.path().join("events.ndjson")).unwrap_or_default();
+        text.iter().filter(|byte| **byte == b'\n').count()
+    }
+
     /// The last lines of its log.
     pub fn log_end(&self) -> String {
         self.daemon.log_end()

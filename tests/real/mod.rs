@@ -3,6 +3,7 @@
 //! what the installer said; nothing is skipped.
 
 pub mod collector;
+pub mod kafka;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -114,7 +115,7 @@ impl Drop for Daemon {
 
 /// Servers are started and ended outside of any runtime, or on a thread that may block.
 #[expect(clippy::disallowed_methods, reason = "the thread has nothing else to do")]
-fn pause() {
+pub fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
 

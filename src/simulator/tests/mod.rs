@@ -1,5 +1,6 @@
 //! The simulator over real HTTP, seen by a small client that does no more than ask: the client is here.
 
+mod days;
 mod protocol;
 mod scenarios;
 

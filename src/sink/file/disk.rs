@@ -1,11 +1,9 @@
 //! The file itself: opening, appending, cutting, rotating. Blocking; knows nothing of the state.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use crate::disk::{self, File, Fsync};
 
 /// Owner writes, group reads (a log shipper), nobody else: the records are about people.
 const MODE: u32 = 0o640;
@@ -34,41 +32,26 @@ pub(super) struct Opened {
 /// Opens the file, creating it where it is missing. A symbolic link is not followed; what is no
 /// regular file is refused.
 pub(super) fn open(path: &Path) -> io::Result<Opened> {
-    // Without NONBLOCK a named pipe would stop the thread; a regular file does not care.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).mode(MODE).custom_flags(flags);
-    let (file, created) = match options.clone().create_new(true).open(path) {
-        Ok(file) => (file, true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (options.open(path)?, false),
-        Err(error) => return Err(error),
-    };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    let (file, created) = disk::append(path, MODE)?;
+    let about = file.about()?;
+    if !about.is_file {
         return Err(rustix::io::Errno::NXIO.into());
     }
-    if created {
-        sync_directory(path)?;
-    }
+    // Not only of a new file: a process that was killed may have made the name and not its fsync.
+    disk::fsync_dir(path.parent().unwrap_or(Path::new("")), Fsync::OutputName)?;
     let mut last = [b'\n'];
-    if metadata.len() > 0 {
-        file.read_exact_at(&mut last, metadata.len() - 1)?;
+    if about.length > 0 {
+        file.read_exact_at(&mut last, about.length - 1)?;
     }
-    let modified_ms = metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000;
-    let file = OutputFile {
-        file,
-        inode: metadata.ino(),
-        length: metadata.len(),
-        ends_a_line: last == [b'\n'],
-        unknown: false,
-    };
-    Ok(Opened { file, created, modified_ms })
+    let (inode, length) = (about.inode, about.length);
+    let file = OutputFile { file, inode, length, ends_a_line: last == [b'\n'], unknown: false };
+    Ok(Opened { file, created, modified_ms: about.modified_ms })
 }
 
 impl OutputFile {
     /// Appends and fsyncs. After a failure the file is as it was, or `unknown` is set.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = self.file.write_all(bytes).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all(bytes).and_then(|()| self.file.fsync(Fsync::OutputBatch));
         match written {
             Ok(()) => self.length += bytes.len() as u64,
             // Half a batch must not stay: it is written again.
@@ -77,10 +60,10 @@ impl OutputFile {
         written
     }
 
-    /// Cuts the file to `length` bytes.
+    /// Cuts the file to `length` bytes, durably: a rotation may be next, and moved away it is not cut again.
     pub fn cut_to(&mut self, length: u64) -> io::Result<()> {
         self.file.set_len(length)?;
-        self.file.sync_data()?;
+        self.file.fsync(Fsync::OutputCut)?;
         self.length = length;
         self.ends_a_line = true;
         Ok(())
@@ -96,41 +79,37 @@ impl OutputFile {
     /// Whether `path` still names this file, at the length it should have. False after logrotate
     /// moved it, somebody removed it, or somebody cut it (`copytruncate`).
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
-        match std::fs::symlink_metadata(path) {
-            Ok(metadata) => Ok(metadata.ino() == self.inode && metadata.is_file() && metadata.len() >= self.length),
+        match disk::about(path) {
+            Ok(about) => Ok(about.inode == self.inode && about.is_file && about.length >= self.length),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Moves `path` to `path.1`, `path.1` to `path.2` and so on; what would become `path.{keep+1}` goes.
+/// Moves `path` to `path.1`, `path.1` to `path.2` and so on; what would become `path.{keep+1}` goes. Each
+/// name is durable before another takes its place: a power loss in between must not put one file over another.
 pub(super) fn rotate(path: &Path, keep: usize) -> io::Result<()> {
     let numbered = |n: usize| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{n}"));
         PathBuf::from(name)
     };
+    let dir = path.parent().unwrap_or(Path::new(""));
     if keep == 0 {
-        std::fs::remove_file(path)?;
-        return sync_directory(path);
+        // Whatever is left of the old name, the next file takes it.
+        return disk::remove(path);
     }
     // Renaming onto the oldest removes it, in one step.
     for n in (1..keep).rev() {
-        match std::fs::rename(numbered(n), numbered(n + 1)) {
+        match disk::rename(&numbered(n), &numbered(n + 1)) {
+            Ok(()) => disk::fsync_dir(dir, Fsync::OutputRotated)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            Err(_) => {}
         }
     }
-    std::fs::rename(path, numbered(1))?;
-    sync_directory(path)
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    disk::rename(path, &numbered(1))?;
+    disk::fsync_dir(dir, Fsync::OutputRotated)
 }
 
 #[cfg(test)]
@@ -147,7 +126,7 @@ mod tests {
         std::fs::write(&path, b"{}\n{\"half").unwrap();
         file.cut_to(file.length).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
-        file.file = File::open(&path).unwrap();
+        file.file = disk::open(&path).unwrap();
         assert!(file.append(b"{}\n").is_err());
         assert!(file.unknown && file.length == 3);
     }
@@ -158,7 +137,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = open(&dir.path().join("f")).unwrap().file;
         let (_reader, writer) = io::pipe().unwrap();
-        file.file = File::from(std::os::fd::OwnedFd::from(writer));
+        file.file = File::Real(std::fs::File::from(std::os::fd::OwnedFd::from(writer)));
         assert!(file.append(b"{}\n").is_err());
         assert!(file.unknown && file.length == 0);
     }

@@ -62,12 +62,12 @@ impl FileSink {
         let shown = self.path.display();
         match known {
             // Nothing of ours can lie beyond: the journal knows every byte.
-            Some((trusted, _)) if trusted == length => return Ok(file),
+            // Journalled all the same, as below: that this run writes to it is what lets the next one cut.
+            Some((trusted, _)) if trusted == length => {}
             Some((trusted, true)) if trusted < length && self.state.may_cut(self.id, file.inode, modified_ms) => {
                 file = self.blocking(move || file.cut_to(trusted).map(|()| file)).await?;
                 tracing::info!(sink = %self.name, path = %shown, bytes = length - trusted,
                     "cut what the last run wrote but did not record; its records are fetched again");
-                return Ok(file);
             }
             Some((trusted, _)) if trusted > length => {
                 tracing::warn!(sink = %self.name, path = %shown, expected = trusted, found = length,

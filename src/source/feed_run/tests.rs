@@ -86,3 +86,79 @@ fn a_gateways_page_in_place_of_a_body_does_not_end_the_blob_while_an_outage_last
     assert_eq!(salvaged, [false, false, false, false, true]);
     assert!(run.state().read(|p| !p.pending.contains_key(&key)));
 }
+
+fn attempt(run: &mut FeedRun, now: Seconds, error: FetchError) -> Option<ContentKey> {
+    let Attempt { key, .. } = run.next_fetch(now)?;
+    run.fetched(key, Err(error), now);
+    run.settled(key, Settlement { lost: 1, ..Settlement::default() }, now);
+    Some(key)
+}
+
+fn invalid() -> FetchError {
+    ApiError::InvalidContent { text: "AF20052".into() }.into()
+}
+
+#[test]
+fn the_host_of_another_cloud_holds_the_fetching_and_drops_nothing() {
+    let (_dir, mut run) = feed_run();
+    let ids: Vec<String> = (0..30).map(|n| format!("blob-{n}")).collect();
+    let keys = listed(&mut run, grid::cell_of(NOW) - CELL, &ids);
+    let tried = (0..30).map_while(|_| attempt(&mut run, NOW, invalid())).count();
+    assert_eq!(tried, INVALID_BURST as usize, "then it rests");
+    let fault = run.books.metrics.feed_trouble.with_label_values(&["t", "Audit.Exchange", CLOUD_HOST]);
+    assert_eq!(fault.get(), 1);
+    // Days later, the cell beyond retention: still nothing is given up.
+    let mut now = NOW;
+    while now < NOW + 9 * 24 * 3600 {
+        now += 900;
+        while attempt(&mut run, now, invalid()).is_some() {}
+        run.judge_missing(grid::cell_of(NOW) - CELL, None);
+    }
+    assert_eq!(run.state().read(|p| (p.pending.len(), p.ledger.blobs_lost)), (30, 0));
+    // The setting is put right.
+    now += 3600;
+    for _ in &keys {
+        now += 600;
+        let Some(Attempt { key, .. }) = run.next_fetch(now) else { continue };
+        settle(&mut run, key, now);
+    }
+    assert_eq!((fault.get(), run.state().read(|p| p.pending.len())), (0, 0));
+}
+
+#[test]
+fn time_that_goes_back_leaves_nothing_waiting_for_a_year() {
+    let (_dir, mut run) = feed_run();
+    listed(&mut run, grid::cell_of(NOW) - CELL, &["blob".to_owned()]);
+    let year = NOW + 365 * 24 * 3600;
+    attempt(&mut run, year, ApiError::NotFound { text: String::new() }.into());
+    run.react(&ApiError::Unauthorized { text: String::new() }, year);
+    assert!(run.next_fetch_at(NOW).unwrap() > NOW + 3600);
+    run.rewind(NOW);
+    assert!(run.next_fetch_at(NOW).unwrap() <= NOW + LAST_RETRY);
+    assert!(run.next_fetch(NOW + LAST_RETRY).is_some());
+}
+
+#[test]
+fn a_slow_blob_waits_for_the_lane_and_others_do_not_wait_for_it() {
+    let (_dir, mut run) = feed_run();
+    let ids = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
+    let keys = listed(&mut run, grid::cell_of(NOW) - CELL, &ids);
+    let mut now = NOW;
+    // Two of them are slow, again and again.
+    for _ in 0..9 {
+        now += LAST_RETRY;
+        if let Some(Attempt { key, .. }) = run.next_fetch(now) {
+            let result = if key == keys[2] {
+                Err(ApiError::Transient { text: String::new() }.into())
+            } else {
+                Err(BodyError::Slow.into())
+            };
+            run.fetched(key, result, now);
+            run.settled(key, Settlement { lost: 1, ..Settlement::default() }, now);
+        }
+    }
+    now += LAST_RETRY;
+    let manners: Vec<bool> = std::iter::from_fn(|| run.next_fetch(now)).map(|attempt| attempt.manner.slow).collect();
+    assert_eq!(manners.iter().filter(|slow| **slow).count(), 1, "one slow body of a feed at a time: {manners:?}");
+    assert_eq!(manners.len(), 2, "{manners:?}");
+}

@@ -150,8 +150,14 @@ pub(super) fn original(event: &[u8]) -> Vec<u8> {
     flat(base64.unwrap_or_else(|| document["event"]["original"].as_str().unwrap().as_bytes().to_vec()))
 }
 
-/// With line breaks as blanks, since an event may have to be one line.
+/// With line breaks as blanks, since an event may have to be one line, and the Id in small letters, since a
+/// copy may come with it in capitals and be the one that is kept.
 fn flat(mut record: Vec<u8>) -> Vec<u8> {
+    const ID: &[u8] = b"\"Id\":\"";
+    let id = memchr::memmem::find(&record, ID).map(|at| at + ID.len());
+    if let Some(id) = id.and_then(|at| record.get_mut(at..at + 36)) {
+        id.make_ascii_lowercase();
+    }
     record.iter_mut().filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
     record
 }

@@ -118,7 +118,7 @@ async fn strike(process: &mut Process, blow: Blow) -> ExitStatus {
 
 /// Which of these keys the state in `dir` does not know as delivered to the sink of that name. The
 /// state is copied first, so that looking changes nothing.
-fn unknown(dir: &Path, sink: &str, keys: impl Iterator<Item = RecordKey>) -> HashSet<RecordKey> {
+pub(super) fn unknown(dir: &Path, sink: &str, keys: impl Iterator<Item = RecordKey>) -> HashSet<RecordKey> {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
@@ -134,7 +134,7 @@ fn unknown(dir: &Path, sink: &str, keys: impl Iterator<Item = RecordKey>) -> Has
     keys.into_iter().zip(wants).filter(|(_, wants)| !wants.is_empty()).map(|(key, _)| key).collect()
 }
 
-fn parse_key(key: &str) -> RecordKey {
+pub(super) fn parse_key(key: &str) -> RecordKey {
     RecordKey(u128::from_str_radix(key, 16).unwrap().to_be_bytes())
 }
 

@@ -106,6 +106,11 @@ impl LittleService {
         &self.shared.root
     }
 
+    /// Calendar milliseconds since the start.
+    pub fn age_ms(&self) -> i64 {
+        self.shared.clock.now_ms() - self.shared.origin_ms
+    }
+
     /// Everything asked so far.
     pub fn asked(&self) -> Vec<Asked> {
         locked(&self.shared.asked).clone()

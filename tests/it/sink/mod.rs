@@ -5,6 +5,7 @@
 mod acknowledged;
 mod collector;
 mod file;
+mod kafka;
 mod real_collector;
 
 use std::sync::{Arc, Mutex};
@@ -119,36 +120,16 @@ impl Bench {
 
     /// Hands over records with these texts as one blob.
     async fn offer(&self, records: impl IntoIterator<Item = String>) -> Offer {
-        let (mut raw, mut events) = (Vec::new(), Vec::new());
-        for record in records {
-            let start = raw.len() as u32;
-            raw.extend_from_slice(record.as_bytes());
-            let mut key = [0; 16];
-            key.copy_from_slice(&blake3::hash(record.as_bytes()).as_bytes()[..16]);
-            events.push(EventMeta {
-                key: RecordKey(key),
-                time_ms: Some(1_700_000_000_000),
-                raw: start..raw.len() as u32,
-                operation: operation(&record, start),
-                readable: true,
-                ..EventMeta::default()
-            });
-        }
+        let (part, keys) = part_of(records);
         let end = Arc::new(Mutex::new(None));
         let told = Arc::clone(&end);
         let body = Finalizer::new(move |settlement| *told.lock().unwrap() = Some(settlement));
         let sinks = SinkSet::of(self.id);
-        let keys: Vec<_> = events.iter().map(|event| event.key).collect();
         let shares: Vec<_> = keys.iter().map(|key| (*key, body.share())).collect();
         let required = if self.config.required { sinks } else { SinkSet::EMPTY };
         let wanting = self.state.delivered().claim(sinks, required, shares.into_iter());
         body.release();
-        let wanted = (0..events.len() as u32).filter(|index| wanting[*index as usize].contains(self.id)).collect();
-        let tenant = Arc::new(Tenant { name: "contoso".into(), id: "6f1c".into(), domains: Vec::new() });
-        let feed = Feed { tenant, content_type: ContentType::Exchange };
-        let charge = Budget::new(1 << 30).charge(&Arc::from("contoso"));
-        let blob = BlobId { feed, content_id: Arc::from("blob"), created_ms: 0 };
-        let part = Arc::new(Part { blob, raw: raw.into(), docs: Vec::new(), events, charge });
+        let wanted = (0..part.events.len() as u32).filter(|index| wanting[*index as usize].contains(self.id)).collect();
         self.driver.send(Delivery { part, events: wanted }).await;
         Offer { keys, end }
     }
@@ -182,6 +163,31 @@ fn operation(record: &str, start: u32) -> std::ops::Range<u32> {
     let Some((before, after)) = record.split_once("\"Operation\":\"") else { return 0..0 };
     let from = start + (before.len() + "\"Operation\":\"".len()) as u32;
     from..from + after.find('"').unwrap() as u32
+}
+
+/// A part of one blob with records of these texts, and their keys.
+fn part_of(records: impl IntoIterator<Item = String>) -> (Arc<Part>, Vec<RecordKey>) {
+    let (mut raw, mut events) = (Vec::new(), Vec::new());
+    for record in records {
+        let start = raw.len() as u32;
+        raw.extend_from_slice(record.as_bytes());
+        let mut key = [0; 16];
+        key.copy_from_slice(&blake3::hash(record.as_bytes()).as_bytes()[..16]);
+        events.push(EventMeta {
+            key: RecordKey(key),
+            time_ms: Some(1_700_000_000_000),
+            raw: start..raw.len() as u32,
+            operation: operation(&record, start),
+            readable: true,
+            ..EventMeta::default()
+        });
+    }
+    let keys = events.iter().map(|event| event.key).collect();
+    let tenant = Arc::new(Tenant { name: "contoso".into(), id: "6f1c".into(), domains: Vec::new() });
+    let feed = Feed { tenant, content_type: ContentType::Exchange };
+    let charge = Budget::new(1 << 30).charge(&Arc::from("contoso"));
+    let blob = BlobId { feed, content_id: Arc::from("blob"), created_ms: 0 };
+    (Arc::new(Part { blob, raw: raw.into(), docs: Vec::new(), events, charge }), keys)
 }
 
 /// `count` records of about 200 bytes, `from` on.

@@ -1,0 +1,200 @@
+//! The Kafka sink as written → as meant. Each setting that is passed through is shown to librdkafka
+//! here, and then all of them together with ours, so that a wrong or contradictory one is named with
+//! its place before anything runs. Asks no broker.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
+
+use super::check::warn_of_literal;
+use super::check_sinks::tls;
+use super::faults::{Place, Reader};
+use super::file::{KafkaFile, SaslFile};
+use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, PassedThrough, SaslConfig, refused};
+use super::section::{Field, Section};
+use super::tree::{Node, Value};
+use super::values::{At, FromNode};
+use crate::config::BatchConfig;
+
+/// A mapping of free names to texts, each with its place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pairs(pub Vec<(String, Place, At<String>)>);
+
+impl FromNode for Pairs {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Pairs> {
+        let entries = super::section::entries(node, "this", reader)?;
+        let pairs = entries.iter().filter(|entry| !matches!(entry.node.value, Value::Null)).filter_map(|entry| {
+            let value = At::<String>::from_node(&entry.node, reader)?;
+            Some((entry.key.clone(), entry.place.clone(), value))
+        });
+        Some(Pairs(pairs.collect()))
+    }
+}
+
+/// One of librdkafka's compressions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KafkaCompression(&'static str);
+
+impl FromNode for KafkaCompression {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<KafkaCompression> {
+        one_of(node, "a compression of Kafka's", &COMPRESSIONS, reader).map(KafkaCompression)
+    }
+}
+
+/// One of the mechanisms of SASL that we support.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mechanism(&'static str);
+
+impl FromNode for Mechanism {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Mechanism> {
+        one_of(node, "a mechanism of SASL that is supported", &MECHANISMS, reader).map(Mechanism)
+    }
+}
+
+fn one_of(node: &Node, wanted: &str, known: &[&'static str], reader: &mut Reader<'_>) -> Option<&'static str> {
+    let value = String::from_node(node, reader)?;
+    let found = known.iter().copied().find(|name| name.eq_ignore_ascii_case(value.trim()));
+    if found.is_none() {
+        reader.fault(&node.place, format!("this is not {wanted}"), format!("one of {}", known.join(", ")));
+    }
+    found
+}
+
+/// Checks everything of the sink but its batches, which bound librdkafka's queue.
+pub(super) fn kafka(file: KafkaFile, batch: &BatchConfig, reader: &mut Reader<'_>) -> Option<KafkaConfig> {
+    let (place, title) = (file.place, KafkaFile::TITLE);
+    let written = file.brokers.required("brokers", title, &place, "`host:port`, some of the cluster's brokers", reader);
+    let brokers = written.as_ref().and_then(|at| brokers(at, reader));
+    let hint = "for instance `o365.{content_type}`";
+    let topic = file.topic.required("topic", title, &place, hint, reader);
+    if let Some(at) = topic.as_ref().filter(|at| ["{operation}", "{id}", "{key}"].iter().any(|p| at.value.contains(p)))
+    {
+        reader.fault(
+            &at.place,
+            "this would make a topic for each operation or record",
+            "use {tenant}, {tenant_id}, {content_type} or {workload} in `topic`; the others fit in `key` and `headers`",
+        );
+    }
+    let tls_given = file.tls.given();
+    let tls = tls_given.map(|at| tls(at.value, reader));
+    let outside = brokers.as_ref().filter(|brokers| !brokers.split(',').all(is_loopback));
+    let sasl_place = file.sasl.clone().given().map(|at| at.place);
+    let sasl = match file.sasl {
+        Field::Absent => None,
+        Field::Faulty => return None,
+        Field::Given(at) => Some(sasl(at.value, reader)?),
+    };
+    if let (Some(_), None) = (outside, &tls) {
+        match (&sasl, sasl_place) {
+            (Some(sasl), Some(place)) if sasl.mechanism == "PLAIN" => reader.fault(
+                &place,
+                "PLAIN without TLS would carry the password readable over the network",
+                "add `tls: {}`, or use SCRAM-SHA-512",
+            ),
+            _ => reader.warning(
+                &place,
+                "audit records go to the brokers without encryption",
+                "add `tls: {}` where the brokers have a TLS listener",
+            ),
+        }
+    }
+    let passed_place = file.librdkafka.clone().given().map(|at| at.place);
+    let librdkafka = passed_through(file.librdkafka.value().unwrap_or_default(), reader);
+    let headers = file.headers.value().unwrap_or_default().0;
+    let config = KafkaConfig {
+        brokers: brokers?,
+        topic: topic?.value,
+        key: file.key.value().unwrap_or_else(|| DEFAULT_KEY.to_owned()),
+        headers: headers.into_iter().map(|(name, _, value)| (name, value.value)).collect(),
+        compression: file.compression.value().map_or(COMPRESSIONS[0], |compression| compression.0),
+        sasl,
+        tls,
+        librdkafka: librdkafka?,
+    };
+    if let Some(place) = passed_place {
+        contradictions(&config, batch, &place, reader);
+    }
+    Some(config)
+}
+
+/// `host:port` each, joined by commas.
+fn brokers(written: &At<Vec<String>>, reader: &mut Reader<'_>) -> Option<String> {
+    let all: Vec<&str> = written.value.iter().flat_map(|text| text.split(',')).map(str::trim).collect();
+    let good = |broker: &&str| {
+        let (host, port) = broker.rsplit_once(':').unwrap_or((broker, "9092"));
+        let port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        port && !host.is_empty() && !host.contains(['/', ' ', '@', ','])
+    };
+    if all.is_empty() || !all.iter().all(good) {
+        let hint = "write `host:port`, several separated by commas; TLS and SASL have keys of their own";
+        reader.fault(&written.place, "these are no addresses of brokers", hint);
+        return None;
+    }
+    Some(all.join(","))
+}
+
+fn is_loopback(broker: &str) -> bool {
+    let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn sasl(file: SaslFile, reader: &mut Reader<'_>) -> Option<SaslConfig> {
+    let (place, title) = (file.place, SaslFile::TITLE);
+    let hint = "one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN";
+    let mechanism = file.mechanism.required("mechanism", title, &place, hint, reader);
+    let username = file.username.required("username", title, &place, "the name that the broker knows us by", reader);
+    let hint = "best as \"${file:/run/secrets/…}\"";
+    let password = file.password.required("password", title, &place, hint, reader);
+    if let Some(password) = password.as_ref().filter(|password| password.value.literal) {
+        warn_of_literal(&password.place, "password", reader);
+    }
+    Some(SaslConfig { mechanism: mechanism?.value.0, username: username?.value, password: password?.value.source })
+}
+
+/// Each setting by itself; `None` when one is wrong. What is said shows the name, never the value.
+fn passed_through(pairs: Pairs, reader: &mut Reader<'_>) -> Option<PassedThrough> {
+    let mut good = true;
+    let mut passed = Vec::new();
+    for (name, place, value) in pairs.0 {
+        if let Some(hint) = refused(&name) {
+            reader.fault(&place, format!("`{name}` may not be passed through"), hint);
+            good = false;
+            continue;
+        }
+        match ClientConfig::new().set(&name, &value.value).create_native_config() {
+            Ok(_) => passed.push((name, value.value)),
+            Err(KafkaError::ClientConfig(result, ..)) if format!("{result:?}").contains("UNKNOWN") => {
+                let hint = "see the names marked P or * in CONFIGURATION.md of librdkafka 2.12";
+                reader.fault(&place, format!("librdkafka has no setting `{name}`"), hint);
+                good = false;
+            }
+            Err(_) => {
+                let hint = "see its range in CONFIGURATION.md of librdkafka 2.12";
+                reader.fault(&value.place, format!("librdkafka does not take this value for `{name}`"), hint);
+                good = false;
+            }
+        }
+    }
+    good.then_some(PassedThrough(passed))
+}
+
+/// All settings together, with ours: librdkafka says what contradicts when a producer is made. It is
+/// given no address, so it asks nobody.
+fn contradictions(config: &KafkaConfig, batch: &BatchConfig, place: &Place, reader: &mut Reader<'_>) {
+    let mut client: ClientConfig = config.settings(batch).into_iter().collect();
+    client.set_log_level(RDKafkaLogLevel::Emerg);
+    if let Err(error) = client.create::<BaseProducer>() {
+        let reason = match error {
+            KafkaError::ClientCreation(reason) => reason,
+            other => other.to_string(),
+        };
+        reader.fault(
+            place,
+            format!("librdkafka refuses these settings together with `acks=all` and idempotence: {reason}"),
+            "remove or change the one it names",
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! A batch on its way: what of it is produced, and what its delivery reports mean. Comes in: frames.
+//! Goes out: one answer for the driver. A message is produced once; it is produced again only when
+//! librdkafka has let go of it, by the ledger's word.
+
+use super::*;
+
+impl KafkaSink {
+    /// Produces what of `frames` is neither queued nor answered, and says how many that were.
+    pub(super) async fn produce(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) -> Result<usize, SendError> {
+        let ledger = &self.shared.ledger;
+        let standings = ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
+        let (mut taken_up, mut bytes) = (0, 0);
+        for (frame, standing) in frames.iter().zip(standings) {
+            let alone = match standing {
+                None => false,
+                Some(Standing::Failed { code, alone: false }) if class(code) == Class::Refused => true,
+                Some(_) => continue,
+            };
+            let producer = self.producer(alone).await?;
+            loop {
+                ledger.queue(frame.ticket, producer.generation, wait);
+                let Err(code) = producer.produce(frame, &self.header_names) else { break };
+                match code {
+                    Code::QueueFull => {
+                        // Cannot be while the bound is the driver's; it passes with the next report.
+                        ledger.report(frame.ticket, producer.generation, Standing::Failed { code, alone });
+                        ledger.forget(std::iter::once(frame.ticket));
+                        tokio::time::sleep(WAIT_ON).await;
+                    }
+                    // What librdkafka refuses by itself is about this message alone.
+                    code => {
+                        let standing = Standing::Failed { code, alone: true };
+                        ledger.report(frame.ticket, producer.generation, standing);
+                        break;
+                    }
+                }
+            }
+            taken_up += 1;
+            bytes += frame.value.len() as u64;
+            if taken_up % PRODUCED_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.shared.metrics.sink_bytes.with_label_values(&[self.name.as_str(), "identity"]).inc_by(bytes);
+        Ok(taken_up)
+    }
+
+    /// What the reports mean for the batch as a whole; forgets the tickets that have a verdict.
+    pub(super) fn judge(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) -> Result<Accepted, SendError> {
+        let ledger = &self.shared.ledger;
+        let standings = ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
+        let (mut queued, mut again, mut hold, mut refused) = (0, None, None, Vec::new());
+        for (index, (frame, standing)) in frames.iter().zip(&standings).enumerate() {
+            match standing {
+                Some(Standing::Taken) => {}
+                Some(Standing::Queued { .. }) => queued += 1,
+                None => again = again.or(Some(Code::PurgeQueue)),
+                Some(Standing::Failed { code, alone }) => match class(*code) {
+                    Class::Refused if *alone => refused.push((index, *code)),
+                    // Of the whole request; the next send tries it alone.
+                    Class::Refused => again = again.or(Some(*code)),
+                    kind => {
+                        if kind == Class::Held {
+                            self.topics().troubled.insert(frame.topic.to_owned());
+                            hold = hold.or(Some(held(*code, frame.topic)));
+                        } else {
+                            again = again.or(Some(*code));
+                        }
+                        // To be produced anew: librdkafka has let go of it.
+                        ledger.forget(std::iter::once(frame.ticket));
+                    }
+                },
+            }
+        }
+        if let Some(reason) = hold {
+            return Err(self.fatal(reason));
+        }
+        if queued > 0 {
+            return Err(self.still_queued(queued));
+        }
+        if let Some(code) = again {
+            return Err(self.retry(format!("the brokers did not take a message: {code:?}; sent again")));
+        }
+        let Some((first, code)) = refused.first().copied() else {
+            ledger.forget(frames.iter().map(|frame| frame.ticket));
+            return Ok(Accepted::default());
+        };
+        // One answer has one reason; the others follow with the next send, which produces nothing.
+        let reason = self.refusal(&frames[first], code);
+        let alike = |(index, other): &&(usize, Code)| *other == code && self.refusal(&frames[*index], code) == reason;
+        let events: Vec<usize> = refused.iter().filter(alike).map(|(index, _)| *index).collect();
+        ledger.forget(events.iter().map(|index| frames[*index].ticket));
+        Err(SendError::Reject { events, reason })
+    }
+
+    /// Reports are overdue.
+    pub(super) fn still_queued(&self, queued: usize) -> SendError {
+        match self.shared.trouble() {
+            Some((trouble @ (Trouble::Login | Trouble::Tls), said)) => self.fatal(trouble.words(&said)),
+            found => {
+                let reason = match found {
+                    Some((trouble, said)) => trouble.words(&said),
+                    None if self.shared.is_throttled() => "the brokers throttle us because of a quota".to_owned(),
+                    None => "the brokers have not answered yet (too few replicas in sync, or slow)".to_owned(),
+                };
+                let reason = format!("sink `{}`: {queued} messages wait inside librdkafka: {reason}", self.name);
+                SendError::Retry { after: Some(WAIT_ON), reason }
+            }
+        }
+    }
+
+    /// Why a message is refused for good, with the limit.
+    pub(super) fn refusal(&self, frame: &Frame<'_>, code: Code) -> String {
+        let ours = self.kafka.max_message_bytes();
+        let reason = match code {
+            Code::MessageSizeTooLarge if frame.value.len() as u64 + frame.key.len() as u64 >= ours => {
+                format!(
+                    "the message is larger than `{MESSAGE_MAX_BYTES}` of the sink ({ours} bytes); raise it under `librdkafka`"
+                )
+            }
+            Code::MessageSizeTooLarge => {
+                let known = self.topics().limits.get(frame.topic).copied().flatten();
+                let bytes = known.map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"));
+                format!(
+                    "the message is larger, compressed, than `max.message.bytes` of the topic `{}`{bytes}; raise it there (or `message.max.bytes` of the brokers)",
+                    frame.topic
+                )
+            }
+            other => format!("the brokers refuse the message for topic `{}`: {other:?}", frame.topic),
+        };
+        format!("sink `{}`: {reason}", self.name)
+    }
+
+    /// Asks for the limits of the topics that found a message too large, each once in a process.
+    pub(super) async fn learn_limits(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) {
+        let standings = self.shared.ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
+        let large = Some(Standing::Failed { code: Code::MessageSizeTooLarge, alone: true });
+        for (frame, _) in frames.iter().zip(standings).filter(|(_, standing)| *standing == large) {
+            let ours = frame.value.len() as u64 >= self.kafka.max_message_bytes();
+            if !ours && !self.topics().limits.contains_key(frame.topic) {
+                let bytes = limit::of_topic(&self.config, &self.kafka, frame.topic, QUESTION).await;
+                self.topics().limits.insert(frame.topic.to_owned(), bytes);
+            }
+        }
+    }
+}

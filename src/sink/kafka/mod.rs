@@ -1,0 +1,235 @@
+//! Kafka: one message a record, done when its delivery report says that every replica in sync has it.
+//!
+//! Comes in: batches of frames ([`frame`]). Goes out: messages to librdkafka, whose idempotent producer
+//! retries by itself and never gives up (`message.timeout.ms=0`); so a batch that is sent again only
+//! waits on, by the tickets in the [`ledger`]. At least once: a crash between the broker's word and our
+//! journal doubles what was sent; nothing else does. Memory: what librdkafka holds is what the driver's
+//! batches hold. Never blocks an async thread, never produces a message that librdkafka still has.
+
+mod delivery;
+mod frame;
+mod ledger;
+mod limit;
+mod producer;
+mod slots;
+mod verdict;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::template::Template;
+use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
+use crate::clock::world_ms;
+use crate::config::{Format, KafkaConfig, MESSAGE_MAX_BYTES, SinkConfig};
+use crate::event::Event;
+use crate::metrics::Metrics;
+use frame::Frame;
+use ledger::{Standing, Wait};
+use producer::{Producer, Recipe, Shared};
+use verdict::{Class, Trouble, class, held};
+
+/// How long one `send` waits for reports before the driver is told that the brokers are slow or away.
+/// The messages stay with librdkafka. Well above a healthy broker's answer, short enough that five in
+/// a row stop the fetching within seconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same while the brokers say that they throttle us: slow is then no fault.
+const PATIENCE_THROTTLED: Duration = Duration::from_secs(30);
+/// Between two waits for the same reports. Short: librdkafka itself paces the network.
+const WAIT_ON: Duration = Duration::from_millis(50);
+/// How long a producer that ended fatally is still heard about what was on its way.
+const LAST_REPORTS: Duration = Duration::from_secs(5);
+/// One question about one topic in a probe.
+const QUESTION: Duration = Duration::from_secs(3);
+/// Messages produced between two looks at other work: about a millisecond.
+const PRODUCED_AT_ONCE: usize = 256;
+/// Topics in trouble that a probe asks for.
+const ASKED_AT_ONCE: usize = 4;
+/// Headers that every message has; the key is how a consumer tells a duplicate in any format.
+const OUR_HEADERS: [(&str, &str); 3] =
+    [("auditferry_key", "{key}"), ("tenant", "{tenant}"), ("content_type", "{content_type}")];
+/// Kafka's limit of a topic's name (org.apache.kafka.common.internals.Topic).
+const TOPIC_LENGTH: usize = 249;
+
+/// One cluster.
+pub struct KafkaSink {
+    name: String,
+    config: SinkConfig,
+    kafka: KafkaConfig,
+    topic: Template,
+    key: Template,
+    header_names: Vec<String>,
+    headers: Vec<Template>,
+    /// The next message's ticket.
+    tickets: AtomicUsize,
+    shared: Arc<Shared>,
+    /// For everything.
+    many: Slot,
+    /// For messages that were refused in company.
+    single: Slot,
+    generations: AtomicU64,
+    renewing: tokio::sync::Mutex<()>,
+    /// Topics that took nothing, and the last one that was written to.
+    topics: Mutex<Topics>,
+}
+
+#[derive(Default)]
+struct Topics {
+    troubled: BTreeSet<String>,
+    last: Option<String>,
+    /// `max.message.bytes` of topics that found a message too large; `None` where we may not ask.
+    limits: HashMap<String, Option<u64>>,
+}
+
+/// Where a producer of ours stands; empty until it is needed.
+type Slot = RwLock<Option<Arc<Producer>>>;
+
+impl KafkaSink {
+    /// Checks everything that can be checked without the network, and makes the producer, which begins
+    /// to look for the brokers.
+    pub fn new(config: &SinkConfig, kafka: &KafkaConfig, metrics: Arc<Metrics>) -> Result<KafkaSink, SinkBuildError> {
+        let name = config.name.clone();
+        let template = |field: &'static str, text: &str| {
+            Template::parse(text).map_err(|source| SinkBuildError::Template { sink: name.clone(), field, source })
+        };
+        let (mut header_names, mut headers) = (Vec::new(), Vec::new());
+        let given = kafka.headers.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        for (header, text) in OUR_HEADERS
+            .into_iter()
+            .filter(|(ours, _)| given.clone().all(|(name, _)| name != *ours))
+            .chain(given.clone())
+        {
+            header_names.push(header.to_owned());
+            headers.push(template("headers", text)?);
+        }
+        metrics.sink_bytes.with_label_values(&[&name, "identity"]);
+        for reason in ["fatal", "login"] {
+            metrics.kafka_renewed.with_label_values(&[&name, reason]);
+        }
+        let shared = Arc::new(Shared::new(&name, metrics));
+        let recipe =
+            Recipe::read(config, kafka).map_err(|source| SinkBuildError::Secret { sink: name.clone(), source })?;
+        let producer = Producer::make(recipe, &shared, 0, false)
+            .map_err(|reason| SinkBuildError::Kafka { sink: name.clone(), reason })?;
+        Ok(KafkaSink {
+            topic: template("topic", &kafka.topic)?,
+            key: template("key", &kafka.key)?,
+            header_names,
+            headers,
+            tickets: AtomicUsize::new(1),
+            shared,
+            many: RwLock::new(Some(Arc::new(producer))),
+            single: RwLock::default(),
+            generations: AtomicU64::new(1),
+            renewing: tokio::sync::Mutex::default(),
+            topics: Mutex::default(),
+            config: config.clone(),
+            kafka: kafka.clone(),
+            name,
+        })
+    }
+
+    fn retry(&self, reason: impl std::fmt::Display) -> SendError {
+        SendError::Retry { after: None, reason: format!("sink `{}`: {reason}", self.name) }
+    }
+
+    fn fatal(&self, reason: impl std::fmt::Display) -> SendError {
+        SendError::Fatal { reason: format!("sink `{}`: {reason}", self.name) }
+    }
+
+    fn topics(&self) -> std::sync::MutexGuard<'_, Topics> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for KafkaSink {
+    fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        frame::begin(self.tickets.fetch_add(1, Ordering::Relaxed), world_ms(), out);
+        frame::field(out, |out| push_topic(&self.topic, event, out));
+        frame::field(out, |out| self.key.render_plain(event, out));
+        for header in &self.headers {
+            frame::field(out, |out| header.render_plain(event, out));
+        }
+        let verbatim = self.config.format == Format::Raw && event.meta.readable;
+        out.extend_from_slice(if verbatim { event.raw() } else { event.doc() });
+    }
+
+    async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {
+        let Some(frames) = frame::read(&batch.bytes, &batch.ends, self.headers.len()) else {
+            return Err(self.fatal("a batch of ours is broken; this is a fault of auditferry"));
+        };
+        if let Some(frame) = frames.first() {
+            let mut topics = self.topics();
+            if topics.last.as_deref() != Some(frame.topic) {
+                topics.last = Some(frame.topic.to_owned());
+            }
+        }
+        self.bury_the_dead().await?;
+        let patience = if self.shared.is_throttled() { PATIENCE_THROTTLED } else { PATIENCE };
+        let wait = Arc::new(Wait::default());
+        self.produce(&frames, &wait).await?;
+        let _ = tokio::time::timeout(patience, wait.none_queued()).await;
+        // What was refused in company is tried alone at once.
+        if self.produce(&frames, &wait).await? > 0 {
+            let _ = tokio::time::timeout(patience, wait.none_queued()).await;
+        }
+        self.learn_limits(&frames, &wait).await;
+        self.judge(&frames, &wait)
+    }
+
+    /// Reads the login again, and asks for the topics that were in trouble, or one that is in use.
+    async fn probe(&self) -> Result<(), SendError> {
+        let (config, kafka) = (self.config.clone(), self.kafka.clone());
+        let recipe = tokio::task::spawn_blocking(move || Recipe::read(&config, &kafka)).await;
+        let print = match recipe {
+            Ok(Ok(recipe)) => recipe.print,
+            Ok(Err(error)) => return Err(self.fatal(error)),
+            Err(join) => return Err(self.retry(join)),
+        };
+        let producer = self.producer(false).await?;
+        if producer.print != print {
+            tracing::info!(sink = %self.name, "the login or a certificate has changed; a new producer takes over");
+            self.discard(&producer, "login");
+            if let Some(single) = self.single.read().unwrap_or_else(PoisonError::into_inner).clone() {
+                self.discard(&single, "login");
+            }
+            self.shared.well();
+        }
+        drop(producer);
+        self.bury_the_dead().await?;
+        let producer = self.producer(false).await?;
+        let asked: Vec<String> = {
+            let topics = self.topics();
+            topics.troubled.iter().chain(topics.last.as_ref()).take(ASKED_AT_ONCE).cloned().collect()
+        };
+        for topic in asked {
+            let (producer, name) = (Arc::clone(&producer), topic.clone());
+            let answer = tokio::task::spawn_blocking(move || producer.ask(&name, QUESTION)).await;
+            match answer.unwrap_or(Err(Code::Fail)) {
+                Ok(()) => self.topics().troubled.remove(&topic),
+                Err(code) if class(code) == Class::Held => return Err(self.fatal(held(code, &topic))),
+                Err(code) => {
+                    let words = self.shared.trouble().map(|(trouble, said)| trouble.words(&said));
+                    return Err(self.retry(words.unwrap_or_else(|| format!("no answer from the brokers: {code:?}"))));
+                }
+            };
+        }
+        self.shared.well();
+        Ok(())
+    }
+}
+
+/// The topic's name; what Kafka does not allow in one becomes `_`.
+fn push_topic(template: &Template, event: &Event<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    template.render_plain(event, out);
+    out.truncate(start + TOPIC_LENGTH);
+    for byte in &mut out[start..] {
+        if !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'_' | b'-') {
+            *byte = b'_';
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! One librdkafka producer: made, spoken with, and ended. Comes in: settings and secrets. Goes out:
+//! messages, and what librdkafka says: delivery reports into the ledger, troubles of the connection,
+//! throttle times, its log. librdkafka's callbacks run on its polling thread and never wait. Making and
+//! ending a producer block and belong off the async threads; ending sees to that by itself.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaErrorCode as Code;
+use secrecy::ExposeSecret;
+
+use super::frame::Frame;
+use super::ledger::{Ledger, Standing};
+use super::verdict::{Trouble, trouble};
+use crate::config::{KafkaConfig, SinkConfig};
+use crate::metrics::Metrics;
+use crate::secret::{SecretError, scrub};
+
+/// What all producers of a sink share.
+pub(super) struct Shared {
+    pub sink: String,
+    pub ledger: Ledger,
+    pub metrics: Arc<Metrics>,
+    trouble: Mutex<Option<(Trouble, String)>>,
+    /// Whether `trouble` holds one: asked at each report.
+    troubled: AtomicBool,
+    /// Milliseconds of throttling that did not make a whole second yet.
+    throttled_ms: AtomicU64,
+    /// Whether the brokers throttled us in the last round of statistics.
+    throttled: AtomicBool,
+}
+
+impl Shared {
+    pub fn new(sink: &str, metrics: Arc<Metrics>) -> Shared {
+        metrics.kafka_throttled.with_label_values(&[sink]);
+        Shared {
+            sink: sink.to_owned(),
+            ledger: Ledger::default(),
+            metrics,
+            trouble: Mutex::default(),
+            troubled: AtomicBool::new(false),
+            throttled_ms: AtomicU64::new(0),
+            throttled: AtomicBool::new(false),
+        }
+    }
+
+    /// What is wrong with the connection as a whole, since the last good word.
+    pub fn trouble(&self) -> Option<(Trouble, String)> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A broker has answered well.
+    pub fn well(&self) {
+        if self.troubled.swap(false, Ordering::AcqRel) {
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    fn trouble_is(&self, found: Trouble, said: String) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // Refused logins and handshakes also end in a broken connection, and everything in "all brokers
+        // down"; each says less than what came before it.
+        let known = trouble.as_ref().map(|(known, _)| *known);
+        if found.weight() >= known.map_or(0, Trouble::weight) {
+            *trouble = Some((found, said));
+        }
+        self.troubled.store(true, Ordering::Release);
+    }
+
+    pub fn is_throttled(&self) -> bool {
+        self.throttled.load(Ordering::Acquire)
+    }
+}
+
+/// What a producer is made of: settings with every secret as it stands now.
+pub(super) struct Recipe {
+    pub client: ClientConfig,
+    password: Vec<u8>,
+    /// Changes when the login or a certificate does.
+    pub print: u64,
+}
+
+impl Recipe {
+    /// Reads the password and the certificates.
+    pub fn read(config: &SinkConfig, kafka: &KafkaConfig) -> Result<Recipe, SecretError> {
+        let mut client: ClientConfig = kafka.settings(&config.batch).into_iter().collect();
+        // Everything that is said goes through `log` below.
+        client.set_log_level(RDKafkaLogLevel::Info).set("bootstrap.servers", &kafka.brokers);
+        let mut print = DefaultHasher::new();
+        let mut password = Vec::new();
+        if let Some(sasl) = &kafka.sasl {
+            let secret = sasl.password.read()?;
+            client.set("sasl.mechanism", sasl.mechanism).set("sasl.username", &sasl.username);
+            client.set("sasl.password", secret.expose_secret());
+            password = secret.expose_secret().as_bytes().to_vec();
+            password.hash(&mut print);
+        }
+        let protocol = match (&kafka.sasl, &kafka.tls) {
+            (None, None) => "plaintext",
+            (None, Some(_)) => "ssl",
+            (Some(_), None) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        client.set("security.protocol", protocol);
+        if let Some(tls) = &kafka.tls {
+            // `probe`: where the distributions keep their authorities.
+            let ca = tls.ca_file.as_ref().map_or("probe".into(), |path| path.to_string_lossy());
+            client.set("ssl.ca.location", ca);
+            if let (Some(cert), Some(key)) = (&tls.cert_file, &tls.key_file) {
+                client.set("ssl.certificate.location", cert.to_string_lossy());
+                client.set("ssl.key.location", key.to_string_lossy());
+            }
+            if tls.verify == Some(false) {
+                client.set("enable.ssl.certificate.verification", "false");
+            }
+            for path in [&tls.ca_file, &tls.cert_file, &tls.key_file].into_iter().flatten() {
+                std::fs::read(path).unwrap_or_default().hash(&mut print);
+            }
+        }
+        Ok(Recipe { client, password, print: print.finish() })
+    }
+}
+
+/// What librdkafka speaks to.
+struct Context {
+    shared: Arc<Shared>,
+    generation: u64,
+    alone: bool,
+    password: Vec<u8>,
+}
+
+impl Context {
+    /// librdkafka's words without the password, on one line.
+    fn clean(&self, said: &str) -> String {
+        String::from_utf8_lossy(&scrub(said.as_bytes(), &self.password)).replace(char::is_control, " ")
+    }
+}
+
+impl ClientContext for Context {
+    /// At debug: librdkafka repeats itself while a broker is away. What matters is said once by the
+    /// circuit, in the words of `error`.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let message = self.clean(message);
+        tracing::debug!(target: "auditferry::librdkafka", sink = %self.shared.sink, ?level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let sums = statistics.brokers.values().filter_map(|broker| Some(broker.throttle.as_ref()?.sum));
+        let ms = u64::try_from(sums.sum::<i64>()).unwrap_or(0);
+        let before = self.shared.throttled_ms.fetch_add(ms, Ordering::AcqRel);
+        let seconds = (before + ms) / 1000 - before / 1000;
+        self.shared.metrics.kafka_throttled.with_label_values(&[&self.shared.sink]).inc_by(seconds);
+        let was = self.shared.throttled.swap(ms > 0, Ordering::AcqRel);
+        if ms > 0 && !was {
+            tracing::warn!(sink = %self.shared.sink, waited_ms = ms, "the brokers throttle us because of a quota; records go out more slowly, none is lost");
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(found) = error.rdkafka_error_code().and_then(|code| trouble(code, reason)) {
+            self.shared.trouble_is(found, self.clean(reason));
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        let standing = match result {
+            Ok(_) => {
+                self.shared.well();
+                Standing::Taken
+            }
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+                Standing::Failed { code, alone: self.alone }
+            }
+        };
+        self.shared.ledger.report(ticket, self.generation, standing);
+    }
+}
+
+/// A producer that ends on a thread of its own, wherever it is let go.
+pub(super) struct Producer {
+    inner: Option<ThreadedProducer<Context>>,
+    shared: Arc<Shared>,
+    pub generation: u64,
+    alone: bool,
+    pub print: u64,
+}
+
+impl Producer {
+    /// Makes a producer; blocks for reading certificates and starting threads. `alone`: each message
+    /// goes in a request of its own, so that a refusal is about it and no other.
+    pub fn make(recipe: Recipe, shared: &Arc<Shared>, generation: u64, alone: bool) -> Result<Producer, String> {
+        let mut client = recipe.client;
+        if alone {
+            // The other producer's statistics tell of throttling already.
+            client.set("batch.num.messages", "1").set("statistics.interval.ms", "0");
+        }
+        let context = Context { shared: Arc::clone(shared), generation, alone, password: recipe.password };
+        let said = |error: KafkaError| match error {
+            KafkaError::ClientCreation(reason) => reason,
+            // Not the value, which may be a secret.
+            KafkaError::ClientConfig(_, _, name, _) => format!("the setting `{name}` is refused"),
+            other => other.to_string(),
+        };
+        let inner: ThreadedProducer<Context> = client.create_with_context(context).map_err(said)?;
+        let shared = Arc::clone(shared);
+        Ok(Producer { inner: Some(inner), shared, generation, alone, print: recipe.print })
+    }
+
+    /// Hands a message over; its report goes to the ledger, where it must stand as queued. An error
+    /// means that librdkafka did not take it.
+    pub fn produce(&self, frame: &Frame<'_>, names: &[String]) -> Result<(), Code> {
+        let Some(inner) = &self.inner else { return Err(Code::BrokerDestroy) };
+        let mut headers = OwnedHeaders::new_with_capacity(names.len());
+        for (key, value) in names.iter().zip(&frame.headers) {
+            headers = headers.insert(Header { key, value: Some(*value) });
+        }
+        let mut record = BaseRecord::with_opaque_to(frame.topic, frame.ticket)
+            .payload(frame.value)
+            .timestamp(frame.timestamp_ms)
+            .headers(headers);
+        if !frame.key.is_empty() {
+            record = record.key(frame.key);
+        }
+        inner.send(record).map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::InvalidArgument))
+    }
+
+    /// Why this producer will never send again; `None` while it can.
+    pub fn fatal(&self) -> Option<(Code, String)> {
+        self.inner.as_ref()?.client().fatal_error()
+    }
+
+    /// Asks the brokers about a topic; blocks up to `limit`.
+    pub fn ask(&self, topic: &str, limit: std::time::Duration) -> Result<(), Code> {
+        let Some(inner) = &self.inner else { return Err(Code::BrokerDestroy) };
+        let metadata = inner.client().fetch_metadata(Some(topic), limit);
+        let metadata = metadata.map_err(|error| error.rdkafka_error_code().unwrap_or(Code::Fail))?;
+        match metadata.topics().iter().find_map(|topic| topic.error()) {
+            Some(error) => Err(Code::from(error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner.take() else { return };
+        let (shared, generation, alone) = (Arc::clone(&self.shared), self.generation, self.alone);
+        let end = move || {
+            // Purges what is queued and in flight, hears of it, and joins librdkafka's threads.
+            drop(inner);
+            shared.ledger.sweep(generation, alone);
+        };
+        match tokio::runtime::Handle::try_current() {
+            // The runtime's end waits for it.
+            Ok(runtime) => drop(runtime.spawn_blocking(end)),
+            Err(_) => drop(std::thread::spawn(end)),
+        }
+    }
+}
