@@ -36,15 +36,15 @@ async fn flood() -> SimulatorHandle {
     world(config.live_rate(2000.0).speed(speed()).tune(|p| p.subscribed = true)).await
 }
 
-/// A configuration of these worlds' tenants; `types`: content types of each world's.
-fn configure(place: &Place, worlds: &[(&str, &SimulatorHandle, &str)], sinks: &str) {
+/// A configuration of these worlds' tenants, each world with a prefix for their names and their content types.
+/// `collect`: more of its keys.
+fn configure(place: &Place, worlds: &[(&str, &SimulatorHandle, &str)], sinks: &str, collect: &str) {
     let mut text = format!("state: {{ dir: {:?} }}\nadmin: {{ listen: 127.0.0.1:0 }}\n", place.state_dir());
     let poll_s = 2 * speed() as u64;
     if let Some((origin_ms, anchor_ms, speed)) = worlds[0].1.clock_setting() {
         writeln!(text, "clock: {{ origin_ms: {origin_ms}, anchor_ms: {anchor_ms}, speed: {speed} }}").unwrap();
     }
-    writeln!(text, "collect: {{ poll_interval: {poll_s}s, backfill: 1d, requests_per_minute: 1000 }}\ntenants:")
-        .unwrap();
+    writeln!(text, "collect: {{ poll_interval: {poll_s}s, backfill: 1d{collect} }}\ntenants:").unwrap();
     for (prefix, world, types) in worlds {
         let api = world.api_url();
         for (n, tenant) in world.tenants().iter().enumerate() {
@@ -88,7 +88,7 @@ async fn a_flood_beside_small_tenants() {
         if flooded {
             worlds.push(("flood", &flood, ALL_TYPES));
         }
-        configure(&place, &worlds, &hec_sink("splunk", &hec, ""));
+        configure(&place, &worlds, &hec_sink("splunk", &hec, ""), ", requests_per_minute: 1000");
         let _process = place.start(&[], &[]);
         let enough = if flooded { history + 1000 } else { history };
         assert!(hec.wait_for(enough, Duration::from_secs(60)).await, "{}", place.log_tail());
@@ -170,6 +170,8 @@ async fn a_sink_that_is_down_costs_only_those_that_need_it() {
         &place,
         &[("stuck", &stuck, ALL_TYPES), ("free", &free, ALL_TYPES)],
         &format!("{}{file}", hec_sink("splunk", &hec, &only("stuck"))),
+        // Little memory: four of the six could fill it.
+        ", requests_per_minute: 100000, in_flight: 4MiB",
     );
     let process = place.start(&[], &[]);
 
