@@ -1,6 +1,7 @@
 //! One feed, driven by hand: what ends a blob and what must not.
 
-use super::super::trouble::{FOREIGN_FOR, LAST_RETRY};
+use super::super::trouble::FOREIGN_FOR;
+use super::super::troubles::CLOUD_HOST;
 use super::*;
 use crate::feed::{ContentType, Tenant};
 use crate::state::{CELL, ListedBlob, State};
