@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::segment::{self, Segment};
 use crate::sink::SinkId;
@@ -33,6 +34,27 @@ impl Limits {
             // A filter of 5 MB while merging.
             merged_keys: 4 << 20,
         }
+    }
+}
+
+/// The time by which segments age: it goes on from the newest of them while a process runs. A machine's
+/// clock that is set weeks ahead, for a moment or for good, must not let go of keys that the service may still
+/// serve the records of; so days of standing still do not count, and the cap on bytes bounds what that keeps.
+#[derive(Debug)]
+pub(crate) struct Running {
+    began: Instant,
+    at_ms: i64,
+}
+
+impl Running {
+    /// `world_ms`: where it begins when there are no segments.
+    pub(crate) fn after(shelf: &[Arc<Segment>], world_ms: i64) -> Running {
+        let at_ms = shelf.iter().map(|segment| segment.newest_ms).max().unwrap_or(world_ms);
+        Running { began: Instant::now(), at_ms }
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.at_ms.saturating_add(i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX))
     }
 }
 
@@ -77,6 +99,7 @@ pub(crate) fn merge_once(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use crate::delivered::generation::Generation;
     use crate::record::RecordKey;
     use crate::sink::SinkSet;
@@ -151,5 +174,16 @@ mod tests {
         let limits = Limits { max_bytes: room, retention_ms: 5000, ..Limits::new(0) };
         assert_eq!(evict(&mut shelf, &limits, 6500), 100, "one too old, uncounted; one too many, counted");
         assert_eq!(shelf.iter().map(|segment| segment.id).collect::<Vec<_>>(), [3, 4]);
+    }
+
+    #[test]
+    fn a_clock_set_weeks_ahead_lets_no_key_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut shelf: Vec<_> = (1..=4).map(|id| write(dir.path(), id, 0, id * 100..id * 100 + 100)).collect();
+        let a_month_ahead = clock::world_ms() + 30 * 24 * 3600 * 1000;
+        let running = Running::after(&shelf, a_month_ahead);
+        assert_eq!(evict(&mut shelf, &Limits::new(u64::MAX), running.now_ms()), 0);
+        assert_eq!(shelf.len(), 4);
+        assert!(Running::after(&[], a_month_ahead).now_ms() >= a_month_ahead);
     }
 }

@@ -10,6 +10,9 @@ use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::state::{ContentKey, FeedFact, FeedState, LossReason, PendingBlob};
 
+/// Cells whose empty listings are not journalled as they happen: the live one and three hours.
+const YOUNG_CELLS: usize = 4;
+
 pub struct Books {
     pub feed: Feed,
     pub state: FeedState,
@@ -145,6 +148,19 @@ impl Books {
         if std::mem::take(&mut self.is_changed) {
             self.close_cells();
             self.show_watermark(now);
+        }
+    }
+
+    /// The process stops in order: how far the youngest hours were listed is written down, which while it runs
+    /// only what was found in them is.
+    pub fn put_down_listings(&self) {
+        let is_noted = |cell: &crate::state::Cell| cell.listed_at.is_some() && !cell.swept;
+        let young = self.state.read(|p| {
+            let cells = p.cells.iter().rev().filter(|(_, cell)| is_noted(cell)).take(YOUNG_CELLS);
+            cells.filter_map(|(start, cell)| Some((*start, cell.listed_at?))).collect::<Vec<_>>()
+        });
+        for (cell, at) in young {
+            self.state.record(FeedFact::Listed { cell, at, complete: true, last: false, blobs: Vec::new() });
         }
     }
 

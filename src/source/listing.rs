@@ -199,10 +199,11 @@ fn refused(state: &FeedState, listing: &Listing) -> u64 {
 
 fn complete(state: &FeedState, listing: &Listing, at: i64, blobs: Vec<ListedBlob>, listed: &mut Listed) {
     let Listing { cell, last, .. } = *listing;
-    let is_news = !blobs.is_empty()
-        || last
-        || at - cell > JOURNAL_EMPTY_FROM_AGE
-        || state.read(|p| p.cells.get(&cell).is_none_or(|c| c.listed_at.is_none()));
+    let end = cell + crate::state::CELL;
+    let known = state.read(|p| p.cells.get(&cell).and_then(|c| c.listed_at));
+    // Also the first one after its end: what a long outage then leaves behind counts as listed.
+    let is_first = known.is_none_or(|known| known < end && at >= end);
+    let is_news = !blobs.is_empty() || last || at - cell > JOURNAL_EMPTY_FROM_AGE || is_first;
     let fact = FeedFact::Listed { cell, at, complete: true, last, blobs };
     if is_news {
         state.record(fact);

@@ -129,6 +129,7 @@ impl TenantRun {
         }
         let now = self.client.server_clock.now();
         self.feeds.iter_mut().for_each(|feed| feed.drain(now));
+        self.feeds.iter().for_each(|feed| feed.books.put_down_listings());
         loop {
             for event in self.inbox.take() {
                 self.hear(event);

@@ -41,7 +41,7 @@ use tokio::sync::watch;
 
 use crate::ack::Outcome;
 use crate::config::StateConfig;
-use crate::delivered::shelf::Limits;
+use crate::delivered::shelf::{self, Limits};
 use crate::delivered::{Delivered, FULL, is_had, settle};
 use crate::disk::Lock;
 use crate::failpoint;
@@ -160,6 +160,8 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     next_segment: AtomicU64,
     newest_at_start: i64,
+    /// By which key segments age.
+    running: shelf::Running,
 }
 
 impl Shared {

@@ -17,8 +17,8 @@ use super::load::{self, Finding, Listing, Loaded, REASONS};
 use super::{Handle, Options, Shared, StateError};
 use crate::clock;
 use crate::config::StateConfig;
-use crate::delivered::Delivered;
 use crate::delivered::segment::Segment;
+use crate::delivered::{Delivered, shelf};
 use crate::disk;
 use crate::metrics::Metrics;
 
@@ -67,6 +67,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
     };
     let damaged = loaded.is_damaged();
     let next_segment = listing.segments.last().map_or(0, |id| id + 1);
+    let running = shelf::Running::after(&delivered.segments(), clock::world_ms());
     let shared = Arc::new(Shared {
         dir,
         options,
@@ -78,6 +79,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
         metrics,
         next_segment: AtomicU64::new(next_segment),
         newest_at_start,
+        running,
     });
     let mut committer = Committer {
         shared: Arc::clone(&shared),

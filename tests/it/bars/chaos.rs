@@ -7,7 +7,7 @@
 //! in [`KEPT`] and run every time. Service and collector share one thread and one clock, which stands
 //! still while anything is at work and jumps when nothing is, so a day takes what its work takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use auditferry::simulator::{ContentType, Identity, Scenario, Simulator, WorldCon
 use auditferry::state::State;
 use tempfile::TempDir;
 
-use super::faults::{Expected, original};
+use super::faults::{Expected, hash, original};
 use crate::support::{figure, size};
 
 /// Seeds that once failed, one a line, with what they found.
@@ -326,25 +326,6 @@ impl Chaos {
         let suspected = feeds.iter().flat_map(|(_, feed)| feed.ledger.suspected.clone());
         let ledger: Vec<(i64, i64)> = refused.iter().copied().chain(suspected).collect();
         let unledgered = too_old.iter().filter(|id| !ledger.iter().any(|named| holds(*named, id))).count();
-        if std::env::var("CHAOS_DEBUG").is_ok() {
-            let have: std::collections::HashSet<[u8; 32]> = std::fs::read(self.output())
-                .unwrap_or_default()
-                .split(|b| *b == b'\n')
-                .filter(|l| !l.is_empty())
-                .map(crate::hec::canonical_hash)
-                .collect();
-            for record in self.simulator.truth().filter(|r| r.reachable) {
-                if !have.contains(&crate::hec::canonical_hash(&record.record)) {
-                    println!("MISSING {:?} {:?} ", record.id, record.content_ids);
-                }
-            }
-            for (key, feed) in &feeds {
-                println!(
-                    "FEED {key} lost {:?} refused {:?} suspected {:?}",
-                    feed.ledger.lost, feed.ledger.refused, feed.ledger.suspected
-                );
-            }
-        }
         told.refused_hours = refused.iter().map(|(from, to)| to - from).sum::<i64>() as u64 / 3600;
         told.too_old_blobs = too_old.len() as u64;
         let pending: usize = feeds.iter().map(|(_, feed)| feed.pending.len()).sum();
@@ -354,7 +335,11 @@ impl Chaos {
                 wrong.push(what);
             }
         };
-        check((judged.lost, judged.duplicates, judged.foreign) == (0, 0, 0), format!("{judged:?}"));
+        let missing = if judged.lost > 0 { self.missing(&file) } else { Vec::new() };
+        check(
+            (judged.lost, judged.duplicates, judged.foreign) == (0, 0, 0),
+            format!("{judged:?}, missing: {missing:?}"),
+        );
         let unledgered_blobs: Vec<&String> = gone.difference(&ledgered).collect();
         let invented: Vec<&String> = ledgered.difference(&gone).collect();
         check(
@@ -379,6 +364,14 @@ impl Chaos {
         );
         check(report.violations.is_empty(), format!("{:?}", report.violations));
         if wrong.is_empty() { Ok(()) } else { Err(format!("(seed {}) {}", self.seed, wrong.join("; "))) }
+    }
+
+    /// The blobs of the records that are not in the file and could be.
+    fn missing(&self, file: &[u8]) -> Vec<Vec<String>> {
+        let have: HashSet<_> =
+            file.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(|line| hash(&original(line))).collect();
+        let truth = self.simulator.truth().filter(|record| record.reachable && !have.contains(&hash(&record.record)));
+        truth.map(|record| record.content_ids).collect()
     }
 
     /// Whether the last sweep of `[from, to)`, between 4 hours before the end of its retention and that end, fell
@@ -410,7 +403,12 @@ fn service(simulator: &Arc<Simulator>) -> InProcess {
     Arc::new(move |request| {
         let simulator = Arc::clone(&simulator);
         Box::pin(async move {
+            let asked =
+                std::env::var("AUDITFERRY_CHAOS_WATCH").ok().map(|watched| (watched, request.uri().to_string()));
             let response = simulator.answer(request.map(axum::body::Body::new)).await?;
+            if let Some((_, uri)) = asked.filter(|(watched, uri)| uri.contains(watched)) {
+                println!("{} {} {uri}", simulator.clock().now_ms() / 1000, response.status());
+            }
             Ok(response.map(reqwest::Body::wrap_stream))
         })
     })

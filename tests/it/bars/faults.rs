@@ -166,7 +166,7 @@ fn flat(mut record: Vec<u8>) -> Vec<u8> {
     record
 }
 
-fn hash(record: &[u8]) -> Hash {
+pub(super) fn hash(record: &[u8]) -> Hash {
     *blake3::hash(record).as_bytes()
 }
 
