@@ -361,6 +361,7 @@ fn status_source(
         state: StateStatus {
             journal_bytes: u64::try_from(metrics.journal_bytes.get()).unwrap_or(0),
             last_commit: Some(metrics.checkpoint_last_success.get()).filter(|at| *at > 0),
+            trouble: state.trouble(),
         },
         in_flight: InFlight { bytes: budget.used() as u64, limit: budget.limit() as u64 },
     })

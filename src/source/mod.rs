@@ -17,6 +17,7 @@ pub mod grid;
 pub mod listing;
 pub mod pin;
 pub mod queue;
+pub mod relist;
 pub mod tenant;
 pub mod throttle;
 
