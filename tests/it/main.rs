@@ -18,3 +18,4 @@ mod normalize;
 mod papers;
 mod sink;
 mod tidy;
+mod verify;

@@ -1,6 +1,7 @@
 //! The bars: what auditferry claims, measured. `make test` runs them small, `make bars` at the size
 //! whose figures are quoted. One file a bar.
 
+mod corruption;
 mod faults;
 mod hostile;
 mod idle;

@@ -8,8 +8,9 @@
 //! The same for the start itself (a loss during the recovery from a loss; a recovery from damage) and for
 //! a start after a kill. And each fsync is left out in turn: every one must be missed.
 
+mod faults;
 mod judge;
-mod story;
+pub mod story;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
