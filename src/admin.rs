@@ -66,6 +66,8 @@ pub struct SinkStatus {
 pub struct StateStatus {
     pub journal_bytes: u64,
     pub last_commit: Option<Seconds>,
+    /// Why acknowledgements wait (a full disk, a slow one); `None` in good order.
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

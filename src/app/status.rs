@@ -43,6 +43,7 @@ impl Look {
             state: StateStatus {
                 journal_bytes: u64::try_from(self.metrics.journal_bytes.get()).unwrap_or(0),
                 last_commit: Some(self.metrics.checkpoint_last_success.get()).filter(|at| *at > 0),
+                trouble: self.state.trouble(),
             },
             in_flight: InFlight { bytes: self.budget.used() as u64, limit: self.budget.limit() as u64 },
         }

@@ -11,6 +11,7 @@ mod run;
 mod simulate;
 mod state;
 mod validate;
+mod verify;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,6 +69,8 @@ enum Verb {
     Validate(ConfigArgs),
     /// Turn audit records (NDJSON or a JSON array) into what a sink would get.
     Normalize(normalize::NormalizeArgs),
+    /// List the last 7 days again and compare them with the books: exit 1 when something is missing.
+    Verify(VerifyArgs),
     /// What is known and what is missing.
     #[command(subcommand)]
     State(StateVerb),
@@ -112,6 +115,15 @@ struct DemoArgs {
 enum DemoFormat {
     Ecs,
     Raw,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// One JSON document instead of words.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -166,6 +178,7 @@ impl Cli {
             Verb::Simulate(args) => simulate::run(args).await.map(|()| Exit::Good),
             Verb::Validate(args) => validate::validate(&args.config),
             Verb::Normalize(args) => normalize::run(&args),
+            Verb::Verify(args) => verify::verify(&args.config.config, args.json).await,
             Verb::State(StateVerb::Show(args)) => show_state(&args),
             Verb::Config(ConfigVerb::Example) => config::example(),
         }

@@ -18,7 +18,7 @@ use crate::disk::map::Map;
 use crate::disk::{self, Fsync};
 use crate::record::RecordKey;
 use crate::sink::{SinkId, SinkSet};
-use crate::state::{StateError, failed_fsync, failure, temporary};
+use crate::state::{StateError, check_version, failed_fsync, failure, temporary};
 
 pub(crate) const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"AFKEYS\r\n";
@@ -163,8 +163,8 @@ impl Segment {
         let header = Header::parse(&head);
         let version = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
         let whole = crc32fast::hash(&head[..52]).to_le_bytes() == head[52..];
-        if whole && head.starts_with(MAGIC) && version > VERSION {
-            return Err(StateError::Newer { path: path.display().to_string(), version, supported: VERSION });
+        if whole && head.starts_with(MAGIC) {
+            check_version(&path, version, VERSION)?;
         }
         if head != header.to_bytes() || header.id != id || header.size() != Some(size) || header.bloom_blocks == 0 {
             return Ok(None);

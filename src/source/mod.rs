@@ -19,6 +19,7 @@ pub mod listing;
 mod live_edge;
 pub mod pin;
 pub mod queue;
+pub mod relist;
 pub mod server_clock;
 mod steady;
 mod subscription;

@@ -60,6 +60,17 @@ pub(crate) fn failed_fsync(path: &Path) -> impl Fn(io::Error) -> StateError + '_
     move |source| StateError::Fsync { path: path.display().to_string(), source }
 }
 
+/// Refuses a file of a format that is not ours, which is not damage; `Ok` for our own. Older formats are read as
+/// long as there are any: the first is 1.
+pub(crate) fn check_version(path: &Path, version: u32, supported: u32) -> Result<(), StateError> {
+    let path = path.display().to_string();
+    match version.cmp(&supported) {
+        std::cmp::Ordering::Greater => Err(StateError::Newer { path, version, supported }),
+        std::cmp::Ordering::Less => Err(StateError::Older { path, version, supported }),
+        std::cmp::Ordering::Equal => Ok(()),
+    }
+}
+
 impl StateError {
     /// There is no room, and somebody may make some: waiting helps, starting again does not.
     pub(crate) fn is_full(&self) -> bool {

@@ -141,7 +141,7 @@ pub(crate) fn read(
     }
     file.read_exact_at(&mut header, 0).map_err(failure(path))?;
     if header != file_header(generation) {
-        refuse_newer(path, &header)?;
+        refuse_other_version(path, &header)?;
         return Ok((0, bare));
     }
     let mut offset = FILE_HEADER as u64;
@@ -210,14 +210,11 @@ fn any_block_behind(file: &File, path: &Path, generation: u64, offset: u64, size
     Ok(found)
 }
 
-/// A whole header of a later version is not damage.
-fn refuse_newer(path: &Path, header: &[u8; FILE_HEADER]) -> Result<(), StateError> {
+/// A whole header of another version is not damage.
+fn refuse_other_version(path: &Path, header: &[u8; FILE_HEADER]) -> Result<(), StateError> {
     let version = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
     let whole = crc32fast::hash(&header[..20]).to_le_bytes() == header[20..];
-    if whole && header.starts_with(FILE_MAGIC) && version > VERSION {
-        return Err(StateError::Newer { path: path.display().to_string(), version, supported: VERSION });
-    }
-    Ok(())
+    if whole && header.starts_with(FILE_MAGIC) { super::error::check_version(path, version, VERSION) } else { Ok(()) }
 }
 
 #[cfg(test)]

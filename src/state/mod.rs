@@ -23,7 +23,7 @@ mod progress;
 mod snapshot;
 
 pub use error::StateError;
-pub(crate) use error::{failed_fsync, failure};
+pub(crate) use error::{check_version, failed_fsync, failure};
 pub use progress::{
     CELL, Cell, ContentKey, FeedFact, FeedProgress, LEDGER_NAMES, Ledger, ListedBlob, LossReason, LostBlob,
     PendingBlob, Subscription,
@@ -224,6 +224,27 @@ impl State {
 
     fn open_with(config: &StateConfig, metrics: Arc<Metrics>, options: Options) -> Result<State, StateError> {
         Ok(State { handle: Arc::new(open::open(config, metrics, options)?) })
+    }
+
+    /// A state in memory only that keeps nothing, for whoever lists without keeping books.
+    pub(crate) fn detached(metrics: Arc<Metrics>) -> State {
+        let config = StateConfig { dir: PathBuf::new(), max_delivered_bytes: 0 };
+        let group = Group::new();
+        group.ended();
+        let shared = Shared {
+            dir: config.dir.clone(),
+            options: Options::new(&config),
+            gate: RwLock::new(()),
+            feeds: Mutex::default(),
+            book: Mutex::default(),
+            group,
+            delivered: Arc::new(Delivered::new(&metrics)),
+            metrics,
+            next_segment: AtomicU64::new(0),
+            newest_at_start: 0,
+            running: shelf::Running::after(&[], 0),
+        };
+        State { handle: Arc::new(Handle { shared: Arc::new(shared), running: Mutex::new(None) }) }
     }
 
     /// Reads what is there without taking the directory, for `state show`. A running process may

@@ -96,8 +96,8 @@ pub(crate) fn read(path: &Path, generation: u64) -> Result<Option<Snapshot>, Sta
     if *head != header(generation, payload.len() as u64, crc32fast::hash(payload)) {
         let version = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
         let whole = crc32fast::hash(&head[..32]).to_le_bytes() == head[32..];
-        if whole && head.starts_with(MAGIC) && version > VERSION {
-            return Err(StateError::Newer { path: path.display().to_string(), version, supported: VERSION });
+        if whole && head.starts_with(MAGIC) {
+            super::error::check_version(path, version, VERSION)?;
         }
         return Ok(None);
     }

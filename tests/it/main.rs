@@ -20,3 +20,4 @@ mod papers;
 mod routes;
 mod sink;
 mod tidy;
+mod verify;

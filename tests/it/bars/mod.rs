@@ -2,6 +2,7 @@
 //! whose figures are quoted. One file a bar.
 
 mod chaos;
+mod corruption;
 mod fairness;
 mod faults;
 mod hec_ack;

@@ -55,7 +55,9 @@ pub fn key(n: u32) -> RecordKey {
 }
 
 fn line(n: u32) -> String {
-    format!("{{\"Id\":\"{n}\",\"fill\":\"{}\"}}\n", "x".repeat(300))
+    // Of two sizes, so that a file may be full right after a start that cut it.
+    let fill = if (n / RECORDS).is_multiple_of(3) { 900 } else { 300 };
+    format!("{{\"Id\":\"{n}\",\"fill\":\"{}\"}}\n", "x".repeat(fill))
 }
 
 /// One process with its parts, on the disk below `root`.
@@ -132,6 +134,8 @@ impl Process {
             promised.push(new);
             assert_eq!(disk.mark(), promised.len());
         };
+        // As after an open circuit: the file is opened before there is anything to write to it.
+        self.sink.probe().await.map_err(|error| error.to_string())?;
         let mut open = Vec::new();
         for n in rounds {
             let content_id = format!("blob-{n}");
