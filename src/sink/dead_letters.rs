@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Mutex;
 
 use super::line::push_flat;
@@ -105,7 +107,11 @@ impl DeadLetters {
             let mut head = Vec::new();
             push_head(letter, &mut head);
             file.write_all(&head)?;
-            if is_json { copy_flat(record, file) } else { copy_text(record, file) }?;
+            match is_json {
+                true => copy_flat(record, file),
+                false if is_text(record)? => copy_text(record, file),
+                false => copy_base64(record, file),
+            }?;
             file.write_all(b"}\n")
         };
         self.keep(&sink, 1, write).await;
@@ -222,7 +228,7 @@ fn push_head(head: &LetterHead, out: &mut Vec<u8>) {
         out.push(b'"');
     }
     // The record is always kept as it came, so that it can be sent again to any sink.
-    out.extend_from_slice(b",\"format\":\"raw\",\"record\":");
+    out.extend_from_slice(b",\"format\":\"raw\"");
 }
 
 fn push_string(text: &str, out: &mut Vec<u8>) {
@@ -231,15 +237,32 @@ fn push_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// The three forms of a record: JSON as it came; text that is no JSON, as a string; bytes that are no
+/// text either, in base64, for a string could not hold them.
+const JSON: &[u8] = b",\"record\":";
+const TEXT: &[u8] = b",\"record\":\"";
+const BYTES: &[u8] = b",\"record\":null,\"record_base64\":\"";
+
 fn push_record(record: &[u8], readable: bool, out: &mut Vec<u8>) {
     if readable {
-        push_flat(record, out);
-    } else {
-        push_string(&String::from_utf8_lossy(record), out);
+        out.extend_from_slice(JSON);
+        return push_flat(record, out);
     }
+    match std::str::from_utf8(record) {
+        Ok(text) => {
+            out.extend_from_slice(TEXT);
+            escape(text, out);
+        }
+        Err(_) => {
+            out.extend_from_slice(BYTES);
+            out.extend_from_slice(STANDARD.encode(record).as_bytes());
+        }
+    }
+    out.push(b'"');
 }
 
 fn copy_flat(record: &Spool, out: &mut File) -> io::Result<()> {
+    out.write_all(JSON)?;
     let mut flat = Vec::new();
     each_chunk(record, |chunk, _| {
         flat.clear();
@@ -249,15 +272,33 @@ fn copy_flat(record: &Spool, out: &mut File) -> io::Result<()> {
     })
 }
 
+/// Whether the record is UTF-8 from its first to its last byte.
+fn is_text(record: &Spool) -> io::Result<bool> {
+    let mut is_text = true;
+    each_chunk(record, |chunk, last| {
+        let whole = whole_characters(chunk, last);
+        is_text &= whole.is_some();
+        Ok(whole.unwrap_or(chunk.len()))
+    })?;
+    Ok(is_text)
+}
+
+/// Bytes of whole characters at the start of the chunk, one cut by its end left for the next; `None`:
+/// this is no UTF-8.
+fn whole_characters(chunk: &[u8], last: bool) -> Option<usize> {
+    match std::str::from_utf8(chunk) {
+        Ok(_) => Some(chunk.len()),
+        Err(error) if error.error_len().is_none() && !last => Some(error.valid_up_to()),
+        Err(_) => None,
+    }
+}
+
+/// For a record of which [`is_text`] says yes.
 fn copy_text(record: &Spool, out: &mut File) -> io::Result<()> {
-    out.write_all(b"\"")?;
+    out.write_all(TEXT)?;
     let mut text = Vec::new();
     each_chunk(record, |chunk, last| {
-        // A character cut by the end of the chunk is left for the next one.
-        let whole = match std::str::from_utf8(chunk) {
-            Err(error) if error.error_len().is_none() && !last => error.valid_up_to(),
-            _ => chunk.len() - if last { 0 } else { cut_character(chunk) },
-        };
+        let whole = whole_characters(chunk, last).unwrap_or(chunk.len());
         text.clear();
         escape(&String::from_utf8_lossy(&chunk[..whole]), &mut text);
         out.write_all(&text)?;
@@ -266,21 +307,15 @@ fn copy_text(record: &Spool, out: &mut File) -> io::Result<()> {
     out.write_all(b"\"")
 }
 
-/// Bytes at the end of `chunk` that begin a character but do not complete it.
-fn cut_character(chunk: &[u8]) -> usize {
-    let tail = chunk.len().min(3);
-    for length in 1..=tail {
-        let byte = chunk[chunk.len() - length];
-        let needs = match byte {
-            0xC0..=0xDF => 2,
-            0xE0..=0xEF => 3,
-            0xF0..=0xF7 => 4,
-            0x80..=0xBF => continue,
-            _ => return 0,
-        };
-        return if needs > length { length } else { 0 };
-    }
-    0
+fn copy_base64(record: &Spool, out: &mut File) -> io::Result<()> {
+    out.write_all(BYTES)?;
+    each_chunk(record, |chunk, last| {
+        // Three bytes are four characters; only the last piece may need filling.
+        let whole = if last { chunk.len() } else { chunk.len() / 3 * 3 };
+        out.write_all(STANDARD.encode(&chunk[..whole]).as_bytes())?;
+        Ok(whole)
+    })?;
+    out.write_all(b"\"")
 }
 
 /// Reads `record` from its start; `handle` says how many of the bytes it is shown are done.
@@ -357,6 +392,22 @@ mod tests {
         assert_eq!(dead.0.metrics.dead_letters.with_label_values(&["splunk"]).get(), 2);
     }
 
+    #[test]
+    fn bytes_that_are_no_text_are_kept_byte_for_byte() {
+        let kept = |record: &[u8]| {
+            let mut line = b"{\"a\":1".to_vec();
+            push_record(record, false, &mut line);
+            line.push(b'}');
+            serde_json::from_slice::<Value>(&line).unwrap()
+        };
+        let broken = b"{\"Id\":\"\xC3\x28\xFF\0\"";
+        let letter = kept(broken);
+        assert_eq!(STANDARD.decode(letter["record_base64"].as_str().unwrap()).unwrap(), broken);
+        assert_eq!(letter["record"], Value::Null);
+        let letter = kept("{\"Id\":\"é".as_bytes());
+        assert_eq!((&letter["record"], letter.get("record_base64")), (&Value::from("{\"Id\":\"é"), None));
+    }
+
     #[tokio::test]
     async fn an_oversized_record_is_streamed_in_as_json_or_as_text() {
         let dir = tempfile::tempdir().unwrap();
@@ -364,13 +415,16 @@ mod tests {
         let dead = DeadLetters::open(&path, Metrics::new()).unwrap();
         let json = format!("{{\r\n\"a\":\"{}\"}}", "é".repeat(CHUNK));
         dead.append_stream(head(), spooled(json.as_bytes()), true).await;
-        // One odd byte in front, so that a character lies across every chunk's end; a broken one at the end.
+        // One odd byte in front, so that a character lies across every chunk's end; then a broken one at the end.
         let mut text = format!("x{}", "€\n".repeat(CHUNK)).into_bytes();
+        dead.append_stream(head(), spooled(&text), false).await;
         text.push(0xE2);
         dead.append_stream(head(), spooled(&text), false).await;
         let letters = letters(&path);
         assert_eq!(letters[0]["record"], serde_json::from_str::<Value>(&json).unwrap());
-        assert_eq!(letters[1]["record"], String::from_utf8_lossy(&text).as_ref());
+        assert_eq!(letters[1]["record"], std::str::from_utf8(&text[..text.len() - 1]).unwrap());
+        assert_eq!(letters[2]["record"], Value::Null);
+        assert_eq!(STANDARD.decode(letters[2]["record_base64"].as_str().unwrap()).unwrap(), text);
         assert_eq!((&letters[1]["sink"], &letters[1]["reason"]), (&Value::Null, &Value::from("oversized")));
     }
 

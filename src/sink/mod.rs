@@ -180,6 +180,10 @@ pub enum SendError {
     /// a single event is then rejected.
     #[error("{reason}")]
     Split { reason: String },
+    /// As `Split`, and somebody could mend the receiver so that it takes it (a missing index): where
+    /// most of a batch is refused so, it is held at once.
+    #[error("{reason}")]
+    Misplaced { reason: String },
     /// Nothing will be taken until somebody mends the receiver or the configuration: hold
     /// everything, probe, never dead-letter.
     #[error("{reason}")]

@@ -260,6 +260,16 @@ impl Group {
         }
     }
 
+    /// Returns while the journal keeps up, or once nothing will be written any more.
+    pub(crate) async fn room(&self) {
+        let (mut health, mut progress) = (self.health.subscribe(), self.progress.subscribe());
+        let ended = progress.wait_for(|progress| progress.failure.is_some() || progress.over);
+        tokio::select! {
+            _ = health.wait_for(|health| *health) => {}
+            _ = ended => {}
+        }
+    }
+
     /// Resolves at the first failure; never without one.
     pub(crate) async fn failed(&self) -> StateError {
         let mut progress = self.progress.subscribe();
@@ -269,5 +279,39 @@ impl Group {
             return error;
         }
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn while_the_disk_stalls_new_work_waits_and_goes_on_after_a_commit_or_a_failure() {
+        let (behind, keys) = (1 << 20, vec![0; 16 * 4096]);
+        let long = Duration::from_secs(60);
+        let pace = Pace { interval: long, bytes: 1 << 20, heartbeat: long, behind, most: usize::MAX, retry: long };
+        let frame = Frame::Acked { sink: crate::sink::SinkId(0), keys: &keys, position: None };
+        let (group, dir) = (Group::new(), Path::new("state"));
+        let waits = async || tokio::time::timeout(Duration::from_millis(20), group.room()).await.is_err();
+        let mut appended = 0;
+        while !waits().await {
+            group.append(&frame, &pace, dir);
+            appended += keys.len();
+            assert!(appended <= behind + keys.len(), "no bound");
+        }
+        let (bytes, number) = group.take();
+        assert!(bytes.len() >= behind);
+        group.committed(number, bytes);
+        group.goes_on();
+        assert!(!waits().await);
+        while !waits().await {
+            group.append(&frame, &pace, dir);
+        }
+        let waiting = group.room();
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
+        group.ended();
+        waiting.await;
     }
 }

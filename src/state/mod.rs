@@ -304,6 +304,12 @@ impl State {
         settle(verdicts);
     }
 
+    /// Returns when the journal can take more: at once, unless the disk stalls. Whoever will bring
+    /// verdicts waits here before the work that leads to them, so that they cannot pile up in memory.
+    pub async fn room(&self) {
+        self.handle.shared.group.room().await;
+    }
+
     /// Journals where a file begins, before the first byte is written to it.
     pub fn file_opened(&self, sink: SinkId, position: &FilePosition) {
         let shared = &self.handle.shared;

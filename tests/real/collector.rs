@@ -57,10 +57,13 @@ impl Collector {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// SIGKILL, and up again on the same port and file after `away`. Blocking.
-    pub fn kill_and_restart(&mut self, away: Duration) {
+    /// SIGKILL.
+    pub fn kill(&mut self) {
         self.daemon.kill();
-        std::thread::sleep(away);
+    }
+
+    /// Up again after a [`kill`](Self::kill), on the same port and file. Blocking.
+    pub fn restart(&mut self) {
         self.daemon = launch(&self.binary, self.port, self.with_ack, self.dir.path());
     }
 
@@ -75,6 +78,12 @@ impl Collector {
                 (line["key"].as_str().unwrap().to_owned(), line["event"].take())
             })
             .collect()
+    }
+
+    /// How many lines it has written.
+    pub fn lines(&self) -> usize {
+        let text = std::fs::read(self.dir.path().join("events.ndjson")).unwrap_or_default();
+        text.iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// The last lines of its log.

@@ -144,12 +144,13 @@ impl Circuit {
     }
 
     /// A batch of `events` is done, `refused` of them refused, the last for `reason`: opens the
-    /// circuit when this and the batch before it are refused for the same reason by more than half.
+    /// circuit when this and the batch before it are refused for the same reason by more than half; for
+    /// what is `misplaced`, this one is enough.
     /// True when the refused events must be kept for the receiver instead of becoming dead letters.
-    pub fn is_mass_refusal(&self, events: usize, refused: usize, reason: &str) -> bool {
+    pub fn is_mass_refusal(&self, events: usize, refused: usize, reason: &str, misplaced: bool) -> bool {
         let mut known = self.known();
         let (events, refused) = (known.small.0 + events, known.small.1 + refused);
-        let alike = known.refused_before.as_deref() == Some(reason);
+        let alike = misplaced || known.refused_before.as_deref() == Some(reason);
         let mass = alike && events >= JUDGED_EVENTS && refused * 2 > events;
         if mass {
             self.hold(&mut known, Cause::MassRefusal, reason);
@@ -183,7 +184,7 @@ impl Circuit {
                     tracing::error!(sink = %self.name, reason, "the sink refuses everything; all events are held and it is probed until it takes them")
                 }
                 Cause::MassRefusal => {
-                    tracing::error!(sink = %self.name, reason, "the sink refuses most events of two batches in a row for one reason; they are held instead of filling the dead letters, and single events are tried until one is taken; mend the receiver, or restart to let one more batch go to the dead letters")
+                    tracing::error!(sink = %self.name, reason, "the sink refuses most events, batch after batch for one reason; they are held instead of filling the dead letters, and single events are tried until one is taken; mend the receiver, or restart to let one more batch go to the dead letters")
                 }
             }
         }
@@ -229,7 +230,7 @@ mod tests {
 
     /// A batch of which so many are refused; true when it is held.
     fn batch(circuit: &Circuit, events: usize, refused: usize, reason: &str) -> bool {
-        if refused > 0 && circuit.is_mass_refusal(events, refused, reason) {
+        if refused > 0 && circuit.is_mass_refusal(events, refused, reason, false) {
             return true;
         }
         circuit.finished(events, refused, (refused > 0).then_some(reason));

@@ -31,6 +31,8 @@ pub(super) struct Courier<S> {
 struct Refused {
     events: Unsettled,
     answers: Vec<String>,
+    /// Some of it for a place that the receiver does not have or allow.
+    misplaced: bool,
 }
 
 impl Refused {
@@ -60,7 +62,11 @@ impl<S: Sink> Courier<S> {
     }
 
     fn nothing_refused(&self) -> Refused {
-        Refused { events: Unsettled::new(Vec::new(), Arc::clone(&self.verdicts)), answers: Vec::new() }
+        Refused {
+            events: Unsettled::new(Vec::new(), Arc::clone(&self.verdicts)),
+            answers: Vec::new(),
+            misplaced: false,
+        }
     }
 
     /// Sends one piece of a batch of `events` until all its events are delivered or refused; what it
@@ -69,6 +75,7 @@ impl<S: Sink> Courier<S> {
         let mut backoff = Backoff::new(self.retry.initial, self.retry.max);
         let mut refusals = 0;
         while piece.len() > 0 {
+            self.verdicts.room().await;
             let turn = self.circuit.turn(&self.sink).await;
             let began = Instant::now();
             let result = self.sink.send(&piece.encoded).await;
@@ -100,7 +107,7 @@ impl<S: Sink> Courier<S> {
                     (indices, reason)
                 }
                 // An answer that names no event of this batch says as much as one that names none.
-                Err(SendError::Split { reason } | SendError::Reject { reason, .. }) => {
+                Err(error @ (SendError::Split { .. } | SendError::Misplaced { .. } | SendError::Reject { .. })) => {
                     if piece.len() > 1 {
                         self.verdicts.batch("split");
                         self.circuit.answered(turn);
@@ -108,7 +115,8 @@ impl<S: Sink> Courier<S> {
                         backoff.reset();
                         continue;
                     }
-                    (vec![0], reason)
+                    refused.misplaced |= matches!(error, SendError::Misplaced { .. });
+                    (vec![0], error.to_string())
                 }
             };
             self.verdicts.batch("rejected");
@@ -129,7 +137,7 @@ impl<S: Sink> Courier<S> {
         let reason = refused.answers.last().cloned();
         let count = refused.len();
         if let Some(reason) = &reason
-            && self.circuit.is_mass_refusal(events, count, reason)
+            && self.circuit.is_mass_refusal(events, count, reason, refused.misplaced)
         {
             self.wait_for_one_taken(&mut refused).await;
             let rest = Unsettled::new(refused.events.take(), Arc::clone(&self.verdicts));

@@ -42,6 +42,11 @@ impl Verdicts {
         Verdicts { name: name.to_owned(), metrics, id, state }
     }
 
+    /// Waits while the journal cannot take more: see [`State::room`].
+    pub async fn room(&self) {
+        self.state.room().await;
+    }
+
     /// The receiver has these events.
     pub fn delivered(&self, items: &[Item], position: Option<&FilePosition>) {
         self.metrics.sink_last_ack.with_label_values(&[&self.name]).set(world_ms() / 1000);

@@ -18,6 +18,8 @@ pub(super) enum Indexed {
     NotYet,
     /// The receiver no longer knows the channel, or no longer acknowledges: it will never say yes.
     Forgotten {
+        /// Splunk's own, where it gave one.
+        code: Option<i64>,
         reason: String,
     },
     /// The receiver could not be reached.
@@ -53,8 +55,9 @@ pub(super) fn classify_ack(asked: &Asked<'_>, answer: &Answer<'_>, id: u64) -> I
         return if acks.get(&id.to_string()) == Some(&true) { Indexed::Yes } else { Indexed::NotYet };
     }
     let told = |advice| said(asked, answer, advice);
-    let forgotten = || Indexed::Forgotten { reason: told("its acknowledgements are not to be had") };
-    match (body.and_then(|body| body.code), answer.status) {
+    let code = body.and_then(|body| body.code);
+    let forgotten = || Indexed::Forgotten { code, reason: told("its acknowledgements are not to be had") };
+    match (code, answer.status) {
         // Channel missing or unknown, acknowledgement disabled.
         (Some(10 | 11 | 14), _) => forgotten(),
         (Some(1..=4 | 16 | 21 | 22), _) | (_, 401 | 403 | 407) => match classify(asked, answer) {

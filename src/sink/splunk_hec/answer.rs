@@ -63,7 +63,7 @@ pub(super) fn classify(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<Taken, 
         // One index for all events: nothing will be taken until it is there. Else only some events may be
         // meant; their number in this answer counts otherwise than in all others, so it is not relied on.
         Some(7) if asked.index_by_event => {
-            return Err(SendError::Split {
+            return Err(SendError::Misplaced {
                 reason: said("create the index and allow it for the token, then replay the event, or change `index`"),
             });
         }
@@ -166,6 +166,7 @@ mod tests {
             Err(SendError::Retry { after, .. }) => format!("retry {}", after.unwrap().as_secs()),
             Err(SendError::Reject { events, .. }) => format!("reject {events:?}"),
             Err(SendError::Split { .. }) => "split".into(),
+            Err(SendError::Misplaced { .. }) => "misplaced".into(),
             Err(SendError::Fatal { .. }) => "fatal".into(),
         }
     }
@@ -241,7 +242,7 @@ mod tests {
         assert!(text(&ASKED, 10).contains("X-Splunk-Request-Channel"));
         let by_event = Asked { index_by_event: true, ..ASKED };
         let body = "{\"text\":\"Incorrect index\",\"code\":7,\"invalid-event-number\":1}";
-        assert_eq!((verdict(400, body), verdict_of(&by_event, 400, body)), ("fatal".into(), "split".into()));
+        assert_eq!((verdict(400, body), verdict_of(&by_event, 400, body)), ("fatal".into(), "misplaced".into()));
     }
 
     #[test]

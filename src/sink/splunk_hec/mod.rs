@@ -50,6 +50,8 @@ pub struct SplunkHecSink {
     lanes: Lanes,
     ack: AckConfig,
     offer: Offer,
+    /// An acknowledgement was forgotten since the receiver last answered for any.
+    doubtful: AtomicBool,
     /// Batches that are being sent; those that wait for their acknowledgement are not.
     sending: Semaphore,
     host: Option<Template>,
@@ -95,6 +97,7 @@ impl SplunkHecSink {
             lanes: Lanes::new(&hec.tls, hec.timeout, hec.ack.mode != AckMode::Off).map_err(in_http)?,
             ack: hec.ack,
             offer: Offer::default(),
+            doubtful: AtomicBool::new(false),
             sending: Semaphore::new(config.batch.concurrency.max(1)),
             host: optional("host", &hec.host)?,
             source: template("source", hec.source.as_deref().unwrap_or(SOURCE))?,
@@ -214,7 +217,7 @@ impl Sink for SplunkHecSink {
     }
 
     async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {
-        if self.ack.mode == AckMode::Required && self.offer.get() != Offered::Yes {
+        if self.must_ask_first() {
             self.ask_whether_it_acknowledges().await?;
         }
         let mut lane = self.lane()?;
@@ -254,9 +257,9 @@ impl Sink for SplunkHecSink {
             classify_empty(&asked, &heard.answer())?;
         }
         self.lanes.put(lane);
-        match self.ack.mode {
-            AckMode::Required => self.ask_whether_it_acknowledges().await,
-            AckMode::Auto | AckMode::Off => Ok(()),
+        match self.ack.mode == AckMode::Required || self.must_ask_first() {
+            true => self.ask_whether_it_acknowledges().await,
+            false => Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! batch: every wait has an end. Never takes anything for an acknowledgement but `true` for this batch
 //! on the channel that carried it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -80,10 +81,10 @@ impl SplunkHecSink {
                     pause = after.unwrap_or(pause);
                     last_word = reason;
                 }
-                Indexed::Forgotten { reason } => {
+                Indexed::Forgotten { reason, .. } => {
                     self.count_ack("forgotten");
                     self.count_resent("ack_forgotten", events);
-                    self.note(Offered::Unknown);
+                    self.doubtful.store(true, Ordering::Release);
                     return Err(self.again(&reason));
                 }
                 Indexed::Refused(error) => {
@@ -119,20 +120,41 @@ impl SplunkHecSink {
         }
     }
 
-    /// For `enabled: true`: before anything is sent, and never by sending something.
+    /// Whether to ask for acknowledgements before anything is sent: where nothing less is taken, and
+    /// after one was forgotten, so that a receiver that never answers for its `ackId`s is not sent the same
+    /// batch for ever.
+    pub(super) fn must_ask_first(&self) -> bool {
+        let unknown = self.ack.mode == AckMode::Required && self.offer.get() != Offered::Yes;
+        unknown || self.doubtful.load(Ordering::Acquire)
+    }
+
+    /// Asks without sending anything.
     pub(super) async fn ask_whether_it_acknowledges(&self) -> Result<(), SendError> {
         let mut lane = self.lane()?;
         match self.ask(&mut lane, 0).await {
             Indexed::Yes | Indexed::NotYet => {
+                self.lanes.put(lane);
                 self.note(Offered::Yes);
+                self.doubtful.store(false, Ordering::Release);
+                Ok(())
+            }
+            // The token was changed meanwhile, and without acknowledgement is well enough.
+            Indexed::Forgotten { code: Some(14), .. } if self.ack.mode == AckMode::Auto => {
+                self.note(Offered::No);
+                self.doubtful.store(false, Ordering::Release);
                 Ok(())
             }
             Indexed::Later { after, reason } => Err(SendError::Retry { after, reason }),
             Indexed::Unreached { reason } => Err(SendError::Retry { after: None, reason }),
             Indexed::Refused(error) => Err(error),
-            Indexed::Forgotten { reason } => Err(SendError::Fatal {
+            Indexed::Forgotten { reason, .. } if self.ack.mode == AckMode::Required => Err(SendError::Fatal {
                 reason: format!(
                     "{reason}; `indexer_acknowledgement.enabled` is true: enable it for the token in Splunk, or set `auto`"
+                ),
+            }),
+            Indexed::Forgotten { reason, .. } => Err(SendError::Fatal {
+                reason: format!(
+                    "{reason}; it gives `ackId`s and does not answer for them: let what stands between pass `/services/collector/ack`, or use a token without indexer acknowledgement"
                 ),
             }),
         }

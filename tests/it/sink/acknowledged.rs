@@ -89,14 +89,31 @@ async fn a_channel_that_the_receiver_forgot_is_not_waited_for() {
     }
     let bench = Bench::start(config);
     let offer = bench.offer(records(0, 20)).await;
-    while acks(&bench, "forgotten") < 2 {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    bench.until_health(false).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!offer.is_settled());
+    assert_eq!((acks(&bench, "forgotten"), hec.count()), (1, 20), "it is not sent again before it is answered for");
     hec.set(|knobs| knobs.ack_answer = None);
     assert_eq!(offer.settled().await, counts(20, 0));
-    let channels: HashSet<_> = hec.received().on_channels.into_iter().map(|request| request.channel).collect();
-    assert!(channels.len() >= 3, "a forgotten channel is not used again: {channels:?}");
+    assert_eq!((hec.count(), resent(&bench, "ack_forgotten")), (40, 20));
+    let posts = hec.received().on_channels.into_iter().filter(|request| request.endpoint == "event");
+    let channels: HashSet<_> = posts.map(|request| request.channel).collect();
+    assert!(channels.len() >= 2, "a forgotten channel is not used again: {channels:?}");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_loses_its_acknowledgement_goes_on_without_where_that_is_enough() {
+    let hec = acknowledging().await;
+    hec.set(|knobs| knobs.ack_after = LIMIT);
+    let bench = Bench::start(sink(&hec, AckMode::Auto));
+    let offer = bench.offer(records(0, 20)).await;
+    while hec.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    hec.set(|knobs| knobs.acks = false);
+    assert_eq!(offer.settled().await, counts(20, 0));
+    assert_eq!((acks(&bench, "forgotten"), hec.count()), (1, 20));
     bench.stop().await;
 }
 
@@ -125,7 +142,7 @@ async fn restarts_that_forget_everything_lose_nothing() {
         assert_eq!(offer.settled().await, counts(100, 0));
     }
     assert_eq!(hec.received().distinct(), 2500);
-    assert!(acks(&bench, "timed_out") > 10, "{} batches were in the air at a crash", acks(&bench, "timed_out"));
+    assert!(acks(&bench, "timed_out") > 0, "no batch was in the air at any crash");
     bench.stop().await;
 }
 

@@ -161,6 +161,25 @@ async fn one_event_for_a_forbidden_index_goes_alone_and_not_its_neighbour() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_mostly_for_a_missing_index_is_held_at_once() {
+    let hec = FakeHec::start().await;
+    hec.set(|knobs| knobs.forbidden_index = Some("o365_secret".into()));
+    let mut config = hec_sink(&hec);
+    if let SinkKind::SplunkHec(hec) = &mut config.kind {
+        hec.index = Some("o365_{operation}".into());
+    }
+    let bench = Bench::start(config);
+    let secret = (0..20).map(|n| format!("{{\"Operation\":\"secret\",\"Id\":\"{n}\"}}"));
+    let offer = bench.offer(secret.chain(records(100, 8))).await;
+    bench.until_health(false).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert!(!offer.is_settled() && hec.count() == 8 && bench.dead_letters().is_empty());
+    hec.set(|knobs| knobs.forbidden_index = None);
+    assert_eq!(offer.settled().await, counts(28, 0));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disabled_token_or_a_maintenance_holds_everything_until_it_ends() {
     let hec = FakeHec::start().await;
     hec.set(|knobs| {
