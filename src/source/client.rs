@@ -159,8 +159,9 @@ impl Client {
     ) -> Result<Option<reqwest::Response>, ApiError> {
         let mut is_repeat = false;
         loop {
-            let token = self.tokens.get().await?;
+            // The turn first: it may be an hour away, and a token fetched before it would be old by then.
             self.throttle.turn().await;
+            let token = self.tokens.get().await?;
             let response = self.send(operation, method.clone(), url, &token).await?;
             if response.status().is_success() {
                 self.throttle.taken();

@@ -1,4 +1,4 @@
-//! Faults: every scenario alone, and all of them together in both identity modes. What the simulator
+//! Faults: every scenario alone, and half of them together in both identity modes. What the simulator
 //! made unreachable is lost and ledgered, blob for blob; everything else arrives, once, byte for byte.
 //! Each fault must have fired at least 20 times, or the run says nothing.
 //!
@@ -19,6 +19,8 @@ use crate::support::{Hash, Place, figure, is_full, ledgered_lost, size, world};
 const SPEED: f64 = 3600.0;
 /// Firings below which a scenario has not been tried.
 const FIRINGS: u64 = 20;
+/// Scenarios that strike together, of all those in the table's order.
+const HALF: usize = 25;
 /// Runs until nothing is late or left out any more.
 const RUNS: usize = 8;
 /// Those that run alone in `make test` too, chosen for being quick and different from each other.
@@ -54,8 +56,12 @@ async fn faults_alone() {
 async fn faults_together() {
     let modes: &[Identity] = if is_full() { &[Identity::Stable, Identity::Windowed] } else { &[Identity::Windowed] };
     for identity in modes {
-        let config = WorldConfig::new().tenants(3).records(size(6_000, 60_000));
-        bar(&format!("all, {identity:?}"), config, &Scenario::all(), *identity).await;
+        // In two halves: with everything at once hardly a blob is asked for before it is no longer late.
+        let all = Scenario::all();
+        for (half, scenarios) in [all.split_at(HALF).0, all.split_at(HALF).1].into_iter().enumerate() {
+            let config = WorldConfig::new().tenants(3).records(size(6_000, 60_000));
+            bar(&format!("half {half} of all, {identity:?}"), config, scenarios, *identity).await;
+        }
     }
 }
 
