@@ -10,7 +10,6 @@ use super::error::failure;
 use super::load::Listing;
 use super::snapshot::Encoder;
 use super::{Shared, StateError, journal, snapshot};
-use crate::clock;
 use crate::delivered::{Generation, segment, shelf};
 use crate::disk;
 use crate::sink::SinkId;
@@ -46,7 +45,7 @@ impl Job {
 
     fn try_run(&mut self, shared: &Shared) -> Result<Done, StateError> {
         let dir = &shared.dir;
-        let now = clock::world_ms();
+        let now = shared.running_ms();
         let mut segments = shared.delivered.segments();
         if let Some((id, keys)) = &self.frozen {
             let segment = segment::write(dir, *id, now, &self.sinks, keys.len() as u64, keys.sorted())?;

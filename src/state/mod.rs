@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -160,9 +160,18 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     next_segment: AtomicU64,
     newest_at_start: i64,
+    /// What the age of keys is counted by, milliseconds: the newest stamp found at the start, and when that was.
+    aged_from: (i64, Instant),
 }
 
 impl Shared {
+    /// Milliseconds that go on only while we run: keys must not be forgotten because the wall clock jumped. After
+    /// a long rest they are kept longer than they need be, up to the cap on their bytes.
+    fn running_ms(&self) -> i64 {
+        let (stamp, since) = self.aged_from;
+        stamp.saturating_add(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -240,6 +249,7 @@ impl State {
             metrics,
             next_segment: AtomicU64::new(0),
             newest_at_start: 0,
+            aged_from: (0, Instant::now()),
         };
         State { handle: Arc::new(Handle { shared: Arc::new(shared), running: Mutex::new(None) }) }
     }

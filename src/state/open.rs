@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
 
 use super::commit::Committer;
 use super::error::failure;
@@ -38,6 +39,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
     let delivered = Delivered::new(&metrics);
     let mut loaded = load::load(&dir, &listing, &mut |sink, keys| delivered.restore(sink, keys))?;
     let segments = open_segments(&dir, &listing, &mut loaded)?;
+    let aged_from = segments.iter().map(|segment| segment.newest_ms).max().unwrap_or_else(clock::world_ms);
     delivered.set_segments(segments);
     // Only now that all of it could be read: what a later version wrote is left as it is.
     for path in &listing.temporary {
@@ -78,6 +80,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
         metrics,
         next_segment: AtomicU64::new(next_segment),
         newest_at_start,
+        aged_from: (aged_from, Instant::now()),
     });
     let mut committer = Committer {
         shared: Arc::clone(&shared),

@@ -17,5 +17,6 @@ mod edges;
 mod normalize;
 mod papers;
 mod sink;
+mod state_dir;
 mod tidy;
 mod verify;

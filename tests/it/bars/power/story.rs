@@ -146,7 +146,7 @@ impl Process {
             let keys = 1_000_000 + n * KEYS..1_000_000 + (n + 1) * KEYS;
             let bytes: Vec<RecordKey> = keys.clone().map(key).collect();
             self.state.acked(self.other, Outcome::Delivered, &bytes, None);
-            if n % 3 == 1 {
+            if n % 3 == 0 {
                 self.letter(n).await;
                 promise(Promise::Letter(n));
             }
