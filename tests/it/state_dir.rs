@@ -66,8 +66,10 @@ async fn a_full_disk_is_waited_for_and_shown() {
         assert!(std::time::Instant::now() < until, "never full: {}", place.log_tail());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let status = ask("/status").await.text().await.unwrap();
-    assert!(status.contains("make room"), "{status}");
+    while !ask("/status").await.text().await.unwrap().contains("make room") {
+        assert!(std::time::Instant::now() < until, "not shown: {}", place.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert_eq!(
         (ask("/readyz").await.status(), ask("/livez").await.status()),
         (200.try_into().unwrap(), 200.try_into().unwrap())
