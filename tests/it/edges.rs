@@ -137,7 +137,7 @@ async fn a_forged_address_is_never_asked_and_costs_no_record() {
 async fn a_crash_between_the_file_and_the_journal_doubles_nothing() {
     let world = world(small()).await;
     let place = place(&world);
-    for batch in ["send:1", "send:2", "journal_append:2"] {
+    for batch in ["journal_append:2", "send:1", "send:2"] {
         let mut process = place.start(&["--once"], &[("AUDITFERRY_KILL_AT", batch)]);
         let ended = process.wait(LIMIT).await.expect("the process ends in time");
         assert_eq!(ended.code(), None, "it was not killed at {batch}: {}", place.log_tail());

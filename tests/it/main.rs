@@ -19,5 +19,6 @@ mod normalize;
 mod papers;
 mod routes;
 mod sink;
+mod state_dir;
 mod tidy;
 mod verify;

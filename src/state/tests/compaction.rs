@@ -1,5 +1,7 @@
 //! Journals that end beside running changes, and disks that fail meanwhile.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[tokio::test]
@@ -160,27 +162,69 @@ fn nothing_changes_while_a_journal_ends() {
 }
 
 #[tokio::test]
-async fn a_full_disk_ends_the_process_and_loses_nothing_reported_durable() {
+async fn a_clock_that_jumps_ahead_forgets_no_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut generation = crate::delivered::Generation::default();
+    generation.mark(&key(9999), SinkSet::of(SinkId(0)));
+    let names = BTreeMap::from([(SinkId(0), "a".to_owned())]);
+    let long_ago = world_ms() - 20 * 24 * 3600 * 1000;
+    crate::delivered::segment::write(dir.path(), 1, long_ago, &names, 1, generation.sorted()).unwrap();
+    let state = fill(dir.path(), 30).await;
+    assert!(state.handle.shared.metrics.snapshots.with_label_values(&["ok"]).get() > 1);
+    assert!(has(&state, SinkId(0), 9999));
+}
+
+#[tokio::test]
+async fn a_full_disk_holds_what_is_acknowledged_until_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let state = State::open_with(&config(dir.path()), Metrics::new(), small(dir.path())).unwrap();
     let next = journal::path(dir.path(), 1);
     std::os::unix::fs::symlink("/dev/full", &next).unwrap();
     let a = state.sink_id("a").unwrap();
     let mut durable = 0;
-    let error = loop {
+    loop {
         assert!(durable < 1000, "the disk is not full");
         state.acked(a, Outcome::Delivered, &[key(durable)], None);
-        match state.durable().await {
-            Ok(()) => durable += 1,
-            Err(error) => break error,
+        if tokio::time::timeout(Duration::from_millis(200), state.durable()).await.is_err() {
+            break;
         }
-    };
-    assert!(error.to_string().starts_with(&format!("`{}`", next.display())), "{error}");
-    assert_eq!(state.failed().await.to_string(), error.to_string());
-    assert!(state.durable().await.is_err(), "never again");
-    drop(state);
+        durable += 1;
+    }
+    assert!(!*state.health().borrow(), "nothing new is to be begun");
+    let trouble = state.trouble().unwrap();
+    assert!(trouble.starts_with(&format!("`{}`", next.display())) && trouble.contains("make room"), "{trouble}");
+    assert_eq!(state.handle.shared.metrics.journal_stalled.get(), 1);
     std::fs::remove_file(&next).unwrap();
+    tokio::time::timeout(Duration::from_secs(20), state.durable()).await.unwrap().unwrap();
+    let mut health = state.health();
+    tokio::time::timeout(Duration::from_secs(20), health.wait_for(|health| *health)).await.unwrap().unwrap();
+    assert_eq!(state.trouble(), None);
+    drop(state);
     let (state, found) = reopen(dir.path());
     assert_eq!(found, [""; 0]);
-    assert!((0..durable).all(|n| has(&state, a, n)));
+    assert!((0..=durable).all(|n| has(&state, a, n)));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_disk_that_stands_still_is_bounded_and_the_end_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = small(dir.path());
+    let pace = Pace { behind: 10_000, most: 50_000, ..options.pace };
+    let state = State::open_with(&config(dir.path()), Metrics::new(), Options { pace, ..options }).unwrap();
+    std::os::unix::fs::symlink("/dev/full", journal::path(dir.path(), 1)).unwrap();
+    let a = state.sink_id("a").unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut n = 0;
+    let error = loop {
+        assert!(Instant::now() < until, "not bounded");
+        state.acked(a, Outcome::Delivered, &[key(n)], None);
+        n += 1;
+        if n % 100 == 0
+            && let Ok(error) = tokio::time::timeout(Duration::from_millis(1), state.failed()).await
+        {
+            break error.to_string();
+        }
+    };
+    assert!(error.contains("bytes wait for the journal") && error.contains("faster disk"), "{error}");
+    assert!(state.durable().await.is_err());
 }

@@ -180,6 +180,7 @@ impl Bar {
                 mutate(&mut bytes, kind, others, &mut random);
                 // A journal that ends early or is not there says less, and the last one may have ended so.
                 may_forget |= is_journal(path) && matches!(kind, 4 | 5 | 6 | 8) || is_journal(other) && kind == 8;
+                may_forget |= is_journal(path) && kind == 9 && others.len() < 24;
                 done.push(format!("{path:?} kind {kind} with {other:?}"));
                 image = match kind {
                     6 => image.without(path),

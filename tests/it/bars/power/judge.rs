@@ -63,7 +63,7 @@ fn check_files(image: &Image, promises: &[Promise], law: Law) -> Result<(), Stri
     let mut letters = String::new();
     for (path, bytes) in image.files() {
         let name = path.to_string_lossy();
-        if name == "dead.ndjson" {
+        if name == "var/dead.ndjson" {
             letters = String::from_utf8_lossy(&bytes).into_owned();
         }
         if !name.starts_with("audit.ndjson") {

@@ -85,7 +85,8 @@ impl Process {
             kind: SinkKind::File(FileConfig { path: root.join("audit.ndjson"), max_size: Some(2000), keep: 50 }),
         };
         let sink = build(&config, file, &state, Arc::clone(&metrics)).map_err(|error| error.to_string())?;
-        let dead = DeadLetters::open(&root.join("dead.ndjson"), Arc::clone(&metrics)).map_err(|e| e.to_string())?;
+        // In a directory of its own, whose names nobody else makes durable.
+        let dead = DeadLetters::open(&root.join("var/dead.ndjson"), Arc::clone(&metrics)).map_err(|e| e.to_string())?;
         Ok(Process { state, file, other, sink, dead, metrics })
     }
 
@@ -147,7 +148,7 @@ impl Process {
             let keys = 1_000_000 + n * KEYS..1_000_000 + (n + 1) * KEYS;
             let bytes: Vec<RecordKey> = keys.clone().map(key).collect();
             self.state.acked(self.other, Outcome::Delivered, &bytes, None);
-            if n % 3 == 1 {
+            if n % 3 == 0 {
                 self.letter(n).await;
                 promise(Promise::Letter(n));
             }
