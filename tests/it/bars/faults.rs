@@ -59,6 +59,10 @@ async fn faults_together() {
         // In two halves: with everything at once hardly a blob is asked for before it is no longer late.
         let all = Scenario::all();
         for (half, scenarios) in [all.split_at(HALF).0, all.split_at(HALF).1].into_iter().enumerate() {
+            // Half a minute of waiting; `chaos` has them in a small run.
+            if half == 1 && !is_full() {
+                continue;
+            }
             let config = WorldConfig::new().tenants(3).records(size(6_000, 60_000));
             bar(&format!("half {half} of all, {identity:?}"), config, scenarios, *identity).await;
         }
