@@ -110,7 +110,7 @@ pub fn refused(name: &str) -> Option<&'static str> {
     let callback = name.ends_with("_cb") || name == "opaque";
     REFUSED
         .iter()
-        .find(|(names, _)| names.iter().any(|refused| is(refused)))
+        .find(|(names, _)| names.iter().any(is))
         .map(|(_, hint)| *hint)
         .or(callback.then_some("it is no setting but a part of a program"))
 }
