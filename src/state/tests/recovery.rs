@@ -82,7 +82,7 @@ async fn a_torn_tail_is_cut_and_a_bad_one_set_aside() {
     drop(state);
     let bytes = std::fs::read(journal::path(whole.path(), 0)).unwrap();
     for (length, flip, reasons, trusted) in
-        [(bytes.len() - 1, false, &[][..], true), (bytes.len(), true, &["tail"][..], false)]
+        [(bytes.len() - 1, false, &[][..], true), (bytes.len(), true, &["tail"][..], true)]
     {
         let dir = copy(whole.path());
         let mut bytes = bytes[..length].to_vec();
