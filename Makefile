@@ -1,6 +1,6 @@
 # What there is to do here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars bench fuzz lint tools
+.PHONY: help demo test bars bench fuzz lint tools servers
 
 CARGO ?= cargo
 
@@ -18,10 +18,10 @@ demo: tools ## build and show the whole thing at work: no tenant, no file
 	@echo "building (the first time takes a few minutes) ..." >&2
 	@$(CARGO) run --quiet --locked -- demo $(ARGS)
 
-test: tools ## every test that a change must pass
+test: tools servers ## every test that a change must pass; fetches Apache Kafka and a Collector, once
 	$(CARGO) test --locked --features failpoints
 
-bars: tools ## what is promised: loss, duplicates, kills, memory, speed (long)
+bars: tools servers ## what is promised: loss, duplicates, kills, memory, speed (long)
 	AUDITFERRY_BARS=full $(CARGO) test --locked --profile bars --features failpoints --test it bars:: -- --nocapture --test-threads=1
 
 bench: tools ## how fast the parts are
@@ -58,3 +58,14 @@ tools:
 	  echo "missing: Rust. Install with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$$HOME/.cargo/env\"" >&2; \
 	fi; \
 	[ -z "$$missing$$rust" ]
+
+# What the tests' real servers need: Kafka runs on Java and comes by Maven, the Collector is built with Go.
+servers:
+	@missing=""; \
+	command -v java >/dev/null || missing="$$missing openjdk-17-jdk-headless"; \
+	command -v mvn >/dev/null || missing="$$missing maven"; \
+	command -v go >/dev/null || missing="$$missing golang-go"; \
+	if [ -n "$$missing" ]; then \
+	  echo "missing for the tests:$$missing (Java 17 or later, Maven, Go 1.24 or later). On Debian: sudo apt-get install -y$$missing" >&2; \
+	  exit 1; \
+	fi
