@@ -12,7 +12,7 @@ mod kafka;
 mod line;
 #[cfg(test)]
 mod samples;
-mod splunk_hec;
+pub(crate) mod splunk_hec;
 mod stdout;
 pub mod template;
 

@@ -14,13 +14,13 @@ mod book;
 mod commit;
 mod compact;
 mod error;
-mod frame;
+pub(crate) mod frame;
 mod group;
 mod journal;
 mod load;
 mod open;
 mod progress;
-mod snapshot;
+pub(crate) mod snapshot;
 
 pub use error::StateError;
 pub(crate) use error::{check_version, failed_fsync, failure};

@@ -104,7 +104,8 @@ pub(crate) fn read(path: &Path, generation: u64) -> Result<Option<Snapshot>, Sta
     Ok(decode(payload).ok())
 }
 
-fn decode(payload: &[u8]) -> Result<Snapshot, postcard::Error> {
+/// Reads what stands behind a snapshot's header.
+pub(crate) fn decode(payload: &[u8]) -> Result<Snapshot, postcard::Error> {
     let (book, rest) = postcard::take_from_bytes(payload)?;
     let (feeds, mut rest) = postcard::take_from_bytes::<u64>(rest)?;
     let mut snapshot = Snapshot { book, ..Snapshot::default() };

@@ -10,6 +10,8 @@ mod answer;
 mod lane;
 mod pending;
 mod receiver;
+#[cfg(feature = "failpoints")]
+pub(crate) mod trial;
 
 use std::io::Write;
 use std::sync::Arc;
