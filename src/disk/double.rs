@@ -322,6 +322,30 @@ impl Image {
         found
     }
 
+    /// The bytes of one file, by its path relative to the mount.
+    pub fn file(&self, path: &Path) -> Option<&[u8]> {
+        let node = &self.nodes[self.find(Path::new(""), path).ok()?];
+        node.entries.is_none().then(|| node.bytes.as_slice())
+    }
+
+    /// The same without the nodes that bear no name any more; inodes change.
+    pub fn compact(&self) -> Image {
+        let mut image = Image::default();
+        let mut dirs = vec![(ROOT, ROOT)];
+        while let Some((from, to)) = dirs.pop() {
+            for (name, node) in self.nodes[from].entries.iter().flatten() {
+                let new = image.nodes.len();
+                let is_dir = self.nodes[*node].entries.is_some();
+                image.nodes.push(Node { entries: is_dir.then(BTreeMap::new), ..self.nodes[*node].clone() });
+                image.set(to, name, Some(new));
+                if is_dir {
+                    dirs.push((*node, new));
+                }
+            }
+        }
+        image
+    }
+
     /// The same with other bytes in one file (made where it is missing, in a directory that is there).
     pub fn with(&self, path: &Path, bytes: Vec<u8>) -> Image {
         let mut image = self.clone();

@@ -112,15 +112,16 @@ fn power_everything_promised_survives_every_loss() {
 fn power_a_loss_during_the_start_after_a_loss() {
     let runtime = runtime();
     let played = play(&runtime, empty(), 0..size(4, 8), None);
-    let every = size(400, 40);
+    let most = size(6, 60);
     for tearing in &tearings() {
-        let (mut first, mut starts, mut all) = (0usize, Vec::new(), Tally::default());
-        search(&runtime, &played, tearing, |loss| {
-            first += 1;
-            if first % every == 0 {
-                starts.push((loss.image.clone(), loss.marks));
-            }
+        let (mut losses, mut all) = (Vec::new(), Tally::default());
+        // Judged by the bar above.
+        let _ = played.story.losses(tearing, 7, &mut |loss| {
+            losses.push((loss.image, loss.marks));
+            ControlFlow::Continue(())
         });
+        let every = losses.len().div_ceil(most);
+        let starts: Vec<(Image, usize)> = losses.into_iter().skip(every / 2).step_by(every).collect();
         let narrow = Tearing { exhaustive: 4, random: size(1, 6), ..*tearing };
         for (image, marks) in starts {
             let next = play(&runtime, image, played.law.records / RECORDS..played.law.records / RECORDS + 1, None);
