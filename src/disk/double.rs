@@ -105,6 +105,8 @@ struct Inner {
     log: Vec<Op>,
     marks: usize,
     skipped: Option<Fsync>,
+    /// Operations before the first that was skipped.
+    first_skipped: Option<usize>,
     locked: Vec<usize>,
     faults: Vec<Fault>,
     calls: Vec<(Call, PathBuf)>,
@@ -191,9 +193,13 @@ impl Double {
         self.inner().now.clone()
     }
 
-    pub(super) fn history(&self) -> (Image, Vec<Op>) {
+    /// What it was, what changed it, and from how many changes on it differs from a disk with all its fsyncs
+    /// (beyond the end: not at all).
+    pub(super) fn history(&self) -> (Image, Vec<Op>, usize) {
         let inner = self.inner();
-        (inner.base.clone(), inner.log.clone())
+        let never = inner.log.len() + 1;
+        let from = inner.skipped.map_or(0, |_| inner.first_skipped.unwrap_or(never));
+        (inner.base.clone(), inner.log.clone(), from)
     }
 
     pub(super) fn create(&self, path: &Path) -> io::Result<Handle> {
@@ -274,9 +280,7 @@ impl Double {
         let mut inner = self.inner();
         inner.call(Call::FsyncDir, dir)?;
         let dir = inner.now.find(&self.root, dir)?;
-        if inner.skipped != Some(why) {
-            inner.change(Op::FsyncDir { dir });
-        }
+        inner.fsync(Op::FsyncDir { dir }, why);
         Ok(())
     }
 
@@ -436,6 +440,15 @@ impl Inner {
         self.log.push(op);
     }
 
+    fn fsync(&mut self, op: Op, why: Fsync) {
+        if self.skipped == Some(why) {
+            let now = self.log.len();
+            self.first_skipped.get_or_insert(now);
+        } else {
+            self.change(op);
+        }
+    }
+
     fn new_entry(&mut self, dir: usize, name: OsString, is_dir: bool) -> usize {
         let node = self.now.nodes.len();
         self.change(Op::New { node, is_dir });
@@ -537,9 +550,7 @@ impl Handle {
     pub(super) fn fsync(&self, why: Fsync) -> io::Result<()> {
         let mut inner = self.disk.inner();
         inner.call(Call::Fsync, &self.path)?;
-        if inner.skipped != Some(why) {
-            inner.change(Op::Fsync { node: self.node });
-        }
+        inner.fsync(Op::Fsync { node: self.node }, why);
         Ok(())
     }
 }
