@@ -171,7 +171,7 @@ async fn a_clock_that_jumps_ahead_forgets_no_keys() {
     let long_ago = world_ms() - 20 * 24 * 3600 * 1000;
     crate::delivered::segment::write(dir.path(), 1, long_ago, &names, 1, generation.sorted()).unwrap();
     let state = fill(dir.path(), 30).await;
-    assert!(state.handle.shared.metrics.snapshots.with_label_values(&["ok"]).get() > 1);
+    assert!(state.handle.shared.metrics.snapshots.with_label_values(&["ok"]).get() >= 1);
     assert!(has(&state, SinkId(0), 9999));
 }
 

@@ -41,7 +41,8 @@ pub fn place() -> PathBuf {
 }
 
 pub fn state_config(root: &Path) -> StateConfig {
-    StateConfig { dir: root.join("var/state"), max_delivered_bytes: 1 << 30 }
+    // Two levels below the dead letters, whose fsyncs make names in `var` durable.
+    StateConfig { dir: root.join("var/lib/state"), max_delivered_bytes: 1 << 30 }
 }
 
 pub fn feed_key() -> FeedKey {
