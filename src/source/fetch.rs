@@ -195,7 +195,7 @@ impl<'a> Attempt<'a> {
             context,
             blob,
             ack,
-            charge: context.budget.charge(&tenant),
+            charge: if manner.slow { context.budget.charge_beside(&tenant) } else { context.budget.charge(&tenant) },
             splitter: Splitter::default(),
             buffer: Room::default(),
             spans: Vec::new(),
@@ -214,8 +214,7 @@ impl<'a> Attempt<'a> {
         let mut crc = crc32fast::Hasher::new();
         let mut broken = None;
         loop {
-            // The overdraft keeps others waiting, and a slow body would for hours.
-            self.charge.reserve(RESERVE, !self.manner.slow).await;
+            self.charge.reserve(RESERVE, true).await;
             let before = self.buffer.len();
             let more = body.next_piece(&mut self.buffer).await?;
             // A piece that swelled is accounted for at once, so that whoever asks next waits for it.
@@ -416,3 +415,6 @@ impl<'a> Attempt<'a> {
         Ok(Spool { file, hasher: blake3::Hasher::new(), bytes: 0, is_kept: true })
     }
 }
+
+#[cfg(test)]
+mod tests;
