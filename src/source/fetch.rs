@@ -213,22 +213,26 @@ impl<'a> Attempt<'a> {
         self.splitter.skip(self.buffer.len());
         let mut crc = crc32fast::Hasher::new();
         let mut broken = None;
+        let mut break_print = (0, 0);
         loop {
             self.charge.reserve(RESERVE, true).await;
             let before = self.buffer.len();
             let more = body.next_piece(&mut self.buffer).await?;
             // A piece that swelled is accounted for at once, so that whoever asks next waits for it.
             self.charge.add((self.buffer.len() - before).saturating_sub(RESERVE));
-            crc.update(&self.buffer[before..]);
             // Of a broken body the rest is still read, to know whether it is the same each time, and held for salvage.
             if broken.is_none() {
                 broken = self.scan().err();
+                if let Some(error) = broken {
+                    break_print = self.break_print(error, before, body.decoded, crc.clone());
+                }
             }
             if let Some(error) = broken
                 && (self.is_flowing || self.buffer.len() > HOLD)
             {
-                return Err(FetchError::Malformed { error: error.into(), print: (body.decoded, crc.finalize()) });
+                return Err(FetchError::Malformed { error: error.into(), print: break_print });
             }
+            crc.update(&self.buffer[before..]);
             if broken.is_none() {
                 self.spool_oversized().await?;
                 self.flow().await?;
@@ -261,6 +265,18 @@ impl<'a> Attempt<'a> {
         self.spans = spans;
         self.salvaged = true;
         Ok(())
+    }
+
+    /// What a body that is not read to its end is known by: where it breaks, and the bytes before that (`crc`: those
+    /// before the piece that begins at `before`). Not how far it was read, which depends on how the network cut it.
+    fn break_print(&self, error: SplitError, before: usize, decoded: u64, mut crc: crc32fast::Hasher) -> (u64, u32) {
+        if error == SplitError::Fault {
+            // A panic tells no place.
+            return (u64::MAX, 0);
+        }
+        let at = self.splitter.scanned().clamp(before, self.buffer.len());
+        crc.update(&self.buffer[before..at]);
+        (decoded - (self.buffer.len() - at) as u64, crc.finalize())
     }
 
     /// Finds the records in what came. A panic there is one more way of not being able to read the body, which

@@ -81,3 +81,22 @@ async fn a_slow_body_larger_than_its_tenants_share_does_not_wait_for_its_own_byt
     let fetched = fetched(&body.into(), 64 * 1024, true).await.expect("it waits for ever").unwrap();
     assert_eq!(fetched, Fetched { bytes, salvaged: false });
 }
+
+#[tokio::test]
+async fn a_large_broken_body_is_known_again_however_the_network_cut_it() {
+    // The break lies beyond what is held, and before it.
+    for mib in [10, 5] {
+        let mut body = records(mib);
+        body.extend_from_slice(b"  }");
+        body.extend_from_slice(&records(5)[1..]);
+        let body = Bytes::from(body);
+        let mut prints = Vec::new();
+        for chunk in [16 * 1024, 100_003, 1 << 20] {
+            match fetched(&body, chunk, false).await.unwrap() {
+                Err(FetchError::Malformed { print, .. }) => prints.push(print),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(prints.iter().all(|print| *print == prints[0]), "{mib} MiB: {prints:?}");
+    }
+}
