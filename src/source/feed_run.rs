@@ -139,7 +139,7 @@ impl FeedRun {
             if now < cell + RETENTION {
                 return Next::Now(Listing { cell, from: cell, to: cell + crate::state::CELL, last: false });
             }
-            self.judge_missing(cell, None);
+            self.judge_missing(cell, &Listed::default());
         }
         let held = |cell| self.held.get(&cell).map_or(Seconds::MIN, |(until, _)| *until);
         match &self.once {
@@ -178,7 +178,7 @@ impl FeedRun {
                     once.remove(&listing.cell);
                 }
                 self.books.listed(listing, listed.refused_seconds);
-                self.judge_missing(listing.cell, Some(&listed.seen));
+                self.judge_missing(listing.cell, &listed);
                 false
             }
             Err(error) => {
@@ -306,8 +306,9 @@ impl FeedRun {
         self.retry(key, now, &text);
     }
 
-    /// Notes which missing blobs of a cell a complete listing did not name. `None`: the cell can no longer be listed.
-    fn judge_missing(&mut self, cell: Seconds, seen: Option<&HashSet<ContentKey>>) {
+    /// Notes which missing blobs of a cell a listing named, and of a whole one which it did not: of a cell that is
+    /// listed in part or not at all any more nobody knows.
+    fn judge_missing(&mut self, cell: Seconds, listed: &Listed) {
         if self.trouble.is_empty() {
             return;
         }
@@ -316,7 +317,8 @@ impl FeedRun {
         });
         for key in of_cell {
             if let Some(trouble) = self.trouble.get_mut(&key) {
-                trouble.judge(seen.map(|seen| seen.contains(&key)));
+                let is_named = listed.seen.contains(&key);
+                trouble.judge((is_named || listed.is_whole).then_some(is_named));
             }
         }
     }

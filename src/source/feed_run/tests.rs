@@ -113,7 +113,7 @@ fn the_host_of_another_cloud_holds_the_fetching_and_drops_nothing() {
     while now < NOW + 9 * 24 * 3600 {
         now += 900;
         while attempt(&mut run, now, invalid()).is_some() {}
-        run.judge_missing(grid::cell_of(NOW) - CELL, None);
+        run.judge_missing(grid::cell_of(NOW) - CELL, &Listed::default());
     }
     assert_eq!(run.state().read(|p| (p.pending.len(), p.ledger.blobs_lost)), (30, 0));
     // The setting is put right.
@@ -159,4 +159,23 @@ fn a_slow_blob_waits_for_the_lane_and_others_do_not_wait_for_it() {
     let manners: Vec<bool> = std::iter::from_fn(|| run.next_fetch(now)).map(|attempt| attempt.manner.slow).collect();
     assert_eq!(manners.iter().filter(|slow| **slow).count(), 1, "one slow body of a feed at a time: {manners:?}");
     assert_eq!(manners.len(), 2, "{manners:?}");
+}
+
+#[test]
+fn a_listing_of_a_part_of_its_cell_says_nothing_of_what_it_did_not_name() {
+    let lost_after = |is_whole, named: bool| {
+        let (_dir, mut run) = feed_run();
+        let cell = grid::cell_of(NOW) - CELL;
+        let key = listed(&mut run, cell, &["blob".to_owned()])[0];
+        attempt(&mut run, NOW, invalid()).unwrap();
+        let listing = Listing { cell, from: cell, to: cell + CELL, last: false };
+        let seen = if named { HashSet::from([key]) } else { HashSet::new() };
+        run.listed(&listing, Ok(Listed { seen, is_whole, ..Listed::default() }), NOW + 1);
+        attempt(&mut run, NOW + 2 * 3600, invalid()).unwrap();
+        run.state().read(|p| p.ledger.blobs_lost)
+    };
+    assert_eq!(lost_after(true, false), 1);
+    assert_eq!(lost_after(true, true), 0);
+    assert_eq!(lost_after(false, false), 0);
+    assert_eq!(lost_after(false, true), 0);
 }
