@@ -64,8 +64,10 @@ pub struct FeedRun {
     /// Nothing is asked for the feed before this, and no blob before that.
     rest_until: Seconds,
     fetch_rest_until: Seconds,
-    /// Content ids called invalid since a body was last read.
-    invalid_ids: u32,
+    /// Blobs whose content id was called invalid since a body was last read, at most [`INVALID_BURST`]; and how
+    /// often the feed rested for them.
+    invalid_ids: HashSet<ContentKey>,
+    invalid_rests: u32,
     /// Since when content is refused, or the subscription not enabled, without a listing in between.
     unsubscribed_since: Option<Seconds>,
     /// The content said so, whatever the list says.
@@ -93,7 +95,8 @@ impl FeedRun {
             relist: BTreeSet::new(),
             rest_until: Seconds::MIN,
             fetch_rest_until: Seconds::MIN,
-            invalid_ids: 0,
+            invalid_ids: HashSet::new(),
+            invalid_rests: 0,
             unsubscribed_since: None,
             is_denied: false,
             refusals: 0,
@@ -171,7 +174,7 @@ impl FeedRun {
                 self.books.subscription(true, false, now);
                 self.show(PERMISSION, false);
                 self.show(SUBSCRIPTION, false);
-                if self.invalid_ids < INVALID_BURST {
+                if self.invalid_ids.len() < INVALID_BURST {
                     self.note_trouble(None);
                 }
                 if let Some(once) = &mut self.once {
@@ -234,6 +237,10 @@ impl FeedRun {
                     trouble.good_read();
                 }
                 self.ids_are_good();
+                false
+            }
+            Err(FetchError::Api(error @ ApiError::InvalidContent { .. })) => {
+                self.invalid_id(key, error, now);
                 false
             }
             Err(FetchError::Api(error)) => self.react(error, now),

@@ -105,7 +105,7 @@ fn the_host_of_another_cloud_holds_the_fetching_and_drops_nothing() {
     let ids: Vec<String> = (0..30).map(|n| format!("blob-{n}")).collect();
     let keys = listed(&mut run, grid::cell_of(NOW) - CELL, &ids);
     let tried = (0..30).map_while(|_| attempt(&mut run, NOW, invalid())).count();
-    assert_eq!(tried, INVALID_BURST as usize, "then it rests");
+    assert_eq!(tried, INVALID_BURST, "then it rests");
     let fault = run.books.metrics.feed_trouble.with_label_values(&["t", "Audit.Exchange", CLOUD_HOST]);
     assert_eq!(fault.get(), 1);
     // Days later, the cell beyond retention: still nothing is given up.
@@ -178,4 +178,18 @@ fn a_listing_of_a_part_of_its_cell_says_nothing_of_what_it_did_not_name() {
     assert_eq!(lost_after(true, true), 0);
     assert_eq!(lost_after(false, false), 0);
     assert_eq!(lost_after(false, true), 0);
+}
+
+#[test]
+fn one_invalid_id_of_a_quiet_feed_does_not_hold_the_others() {
+    let (_dir, mut run) = feed_run();
+    let cell = grid::cell_of(NOW) - CELL;
+    listed(&mut run, cell, &["invalid".to_owned()]);
+    let mut now = NOW;
+    for _ in 0..INVALID_BURST + 5 {
+        now += LAST_RETRY;
+        attempt(&mut run, now, invalid()).unwrap();
+    }
+    let key = listed(&mut run, cell, &["good".to_owned()])[0];
+    assert_eq!(run.next_fetch(now).map(|attempt| attempt.key), Some(key));
 }
