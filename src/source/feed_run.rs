@@ -83,7 +83,12 @@ pub struct FeedRun {
 impl FeedRun {
     pub fn new(feed: Feed, state: FeedState, metrics: Arc<Metrics>, troubles: Troubles, is_once: bool) -> FeedRun {
         let mut queue = Queue::default();
-        state.read(|p| p.pending.iter().for_each(|(key, pending)| queue.push(pending.blob.created_ms, *key)));
+        state.read(|p| {
+            for (key, pending) in &p.pending {
+                let created_ms = pending.blob.created_ms;
+                if p.is_again(key) { queue.push_again(created_ms, *key) } else { queue.push(created_ms, *key) }
+            }
+        });
         FeedRun {
             books: Books::new(feed, state, metrics),
             subscribed: Subscribed::Unknown,
@@ -209,7 +214,7 @@ impl FeedRun {
             }
             let manner = self.trouble.get_mut(&key).map_or(Manner::default(), |trouble| trouble.manner(now));
             if manner.slow && self.in_air.values().any(|other| other.is_slow) {
-                self.queue.push_delayed(now + LAST_RETRY, blob.created_ms, key);
+                self.push_delayed(now + LAST_RETRY, blob.created_ms, key);
                 continue;
             }
             let is_young = may_be_partial(&blob.content_id, blob.created_ms, now);
@@ -337,8 +342,13 @@ impl FeedRun {
         let attempt = trouble.attempts;
         tracing::debug!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type,
             attempt, wait, why, "blob will be fetched again");
-        self.queue.push_delayed(now + wait, pending.blob.created_ms, key);
+        self.push_delayed(now + wait, pending.blob.created_ms, key);
         self.books.metrics.blobs_retried.with_label_values(&self.books.labels()).inc();
+    }
+
+    fn push_delayed(&mut self, due: Seconds, created_ms: i64, key: ContentKey) {
+        let is_again = self.state().read(|p| p.is_again(&key));
+        self.queue.push_delayed(due, created_ms, key, is_again);
     }
 
     /// The service's time was set back to `now`: nothing may wait for what would come only much later.

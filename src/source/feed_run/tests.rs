@@ -193,3 +193,29 @@ fn one_invalid_id_of_a_quiet_feed_does_not_hold_the_others() {
     let key = listed(&mut run, cell, &["good".to_owned()])[0];
     assert_eq!(run.next_fetch(now).map(|attempt| attempt.key), Some(key));
 }
+
+#[test]
+fn what_is_only_read_once_more_comes_last_after_a_failure_and_after_a_restart_too() {
+    let (_dir, mut run) = feed_run();
+    let cell = grid::cell_of(NOW) - CELL;
+    let again = listed(&mut run, cell - CELL, &["again".to_owned()])[0];
+    let counts = Settlement::default();
+    run.state().record(FeedFact::SettledYoung { content: again, counts, bytes: 1 });
+    let created_ms = (cell - CELL) * 1000;
+    let blob = ListedBlob { content_id: "again".into(), content_uri: String::new(), created_ms, expires: None };
+    run.state().record(FeedFact::Again { cell: cell - CELL, blobs: vec![blob] });
+    run.queue = Queue::default();
+    run.found(&Found { new: vec![], again: vec![(again, created_ms)] });
+    let transient = || ApiError::Transient { text: String::new() }.into();
+    assert_eq!(attempt(&mut run, NOW, transient()), Some(again));
+    let keys = listed(&mut run, cell, &["a".to_owned(), "b".to_owned()]);
+    let now = NOW + LAST_RETRY;
+    let first = [run.next_fetch(now).unwrap().key, run.next_fetch(now).unwrap().key];
+    assert!(first.iter().all(|key| keys.contains(key)), "after a failure");
+    assert_eq!(run.next_fetch(now).unwrap().key, again);
+    let FeedRun { books, .. } = run;
+    let mut run = FeedRun::new(books.feed, books.state, books.metrics, Troubles::default(), false);
+    let first = [run.next_fetch(now).unwrap().key, run.next_fetch(now).unwrap().key];
+    assert!(first.iter().all(|key| keys.contains(key)), "after a restart");
+    assert_eq!(run.next_fetch(now).unwrap().key, again);
+}
