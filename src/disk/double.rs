@@ -105,6 +105,8 @@ struct Inner {
     log: Vec<Op>,
     marks: usize,
     skipped: Option<Fsync>,
+    /// Operations before the first that was skipped.
+    first_skipped: Option<usize>,
     locked: Vec<usize>,
     faults: Vec<Fault>,
     calls: Vec<(Call, PathBuf)>,
@@ -191,9 +193,13 @@ impl Double {
         self.inner().now.clone()
     }
 
-    pub(super) fn history(&self) -> (Image, Vec<Op>) {
+    /// What it was, what changed it, and from how many changes on it differs from a disk with all its fsyncs
+    /// (beyond the end: not at all).
+    pub(super) fn history(&self) -> (Image, Vec<Op>, usize) {
         let inner = self.inner();
-        (inner.base.clone(), inner.log.clone())
+        let never = inner.log.len() + 1;
+        let from = inner.skipped.map_or(0, |_| inner.first_skipped.unwrap_or(never));
+        (inner.base.clone(), inner.log.clone(), from)
     }
 
     pub(super) fn create(&self, path: &Path) -> io::Result<Handle> {
@@ -274,9 +280,7 @@ impl Double {
         let mut inner = self.inner();
         inner.call(Call::FsyncDir, dir)?;
         let dir = inner.now.find(&self.root, dir)?;
-        if inner.skipped != Some(why) {
-            inner.change(Op::FsyncDir { dir });
-        }
+        inner.fsync(Op::FsyncDir { dir }, why);
         Ok(())
     }
 
@@ -320,6 +324,30 @@ impl Image {
             }
         }
         found
+    }
+
+    /// The bytes of one file, by its path relative to the mount.
+    pub fn file(&self, path: &Path) -> Option<&[u8]> {
+        let node = &self.nodes[self.find(Path::new(""), path).ok()?];
+        node.entries.is_none().then(|| node.bytes.as_slice())
+    }
+
+    /// The same without the nodes that bear no name any more; inodes change.
+    pub fn compact(&self) -> Image {
+        let mut image = Image::default();
+        let mut dirs = vec![(ROOT, ROOT)];
+        while let Some((from, to)) = dirs.pop() {
+            for (name, node) in self.nodes[from].entries.iter().flatten() {
+                let new = image.nodes.len();
+                let is_dir = self.nodes[*node].entries.is_some();
+                image.nodes.push(Node { entries: is_dir.then(BTreeMap::new), ..self.nodes[*node].clone() });
+                image.set(to, name, Some(new));
+                if is_dir {
+                    dirs.push((*node, new));
+                }
+            }
+        }
+        image
     }
 
     /// The same with other bytes in one file (made where it is missing, in a directory that is there).
@@ -410,6 +438,15 @@ impl Inner {
     fn change(&mut self, op: Op) {
         self.now.apply(&op);
         self.log.push(op);
+    }
+
+    fn fsync(&mut self, op: Op, why: Fsync) {
+        if self.skipped == Some(why) {
+            let now = self.log.len();
+            self.first_skipped.get_or_insert(now);
+        } else {
+            self.change(op);
+        }
     }
 
     fn new_entry(&mut self, dir: usize, name: OsString, is_dir: bool) -> usize {
@@ -513,9 +550,7 @@ impl Handle {
     pub(super) fn fsync(&self, why: Fsync) -> io::Result<()> {
         let mut inner = self.disk.inner();
         inner.call(Call::Fsync, &self.path)?;
-        if inner.skipped != Some(why) {
-            inner.change(Op::Fsync { node: self.node });
-        }
+        inner.fsync(Op::Fsync { node: self.node }, why);
         Ok(())
     }
 }

@@ -49,6 +49,8 @@ pub struct Tally {
 pub struct Story {
     base: Image,
     operations: Vec<Op>,
+    /// Shorter prefixes are those of a story with all its fsyncs, and so left out.
+    from: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +82,14 @@ struct Air {
 impl Double {
     /// What was done to it since it was mounted.
     pub fn story(&self) -> Story {
-        let (base, operations) = self.history();
-        Story { base, operations }
+        let (base, operations, from) = self.history();
+        Story { base, operations, from }
     }
 }
 
 impl Story {
-    /// Shows what a power loss could leave after each prefix, until `see` has enough.
+    /// Shows what a power loss could leave after each prefix, until `see` has enough. Of a disk that
+    /// skips fsyncs only those since the first that was skipped: the others are those of one that does not.
     pub fn losses(&self, tearing: &Tearing, seed: u64, see: &mut dyn FnMut(Loss) -> ControlFlow<()>) -> Tally {
         let mut air = Air { settled: self.base.clone(), files: BTreeMap::new(), names: BTreeMap::new() };
         let mut random = fastrand::Rng::with_seed(seed);
@@ -95,6 +98,9 @@ impl Story {
             if let Some(operation) = operations.checked_sub(1).and_then(|last| self.operations.get(last)) {
                 marks += usize::from(matches!(operation, Op::Mark));
                 air.take(operation);
+            }
+            if operations < self.from {
+                continue;
             }
             tally.prefixes += 1;
             let atoms = air.atoms(tearing.block);

@@ -13,7 +13,7 @@ use super::ledger::{GONE, LISTED, WITHHELD};
 use super::records::json::Json;
 use super::records::{self, Meta};
 use super::server::Shared;
-use super::settings::ContentType;
+use super::settings::{ContentType, Identity};
 use super::stamp::{self, DAY_MS, HOUR_MS, SECOND_MS};
 use super::world::{Blob, blob_key};
 
@@ -127,16 +127,23 @@ pub(super) fn unreachable(
     let object = Object::Blob(blob_key(tenant, kind, blob.number));
     let marks = shared.ledger.lock().marks(tenant, kind, blob.number);
     let listable_ms = listable_ms(shared, tenant, kind, blob);
-    if marks & LISTED == 0 {
-        if is_before_backfill(shared, tenant, kind, blob) {
-            return Some("before_backfill");
-        }
-        let in_time_ms = blob.created_ms.max(shared.subscriptions.get(tenant, kind).first_start_ms);
-        if listable_ms > in_time_ms && listable_ms > blob.created_ms + 7 * DAY_MS - SHORT_MS {
-            return Some("too_late");
-        }
+    let was_listed = marks & LISTED != 0;
+    if !was_listed && is_before_backfill(shared, tenant, kind, blob) {
+        return Some("before_backfill");
+    }
+    let in_time_ms = blob.created_ms.max(shared.subscriptions.get(tenant, kind).first_start_ms);
+    let is_late = listable_ms > in_time_ms && listable_ms > blob.created_ms + 7 * DAY_MS - SHORT_MS;
+    // Of a blob that the bounds of queries cut in two, one part may have been listed and the other not.
+    if is_late && (!was_listed || world.config.identity == Identity::Windowed) {
+        return Some("too_late");
+    }
+    if !was_listed {
         if blob.created_ms < now_ms - 7 * DAY_MS - world.config.protocol.window_tolerance_s * SECOND_MS {
             return Some("too_old");
+        }
+        // Whatever becomes of it then, nobody can have seen it.
+        if listable_ms > now_ms {
+            return Some("pending");
         }
     }
     if marks & GONE != 0 || world.faults.selects(Scenario::Vanished, object) {

@@ -75,7 +75,7 @@ pub async fn list(
             listing.to = now;
             continue;
         }
-        match edge(client, content_type, &listing, now).await? {
+        match edge(client, state, content_type, &listing, now, &found).await? {
             Some(from) => listing.from = from,
             None => {
                 listing.from = listing.to;
@@ -90,14 +90,21 @@ pub async fn list(
 /// Asks the service from where on it still lists the cell.
 async fn edge(
     client: &Client,
+    state: &FeedState,
     content_type: ContentType,
     listing: &Listing,
     now: i64,
+    found: &impl Fn(Found),
 ) -> Result<Option<i64>, ApiError> {
     let mut edge = Edge::of(listing, now);
     while let Some(from) = edge.next() {
         match client.list(content_type, from, listing.to).await {
-            Ok(_) => edge.answered(from, true),
+            Ok(page) => {
+                // What it names may be too old to be listed by the time the edge is found.
+                let sorted = sort(state, listing.cell, now, page.blobs, &mut HashSet::new());
+                keep(state, listing.cell, now, sorted, found);
+                edge.answered(from, true);
+            }
             Err(ApiError::RangeRefused { .. }) => edge.answered(from, false),
             Err(error) => return Err(error),
         }
@@ -120,23 +127,18 @@ async fn list_pages(
         let Page { blobs, next, .. } = page;
         let named = listed.seen.len();
         let at = client.server_clock.now();
-        let Sorted { blobs, again, found: page_found } = sort(state, listing.cell, at, blobs, &mut listed.seen);
+        let mut sorted = sort(state, listing.cell, at, blobs, &mut listed.seen);
         idle = if listed.seen.len() == named { idle + 1 } else { 0 };
-        if !again.is_empty() {
-            state.record(FeedFact::Again { cell: listing.cell, blobs: again });
-        }
         let Some(next) = next else {
             listed.refused_seconds = refused(state, listing);
             // The end may be now instead of the cell's: nothing stands behind that yet.
             listed.is_whole = listing.from <= listing.cell;
-            complete(state, listing, at, blobs, &mut listed);
-            found(page_found);
+            // One fact with the end of the listing.
+            complete(state, listing, at, std::mem::take(&mut sorted.blobs), &mut listed);
+            keep(state, listing.cell, at, sorted, found);
             return Ok(listed);
         };
-        if !blobs.is_empty() {
-            state.record(FeedFact::Listed { cell: listing.cell, at, complete: false, last: false, blobs });
-        }
-        found(page_found);
+        keep(state, listing.cell, at, sorted, found);
         let url = client.pin.check(&next)?;
         let is_loop = !asked.insert(ContentKey::of(url.as_url().as_str()));
         if is_loop || asked.len() > MAX_PAGES || idle > MAX_IDLE_PAGES {
@@ -174,6 +176,17 @@ fn sort(state: &FeedState, cell: i64, now: i64, blobs: Vec<ListedBlob>, seen: &m
     });
     let found = Found { new: keys, again: again.iter().map(|(key, blob)| (*key, blob.created_ms)).collect() };
     Sorted { blobs: new, again: again.into_iter().map(|(_, blob)| blob).collect(), found }
+}
+
+/// Writes down what a page named, and tells of it.
+fn keep(state: &FeedState, cell: i64, at: i64, page: Sorted, found: &impl Fn(Found)) {
+    if !page.again.is_empty() {
+        state.record(FeedFact::Again { cell, blobs: page.again });
+    }
+    if !page.blobs.is_empty() {
+        state.record(FeedFact::Listed { cell, at, complete: false, last: false, blobs: page.blobs });
+    }
+    found(page.found);
 }
 
 /// Ledgers what the server refused at the start of the cell, as far as it was to be collected; returns

@@ -13,10 +13,12 @@ use crate::clock::{Clock, Seconds};
 
 /// An offset this near to the one believed, or to what our own clock says, is believed at once.
 const NEAR_MS: i64 = 15 * 60 * 1000;
-/// Any other only when so many answers in a row say the same,
-const ANSWERS: u32 = 2;
-/// and, once an offset has been learned, for as long as this.
+/// Any other only when so many answers in a row say the same, for as long as this once an offset has been learned,
+const ANSWERS: u32 = 3;
 const PATIENCE_MS: i64 = 10 * 60 * 1000;
+/// and for as long as this while there is none: nothing is begun meanwhile, and where collection begins is
+/// not moved back afterwards, so a host with a wrong clock that answers first must not decide it.
+const FIRST_PATIENCE_MS: i64 = 60 * 1000;
 
 /// See the module's head.
 pub struct ServerClock {
@@ -105,7 +107,7 @@ impl ServerClock {
             Some(doubted) => (doubted.since_ms, doubted.answers + 1),
             None => (received_ms, 1),
         };
-        let patience = if learned.offset_ms.is_some() { PATIENCE_MS } else { 0 };
+        let patience = if learned.offset_ms.is_some() { PATIENCE_MS } else { FIRST_PATIENCE_MS };
         if answers >= ANSWERS && received_ms - since_ms >= patience {
             tracing::warn!(
                 skew_seconds = (wanted - ours) / 1000,
@@ -153,11 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn our_clock_may_be_wrong_by_years_when_the_service_says_so_twice() {
+    fn our_clock_may_be_wrong_by_years_when_the_service_says_so_for_a_minute() {
         let server = ServerClock::new(Clock::system());
-        for _ in 0..2 {
-            server.learn(Some(900 * DAY_MS), 0, 0, 0);
+        for second in [0, 0, 0, 30, 59] {
+            let at = second * 1000;
+            server.learn(Some(at + 900 * DAY_MS), at, at, 0);
+            assert!(!server.is_known(), "after {second} seconds");
         }
+        server.learn(Some(MINUTE_MS + 900 * DAY_MS), MINUTE_MS, MINUTE_MS, 0);
         assert_eq!((offset(&server), server.is_known()), (Some(900 * DAY_MS), true));
     }
 

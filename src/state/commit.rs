@@ -28,6 +28,8 @@ pub(crate) struct Committer {
     pub(crate) base_segments: Vec<u64>,
     pub(crate) running: Option<JoinHandle<Compaction>>,
     pub(crate) failed: Option<(Instant, Job)>,
+    /// Whether a full disk is waited for: not during the start, which nobody could look at meanwhile.
+    pub(crate) waits: bool,
 }
 
 impl Committer {
@@ -82,7 +84,7 @@ impl Committer {
         let committed = Frame::Time { world_ms }.encode(&mut first).map_err(bad_encoding);
         committed?;
         let shared = Arc::clone(&self.shared);
-        shared.hold_while_full(|| {
+        shared.hold_while_full(self.waits, || {
             let committed = self.writer.commit(&first, &frames);
             let word = if committed.is_ok() { "ok" } else { "error" };
             metrics.journal_commits.with_label_values(&[word]).inc();
@@ -113,7 +115,7 @@ impl Committer {
             (frames, number, Job { generation, control, frozen, sinks, previous: self.base, previous_segments })
         };
         self.write(frames, number)?;
-        self.writer = shared.hold_while_full(|| Writer::create(&shared.dir, generation))?;
+        self.writer = shared.hold_while_full(self.waits, || Writer::create(&shared.dir, generation))?;
         Ok(job)
     }
 
@@ -181,10 +183,14 @@ fn bad_encoding(error: postcard::Error) -> StateError {
 impl Shared {
     /// Does `work` again and again while there is no room for it: acknowledgements wait, nothing new is begun,
     /// and nothing is lost. Ending would only begin again on the same full disk. At the close it is tried once.
-    fn hold_while_full<T>(&self, mut work: impl FnMut() -> Result<T, StateError>) -> Result<T, StateError> {
+    fn hold_while_full<T>(
+        &self,
+        waits: bool,
+        mut work: impl FnMut() -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
         loop {
             match work() {
-                Err(error) if error.is_full() => {
+                Err(error) if waits && error.is_full() => {
                     self.metrics.journal_stalled.set(1);
                     if self.group.waits(error.to_string()) {
                         tracing::error!(%error, "the disk of the state is full; waiting until there is room");

@@ -85,6 +85,16 @@ pub struct FeedState {
     progress: Arc<Mutex<FeedProgress>>,
 }
 
+/// See [`State::look`].
+#[cfg(any(test, feature = "failpoints"))]
+#[doc(hidden)]
+pub struct Looked {
+    pub delivered: Delivered,
+    pub feeds: BTreeMap<FeedKey, FeedProgress>,
+    /// Labels of `state_recoveries_total`.
+    pub findings: Vec<&'static str>,
+}
+
 /// Thresholds, apart from the configuration so that tests can make them small.
 #[derive(Clone, Copy, Debug)]
 struct Options {
@@ -220,6 +230,15 @@ impl State {
     #[doc(hidden)]
     pub fn open_small(config: &StateConfig, metrics: Arc<Metrics>) -> Result<State, StateError> {
         State::open_with(config, metrics, Options::small(config))
+    }
+
+    /// What a start would know of `dir`, and what it would call damaged; nothing is changed or begun.
+    #[cfg(any(test, feature = "failpoints"))]
+    #[doc(hidden)]
+    pub fn look(dir: &Path, metrics: &Metrics) -> Result<Looked, StateError> {
+        let open::Read { delivered, loaded, .. } = open::read(dir, metrics)?;
+        let findings = loaded.findings.iter().map(|finding| finding.reason).collect();
+        Ok(Looked { delivered, feeds: loaded.feeds, findings })
     }
 
     fn open_with(config: &StateConfig, metrics: Arc<Metrics>, options: Options) -> Result<State, StateError> {

@@ -34,11 +34,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
     for reason in REASONS {
         metrics.state_recoveries.with_label_values(&[reason]);
     }
-    let listing = Listing::of(&dir)?;
-    let delivered = Delivered::new(&metrics);
-    let mut loaded = load::load(&dir, &listing, &mut |sink, keys| delivered.restore(sink, keys))?;
-    let segments = open_segments(&dir, &listing, &mut loaded)?;
-    delivered.set_segments(segments);
+    let Read { listing, delivered, mut loaded } = read(&dir, &metrics)?;
     // Only now that all of it could be read: what a later version wrote is left as it is.
     for path in &listing.temporary {
         disk::remove(path).map_err(failure(path))?;
@@ -89,6 +85,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
         base_segments: loaded.segments,
         running: None,
         failed: None,
+        waits: false,
     };
     shared.append_start(Some(newest_at_start));
     committer.commit()?;
@@ -97,9 +94,26 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
         committer.compacted(done);
         set_aside(&loaded.findings, &listing)?;
     }
+    committer.waits = true;
     let thread = std::thread::Builder::new().name("state-commit".into()).spawn(move || committer.run());
     let thread = thread.map_err(|source| StateError::Io { path: "a thread".into(), source })?;
     Ok(Handle { shared, running: Mutex::new(Some((thread, lock))) })
+}
+
+/// What a directory says, and nothing in it changed.
+pub(super) struct Read {
+    listing: Listing,
+    pub(super) delivered: Delivered,
+    pub(super) loaded: Loaded,
+}
+
+pub(super) fn read(dir: &Path, metrics: &Metrics) -> Result<Read, StateError> {
+    let listing = Listing::of(dir)?;
+    let delivered = Delivered::new(metrics);
+    let mut loaded = load::load(dir, &listing, &mut |sink, keys| delivered.restore(sink, keys))?;
+    let segments = open_segments(dir, &listing, &mut loaded)?;
+    delivered.set_segments(segments);
+    Ok(Read { listing, delivered, loaded })
 }
 
 fn what_it_means(reason: &str) -> &'static str {

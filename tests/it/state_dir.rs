@@ -58,10 +58,15 @@ async fn a_full_disk_is_waited_for_and_shown() {
     let next = place.state_dir().join("journal-1.log");
     // What is written there finds no room; a real file takes its place once it is gone.
     let mut process = place.start(&[], &[("AUDITFERRY_JOURNAL_LIMIT", "1000")]);
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    // Not before the start has looked at the directory: it would find a state that lost its beginning.
+    while !place.state_dir().join("journal-0.log").exists() {
+        assert!(std::time::Instant::now() < until, "no journal: {}", place.log_tail());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     std::os::unix::fs::symlink("/dev/full", &next).unwrap();
     let address = process.admin().await.expect("it listens");
     let ask = async |path: &str| reqwest::get(format!("http://{address}{path}")).await.unwrap();
-    let until = std::time::Instant::now() + Duration::from_secs(30);
     while !ask("/metrics").await.text().await.unwrap().contains("auditferry_journal_stalled 1") {
         assert!(std::time::Instant::now() < until, "never full: {}", place.log_tail());
         tokio::time::sleep(Duration::from_millis(50)).await;

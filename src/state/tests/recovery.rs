@@ -146,3 +146,30 @@ fn a_state_older_than_the_file_does_not_cut_it_at_this_start_nor_at_the_next() {
     state.file_opened(sink, &position(1, 20));
     assert!(state.may_cut(sink, 1, world_ms()), "opened by this process, so known again");
 }
+
+#[tokio::test]
+async fn feeds_of_another_tenant_and_files_of_another_product_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("theirs.db");
+    std::fs::write(&theirs, b"theirs").unwrap();
+    let other = FeedKey { tenant_id: "another".into(), ..feed_key() };
+    let state = open(dir.path());
+    state.feed(&other).record(listed(7));
+    state.close().await.unwrap();
+    drop(state);
+    drop(fill(dir.path(), 60).await);
+    let newest = *generations(dir.path()).0.last().expect("compacted");
+    let known: BTreeMap<_, _> = State::inspect(dir.path()).unwrap().into_iter().collect();
+    assert!(known[&other].pending.contains_key(&ContentKey::of("blob-7")));
+    assert_eq!(known.len(), 2);
+    // With a name like ours it counts as damage, and is kept under another.
+    let like_ours = snapshot::path(dir.path(), newest + 9);
+    std::fs::write(&like_ours, b"theirs too").unwrap();
+    let (state, found) = reopen(dir.path());
+    assert_eq!(found, ["snapshot"]);
+    check(&state, 60);
+    assert!(!like_ours.exists());
+    let kept = |name: &String| std::fs::read(dir.path().join(name)).unwrap() == b"theirs too";
+    assert!(names(dir.path()).iter().filter(|name| name.contains(".damaged-")).any(kept));
+    assert_eq!(std::fs::read(&theirs).unwrap(), b"theirs");
+}

@@ -4,22 +4,29 @@
 //! Every truncation and every flipped bit of every file of a small state; then mutations at random: bytes,
 //! blocks swapped, doubled and zeroed, files cut, grown, exchanged, overwritten and removed. All on a disk in
 //! memory. What is accepted without a word is what was written, or, where a file ends early or is gone, less.
+//! Each is read as a start reads it, many of them on each core; some of them get a whole start, which
+//! repairs, writes and leaves a directory that the next one reads without a word.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use auditferry::ack::{Finalizer, Outcome, Settlement};
+use auditferry::delivered::Delivered;
 use auditferry::disk::double::{Double, Image};
 use auditferry::metrics::Metrics;
+use auditferry::record::RecordKey;
 use auditferry::sink::{SinkId, SinkSet};
-use auditferry::state::{ContentKey, FeedFact, FeedProgress, ListedBlob, State};
+use auditferry::state::{ContentKey, FeedFact, FeedProgress, ListedBlob, State, StateError};
 
 use super::power::story::{feed_key, key, place, state_config};
 use crate::support::{figure, size};
 
 const KEYS: u32 = 90;
+/// Of so many changes one gets a whole start.
+const START_EVERY: usize = 64;
 
 /// What a state knows.
 #[derive(Debug, PartialEq)]
@@ -29,16 +36,21 @@ struct Known {
     progress: FeedProgress,
 }
 
-fn known(state: &State) -> Known {
-    let has = |sink: SinkId, n: u32| {
-        let wanted = SinkSet::of(sink);
-        let missing = state.delivered().claim(wanted, wanted, [(key(n), Finalizer::new(|_| {}))].into_iter());
-        state.delivered().resolve(sink, Outcome::Lost, &[key(n)]);
-        missing[0].is_empty()
-    };
+fn known(delivered: &Delivered, progress: FeedProgress) -> Known {
     // Twenty that nobody ever had, too.
-    let had = [0, 1].map(|sink| (0..KEYS + 20).filter(|n| has(SinkId(sink), *n)).collect());
-    Known { had, progress: state.feed(&feed_key()).read(FeedProgress::clone) }
+    static ASKED: LazyLock<Vec<RecordKey>> = LazyLock::new(|| (0..KEYS + 20).map(key).collect());
+    let had = |sink: SinkId| {
+        let wanted = SinkSet::of(sink);
+        let records = ASKED.iter().map(|key| (*key, Finalizer::new(|_| {})));
+        let missing = delivered.claim(wanted, wanted, records);
+        delivered.resolve(sink, Outcome::Lost, &ASKED);
+        (0..).zip(missing).filter(|(_, missing)| missing.is_empty()).map(|(n, _)| n).collect()
+    };
+    Known { had: [0, 1].map(|sink| had(SinkId(sink))), progress }
+}
+
+fn known_by(state: &State) -> Known {
+    known(state.delivered(), state.feed(&feed_key()).read(FeedProgress::clone))
 }
 
 /// A state of several generations, and what it knows.
@@ -73,11 +85,11 @@ fn small_state() -> (Image, Known) {
         state.close().await.unwrap();
     });
     drop((feed, state));
-    let image = mounted.disk.image();
+    let image = mounted.disk.image().compact();
     drop(mounted);
     let mounted = Double::mount(&root, image.clone());
     let state = State::open_small(&state_config(&root), Metrics::new()).unwrap();
-    let known = known(&state);
+    let known = known_by(&state);
     assert_eq!((known.had[0].len(), known.had[1].len()), (KEYS as usize, KEYS as usize / 3));
     drop((state, mounted));
     (image, known)
@@ -86,44 +98,88 @@ fn small_state() -> (Image, Known) {
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     tried: usize,
+    /// Of those tried, by a whole start too.
+    started: usize,
     refused: usize,
     reported: usize,
     same: usize,
     shorter: usize,
 }
 
-struct Bar {
+enum Verdict {
+    Reported,
+    Same,
+    Shorter,
+}
+
+const REASONS: [&str; 5] = ["snapshot", "journal", "tail", "segment", "lost"];
+
+struct Bar<'a> {
     root: PathBuf,
     image: Image,
-    truth: Known,
+    files: Vec<(PathBuf, Vec<u8>)>,
+    truth: &'a Known,
+    metrics: Arc<Metrics>,
     tally: Tally,
 }
 
-impl Bar {
-    fn new(image: &Image, truth: &Known) -> Bar {
-        let truth = Known { had: truth.had.clone(), progress: truth.progress.clone() };
-        Bar { root: place(), image: image.clone(), truth, tally: Tally::default() }
+impl<'a> Bar<'a> {
+    fn new(image: &Image, truth: &'a Known) -> Bar<'a> {
+        let files = image.files().into_iter().collect();
+        Bar { root: place(), image: image.clone(), files, truth, metrics: Metrics::new(), tally: Tally::default() }
     }
 
-    fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        self.image.files().into_iter().collect()
-    }
-
-    /// A start on `image`; `may_forget`: the change is one that only takes from an end.
+    /// What a start would make of `image`, and now and then what one does; `may_forget`: the change is one that
+    /// only takes from an end.
     fn check(&mut self, image: Image, may_forget: bool, what: &dyn Fn() -> String) {
-        let mounted = Double::mount(&self.root, image);
-        let metrics = Metrics::new();
         self.tally.tried += 1;
-        let state = match State::open_small(&state_config(&self.root), Arc::clone(&metrics)) {
-            Ok(state) => state,
-            Err(error) => {
-                let named = error.to_string().contains(&*self.root.to_string_lossy());
-                assert!(named, "{}: refused without a name: {error}", what());
-                self.tally.refused += 1;
-                return;
+        if self.tally.tried.is_multiple_of(START_EVERY) {
+            self.start(image.clone(), may_forget, what);
+        }
+        let mounted = Double::mount(&self.root, image);
+        let dir = state_config(&self.root).dir;
+        match State::look(&dir, &self.metrics) {
+            Ok(mut looked) => {
+                let found = known(&looked.delivered, looked.feeds.remove(&feed_key()).unwrap_or_default());
+                let verdict = self.judge(&found, !looked.findings.is_empty(), may_forget, what);
+                *match verdict {
+                    Verdict::Reported => &mut self.tally.reported,
+                    Verdict::Same => &mut self.tally.same,
+                    Verdict::Shorter => &mut self.tally.shorter,
+                } += 1;
             }
-        };
-        let found = known(&state);
+            Err(error) => {
+                self.is_named(&error, what);
+                self.tally.refused += 1;
+            }
+        }
+        drop(mounted);
+    }
+
+    fn start(&mut self, image: Image, may_forget: bool, what: &dyn Fn() -> String) {
+        let mounted = Double::mount(&self.root, image);
+        self.tally.started += 1;
+        for round in 0..2 {
+            let metrics = Metrics::new();
+            let state = match State::open_small(&state_config(&self.root), Arc::clone(&metrics)) {
+                Ok(state) => state,
+                Err(error) if round == 0 => return self.is_named(&error, what),
+                Err(error) => panic!("{}: the second start is refused: {error}", what()),
+            };
+            let said = REASONS.iter().any(|reason| metrics.state_recoveries.with_label_values(&[*reason]).get() > 0);
+            // What the first start has repaired is the truth of the second.
+            assert!(round == 0 || !said, "{}: damaged again at the second start", what());
+            self.judge(&known_by(&state), said || round > 0, may_forget, what);
+        }
+        drop(mounted);
+    }
+
+    fn is_named(&self, error: &StateError, what: &dyn Fn() -> String) {
+        let named = error.to_string().contains(&*self.root.to_string_lossy());
+        assert!(named, "{}: refused without a name: {error}", what());
+    }
+
+    fn judge(&self, found: &Known, said: bool, may_forget: bool, what: &dyn Fn() -> String) -> Verdict {
         for sink in 0..2 {
             let invented: Vec<_> = found.had[sink].difference(&self.truth.had[sink]).collect();
             assert!(invented.is_empty(), "{}: deliveries to sink {sink} out of nothing: {invented:?}", what());
@@ -138,22 +194,18 @@ impl Bar {
                 |content: &ContentKey| *cell < then.closed_before || before.is_some_and(|all| all.contains(content));
             assert!(settled.clone().all(was), "{}: settled what was not", what());
         }
-        let reasons = ["snapshot", "journal", "tail", "segment", "lost"];
-        let said = reasons.iter().any(|reason| metrics.state_recoveries.with_label_values(&[*reason]).get() > 0);
         if said {
-            self.tally.reported += 1;
+            Verdict::Reported
         } else if found == self.truth {
-            self.tally.same += 1;
+            Verdict::Same
         } else {
             assert!(may_forget, "{}: changed in silence", what());
-            self.tally.shorter += 1;
+            Verdict::Shorter
         }
-        drop(state);
-        drop(mounted);
     }
 
     fn every_cut_and_flip(&mut self, step: usize) {
-        for (path, bytes) in self.files() {
+        for (path, bytes) in self.files.clone() {
             for length in (0..bytes.len()).step_by(step.div_ceil(8)) {
                 let image = self.image.with(&path, bytes[..length].to_vec());
                 self.check(image, is_journal(&path), &|| format!("{path:?} cut at {length}"));
@@ -167,8 +219,8 @@ impl Bar {
         }
     }
 
-    fn random(&mut self, count: usize, seed: u64) {
-        let files = self.files();
+    fn random(&mut self, count: usize, seed: u64, done_by_all: &AtomicUsize) {
+        let files = self.files.clone();
         let mut random = fastrand::Rng::with_seed(seed);
         for round in 0..count {
             let (mut image, mut may_forget, mut done) = (self.image.clone(), false, Vec::new());
@@ -176,22 +228,26 @@ impl Bar {
                 let (path, bytes) = &files[random.usize(..files.len())];
                 let (other, others) = &files[random.usize(..files.len())];
                 let kind = random.u8(..10);
-                let mut bytes = image.files().get(path).unwrap_or(bytes).clone();
+                let mut bytes = image.file(path).unwrap_or(bytes).to_vec();
                 mutate(&mut bytes, kind, others, &mut random);
                 // A journal that ends early or is not there says less, and the last one may have ended so.
                 may_forget |= is_journal(path) && matches!(kind, 4 | 5 | 6 | 8) || is_journal(other) && kind == 8;
                 may_forget |= is_journal(path) && kind == 9 && others.len() < 24;
-                done.push(format!("{path:?} kind {kind} with {other:?}"));
+                done.push((path, kind, other));
                 image = match kind {
                     6 => image.without(path),
                     8 => {
-                        let mine = image.files().get(path).cloned().unwrap_or_default();
+                        let mine = image.file(path).unwrap_or_default().to_vec();
                         image.with(path, others.clone()).with(other, mine)
                     }
                     _ => image.with(path, bytes),
                 };
             }
-            self.check(image, may_forget, &|| format!("seed {seed} round {round}: {done:?}"));
+            self.check(image, may_forget, &|| format!("seed {seed} round {round}: (file, kind, with) {done:?}"));
+            let all = done_by_all.fetch_add(1, Ordering::Relaxed) + 1;
+            if all.is_multiple_of(100_000) {
+                figure("corruption", format_args!("{all} mutations"));
+            }
         }
     }
 }
@@ -227,26 +283,29 @@ fn mutate(bytes: &mut Vec<u8>, kind: u8, others: &[u8], random: &mut fastrand::R
 fn corruption_every_cut_and_flip() {
     let (image, truth) = small_state();
     let mut bar = Bar::new(&image, &truth);
-    let bytes: usize = bar.files().iter().map(|(_, bytes)| bytes.len()).sum();
+    let bytes: usize = bar.files.iter().map(|(_, bytes)| bytes.len()).sum();
     bar.every_cut_and_flip(size(41, 1));
-    figure("corruption", format_args!("{bytes} bytes in {} files: {:?}", bar.files().len(), bar.tally));
+    figure("corruption", format_args!("{bytes} bytes in {} files: {:?}", bar.files.len(), bar.tally));
 }
 
 #[test]
 fn corruption_at_random() {
     let (image, truth) = small_state();
-    let each = size(1500, 500_000);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let each = size(3000, 1_000_000) / threads;
+    let (began, done_by_all) = (Instant::now(), AtomicUsize::new(0));
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let run = |seed| {
             let mut bar = Bar::new(&image, &truth);
+            let done_by_all = &done_by_all;
             move || {
-                bar.random(each, seed);
+                bar.random(each, seed, done_by_all);
                 bar.tally
             }
         };
-        let threads: Vec<_> = [1, 2].map(|seed| scope.spawn(run(seed))).into_iter().collect();
+        let threads: Vec<_> = (1..=threads as u64).map(|seed| scope.spawn(run(seed))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    figure("corruption", format_args!("at random: {tallies:?}"));
-    assert!(tallies.iter().all(|tally| tally.reported > each / 4));
+    figure("corruption", format_args!("at random, in {:.1} s: {tallies:?}", began.elapsed().as_secs_f64()));
+    assert!(tallies.iter().all(|tally| tally.reported > each / 4 && tally.started > 0));
 }
