@@ -100,3 +100,20 @@ async fn a_large_broken_body_is_known_again_however_the_network_cut_it() {
         assert!(prints.iter().all(|print| *print == prints[0]), "{mib} MiB: {prints:?}");
     }
 }
+
+#[tokio::test]
+async fn a_record_that_outgrows_memory_is_spooled_whole_and_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = spool::Spool::create(dir.path()).await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    let all: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    for piece in all.chunks(99_991) {
+        spool.write(piece).await.unwrap();
+    }
+    let mut spooled = spool.end().await.unwrap();
+    let mut read = Vec::new();
+    io::Seek::rewind(&mut spooled.file).unwrap();
+    io::Read::read_to_end(&mut spooled.file, &mut read).unwrap();
+    assert!(read == all && spooled.is_kept && spooled.bytes == all.len() as u64);
+    assert_eq!(spooled.hash, blake3::hash(&all).as_bytes()[..16]);
+}
