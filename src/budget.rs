@@ -4,7 +4,7 @@
 //! Nobody may hold more than a quarter, so that one tenant's flood leaves room for the others.
 //! A body below 8 MiB goes forward only when whole, so several half-read bodies could fill the
 //! budget and wait for each other for ever; one of them at a time may therefore go over it
-//! (the *overdraft*), which keeps at least one body moving.
+//! (the *overdraft*), which keeps at least one body moving; and one of those that are read slowly beside them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,14 @@ struct Inner {
 struct Held {
     total: usize,
     by_tenant: HashMap<Arc<str>, usize>,
-    overdraft_taken: bool,
+    overdraft_taken: [bool; 2],
+}
+
+/// Whose overdraft a charge may take. One for both would be held for hours by a body that is read slowly.
+#[derive(Clone, Copy)]
+enum Lane {
+    Common,
+    Beside,
 }
 
 impl Budget {
@@ -39,7 +46,17 @@ impl Budget {
 
     /// An empty charge in the name of `tenant`.
     pub fn charge(&self, tenant: &Arc<str>) -> Charge {
-        Charge { budget: self.clone(), tenant: Arc::clone(tenant), bytes: 0, overdraft: false }
+        self.charge_in(Lane::Common, tenant)
+    }
+
+    /// The same for a body that is read beside the others for as long as it takes: with an overdraft that is
+    /// taken only by such, so that it neither waits for its own bytes nor keeps the others from theirs.
+    pub fn charge_beside(&self, tenant: &Arc<str>) -> Charge {
+        self.charge_in(Lane::Beside, tenant)
+    }
+
+    fn charge_in(&self, lane: Lane, tenant: &Arc<str>) -> Charge {
+        Charge { budget: self.clone(), tenant: Arc::clone(tenant), bytes: 0, lane, overdraft: false }
     }
 
     /// Bytes in flight now.
@@ -81,6 +98,7 @@ pub struct Charge {
     budget: Budget,
     tenant: Arc<str>,
     bytes: usize,
+    lane: Lane,
     overdraft: bool,
 }
 
@@ -107,10 +125,10 @@ impl Charge {
         let fits_tenant = of_tenant == 0 || of_tenant + bytes <= inner.limit / TENANT_SHARE;
         let fits_all = held.total == 0 || held.total + bytes <= inner.limit;
         if !(self.overdraft || fits_tenant && fits_all) {
-            if !may_overdraw || held.overdraft_taken {
+            if !may_overdraw || held.overdraft_taken[self.lane as usize] {
                 return false;
             }
-            held.overdraft_taken = true;
+            held.overdraft_taken[self.lane as usize] = true;
             self.overdraft = true;
         }
         held.add(&self.tenant, bytes);
@@ -131,7 +149,7 @@ impl Charge {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         let overdraft = std::mem::take(&mut self.overdraft);
-        Charge { budget: self.budget.clone(), tenant: Arc::clone(&self.tenant), bytes, overdraft }
+        Charge { budget: self.budget.clone(), tenant: Arc::clone(&self.tenant), bytes, lane: self.lane, overdraft }
     }
 
     /// Gives back all but `bytes`.
@@ -155,7 +173,7 @@ impl Drop for Charge {
         let mut held = self.budget.0.held();
         held.remove(&self.tenant, self.bytes);
         if self.overdraft {
-            held.overdraft_taken = false;
+            held.overdraft_taken[self.lane as usize] = false;
         }
         drop(held);
         self.budget.0.freed.notify_waiters();
@@ -201,5 +219,20 @@ mod tests {
         assert!(waits(&mut two, 10, true).await, "the overdraft went with the part");
         drop(part);
         two.reserve(10, true).await;
+    }
+
+    #[tokio::test]
+    async fn a_charge_beside_the_others_overdraws_apart_from_theirs_and_goes_on_alone() {
+        let budget = Budget::new(40);
+        let a: Arc<str> = Arc::from("a");
+        let (mut one, mut two) = (budget.charge_beside(&a), budget.charge_beside(&a));
+        one.reserve(10, true).await;
+        let mut common = budget.charge(&a);
+        common.reserve(10, true).await;
+        assert!(!waits(&mut one, 30, true).await, "it must not wait for its own bytes");
+        assert!(waits(&mut two, 1, true).await, "one of them at a time");
+        assert!(!waits(&mut common, 30, true).await, "the others' is another");
+        drop(one);
+        assert!(!waits(&mut two, 1, true).await);
     }
 }

@@ -87,6 +87,11 @@ impl Splitter {
         self.state != State::Start
     }
 
+    /// Bytes of the buffer that were scanned: after an error of the structure, where it is.
+    pub fn scanned(&self) -> usize {
+        self.scanned
+    }
+
     /// Start of the element that has begun and not ended.
     pub fn open_element(&self) -> Option<usize> {
         matches!(self.state, State::Element { .. }).then_some(self.open)
@@ -121,7 +126,10 @@ impl Splitter {
         match buffer.get(at) {
             None => return Ok(at),
             Some(b']') => self.state = State::Done,
-            Some(b'}') => return Err(SplitError::Unbalanced(self.cut + at)),
+            Some(b'}') => {
+                self.scanned = at;
+                return Err(SplitError::Unbalanced(self.cut + at));
+            }
             Some(_) => {
                 self.open = at;
                 self.state = State::Element { depth: 0, inside: Inside::Structure };

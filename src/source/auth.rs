@@ -188,8 +188,22 @@ impl TokenSource {
         if status.is_success() {
             return read_answer(&body).ok_or_else(|| transient("an answer without a token".into()));
         }
-        Err(read_denial(status.as_u16(), &scrub(&body, secret.expose_secret().as_bytes())))
+        Err(read_denial(status.as_u16(), &scrub_sent(&body, secret.expose_secret())))
     }
+}
+
+/// `said` without the secret, neither as it is nor as the form spelled it.
+fn scrub_sent(said: &[u8], secret: &str) -> Vec<u8> {
+    let clean = scrub(said, secret.as_bytes());
+    let sent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let clean = scrub(&clean, sent.as_bytes());
+    // A gateway may write the hexadecimal digits small.
+    let mut small = sent.into_bytes();
+    let escapes: Vec<usize> = memchr::memchr_iter(b'%', &small).collect();
+    for at in escapes {
+        small[at + 1..at + 3].make_ascii_lowercase();
+    }
+    scrub(&clean, &small).into_owned()
 }
 
 fn read_answer(body: &[u8]) -> Option<(SecretString, Seconds)> {
@@ -246,6 +260,13 @@ mod tests {
         let endless = format!(r#"{{"access_token":"t","expires_in":{}}}"#, i64::MAX);
         assert_eq!(read_answer(endless.as_bytes()).unwrap().1, LONGEST_LIFETIME);
         assert!(read_answer(b"<html>").is_none());
+    }
+
+    #[test]
+    fn the_secret_is_blotted_out_as_it_is_and_as_the_form_spelled_it() {
+        let said = b"raw a~b+c/d, sent a%7Eb%2Bc%2Fd, lower a%7eb%2bc%2fd";
+        assert_eq!(scrub_sent(said, "a~b+c/d"), b"raw [redacted], sent [redacted], lower [redacted]");
+        assert_eq!(scrub_sent(b"plain", "plain"), b"[redacted]");
     }
 
     #[test]

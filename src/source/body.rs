@@ -25,7 +25,7 @@ const CAREFUL_STEP: usize = 256;
 const BOMB_FLOOR: u64 = 64 * 1024 * 1024;
 /// Output to input beyond which a body is a bomb; audit records pack about 10-fold (operations 5.2).
 const BOMB_RATIO: u64 = 200;
-/// What a body must bring in each stretch of `stall_timeout`, unless it ends.
+/// What a body must bring in each stretch of `stall_timeout`, unless it ends or may take its time.
 const LEAST_PROGRESS: usize = 16 * 1024;
 /// What it must bring in each [`SPAN`] stretches: at 60 s a stretch 1.7 KiB a second, a tenth of a poor
 /// line shared by all 16 fetches. Time spent waiting for room to put it in does not count. A body below
@@ -39,10 +39,10 @@ pub enum BodyError {
     /// The connection broke or the length is not what was announced.
     #[error("the body ended early: {0}")]
     Broken(String),
-    #[error("the body stood still: under 16 KiB in {0:?}")]
+    #[error("the body stood still for most of {0:?}")]
     Stalled(Duration),
     /// It progresses, but so slowly that others would wait for hours.
-    #[error("the body is slow: under 512 KiB in five times the `stall_timeout`")]
+    #[error("the body is slow: under 16 KiB in a `stall_timeout`, or under 512 KiB in five of them")]
     Slow,
     #[error("the body is not gzip though it says so: {0}")]
     NotGzip(std::io::Error),
@@ -140,7 +140,9 @@ impl Body {
         let left = self.stall.saturating_sub(self.waited);
         let asked = Instant::now();
         let Ok(chunk) = tokio::time::timeout(left, self.response.chunk()).await else {
-            return Err(BodyError::Stalled(self.stall));
+            // What brought something until not long ago drips; what fell silent will bring nothing more.
+            let is_drip = self.progress > 0 && left < self.stall / 2;
+            return Err(if is_drip { BodyError::Slow } else { BodyError::Stalled(self.stall) });
         };
         let Some(chunk) = chunk.map_err(|error| BodyError::Broken(error_chain(&error)))? else {
             return Ok(false);
@@ -159,7 +161,7 @@ impl Body {
                 (*span, *brought) = (Duration::ZERO, 0);
             }
         }
-        if self.progress >= LEAST_PROGRESS {
+        if self.progress >= LEAST_PROGRESS || self.span.is_none() {
             self.progress = 0;
             self.waited = Duration::ZERO;
         }
@@ -208,4 +210,43 @@ pub fn next_page_uri(response: &reqwest::Response) -> Option<String> {
     let value = headers.get("NextPageUri").or_else(|| headers.get("NextPageUrl"))?;
     let text = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(60);
+
+    /// A body of 100 chunks of 100 bytes, one each `apart`; after `silent_after` of them nothing more.
+    fn drip(apart: Duration, silent_after: usize) -> Body {
+        let chunks = stream::iter(0..100).then(move |n| async move {
+            let wait = if n < silent_after { apart } else { 100 * STALL };
+            tokio::time::sleep(wait).await;
+            Ok::<_, io::Error>(Bytes::from_static(&[b' '; 100]))
+        });
+        let response = axum::http::Response::new(reqwest::Body::wrap_stream(chunks));
+        Body::new(response.into(), STALL)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drip_is_slow_and_passes_when_it_may_take_its_time_and_silence_is_neither() {
+        for apart in [1, 7, 40] {
+            let apart = Duration::from_secs(apart);
+            let ended = drip(apart, 100).collect(1 << 20).await;
+            assert!(matches!(ended, Err(BodyError::Slow)), "{apart:?}: {ended:?}");
+            let mut body = drip(apart, 100);
+            body.take_your_time();
+            assert_eq!(body.collect(1 << 20).await.unwrap().len(), 10_000, "{apart:?}");
+            let mut body = drip(apart, 3);
+            body.take_your_time();
+            assert!(matches!(body.collect(1 << 20).await, Err(BodyError::Stalled(_))));
+        }
+        assert!(matches!(drip(Duration::ZERO, 3).collect(1 << 20).await, Err(BodyError::Stalled(_))));
+        assert!(matches!(drip(Duration::ZERO, 0).collect(1 << 20).await, Err(BodyError::Stalled(_))));
+    }
 }

@@ -18,6 +18,9 @@ use crate::http::error_chain;
 /// Requests that may await the head of their answer at once, over all tenants. At 200 ms an answer
 /// this is 320 requests a second, what a thousand tenants polled every 30 seconds need.
 const AWAITING: usize = 64;
+/// And of one tenant: its fetches and listings of a moment. A host that hangs holds these for a `stall_timeout`
+/// each, and no others.
+const AWAITING_OF_TENANT: usize = 8;
 
 /// Answers a request without a socket. An error stands for a connection that was refused or that broke
 /// before the head of the answer; a body may fail as one read from a socket may.
@@ -45,11 +48,18 @@ pub enum TransportError {
 pub struct Connections {
     transport: Transport,
     awaiting: Arc<Semaphore>,
+    of_tenant: Arc<Semaphore>,
 }
 
 impl Connections {
     pub fn new(transport: Transport) -> Connections {
-        Connections { transport, awaiting: Arc::new(Semaphore::new(AWAITING)) }
+        let of_tenant = Arc::new(Semaphore::new(AWAITING_OF_TENANT));
+        Connections { transport, awaiting: Arc::new(Semaphore::new(AWAITING)), of_tenant }
+    }
+
+    /// The same way out for one tenant; its clones count as this tenant.
+    pub fn for_tenant(&self) -> Connections {
+        Connections { of_tenant: Arc::new(Semaphore::new(AWAITING_OF_TENANT)), ..self.clone() }
     }
 
     /// Sends a request; returns when the head of the answer is there.
@@ -73,7 +83,27 @@ impl Connections {
 
     /// Waits for a turn; hold it until the head of the answer is there. `None` is never seen: the
     /// semaphore is not closed.
-    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.awaiting.acquire().await.ok()
+    pub async fn turn(&self) -> Option<[SemaphorePermit<'_>; 2]> {
+        let own = self.of_tenant.acquire().await.ok()?;
+        Some([own, self.awaiting.acquire().await.ok()?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_tenant_whose_host_hangs_leaves_turns_to_the_others() {
+        let all = Connections::new(Transport::Network(reqwest::Client::new()));
+        let (hung, other) = (all.for_tenant(), all.for_tenant());
+        let grab =
+            |of: &Connections| std::iter::from_fn(|| of.turn().now_or_never().flatten().map(std::mem::forget)).count();
+        assert_eq!(grab(&hung.clone()), AWAITING_OF_TENANT);
+        assert_eq!((grab(&hung), grab(&other)), (0, AWAITING_OF_TENANT));
+        let rest: usize = (0..AWAITING).map(|_| grab(&all.for_tenant())).sum();
+        assert_eq!(rest, AWAITING - 2 * AWAITING_OF_TENANT);
     }
 }

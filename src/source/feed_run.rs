@@ -64,8 +64,10 @@ pub struct FeedRun {
     /// Nothing is asked for the feed before this, and no blob before that.
     rest_until: Seconds,
     fetch_rest_until: Seconds,
-    /// Content ids called invalid since a body was last read.
-    invalid_ids: u32,
+    /// Blobs whose content id was called invalid since a body was last read, at most [`INVALID_BURST`]; and how
+    /// often the feed rested for them.
+    invalid_ids: HashSet<ContentKey>,
+    invalid_rests: u32,
     /// Since when content is refused, or the subscription not enabled, without a listing in between.
     unsubscribed_since: Option<Seconds>,
     /// The content said so, whatever the list says.
@@ -81,7 +83,12 @@ pub struct FeedRun {
 impl FeedRun {
     pub fn new(feed: Feed, state: FeedState, metrics: Arc<Metrics>, troubles: Troubles, is_once: bool) -> FeedRun {
         let mut queue = Queue::default();
-        state.read(|p| p.pending.iter().for_each(|(key, pending)| queue.push(pending.blob.created_ms, *key)));
+        state.read(|p| {
+            for (key, pending) in &p.pending {
+                let created_ms = pending.blob.created_ms;
+                if p.is_again(key) { queue.push_again(created_ms, *key) } else { queue.push(created_ms, *key) }
+            }
+        });
         FeedRun {
             books: Books::new(feed, state, metrics),
             subscribed: Subscribed::Unknown,
@@ -93,7 +100,8 @@ impl FeedRun {
             relist: BTreeSet::new(),
             rest_until: Seconds::MIN,
             fetch_rest_until: Seconds::MIN,
-            invalid_ids: 0,
+            invalid_ids: HashSet::new(),
+            invalid_rests: 0,
             unsubscribed_since: None,
             is_denied: false,
             refusals: 0,
@@ -139,7 +147,7 @@ impl FeedRun {
             if now < cell + RETENTION {
                 return Next::Now(Listing { cell, from: cell, to: cell + crate::state::CELL, last: false });
             }
-            self.judge_missing(cell, None);
+            self.judge_missing(cell, &Listed::default());
         }
         let held = |cell| self.held.get(&cell).map_or(Seconds::MIN, |(until, _)| *until);
         match &self.once {
@@ -171,14 +179,14 @@ impl FeedRun {
                 self.books.subscription(true, false, now);
                 self.show(PERMISSION, false);
                 self.show(SUBSCRIPTION, false);
-                if self.invalid_ids < INVALID_BURST {
+                if self.invalid_ids.len() < INVALID_BURST {
                     self.note_trouble(None);
                 }
                 if let Some(once) = &mut self.once {
                     once.remove(&listing.cell);
                 }
                 self.books.listed(listing, listed.refused_seconds);
-                self.judge_missing(listing.cell, Some(&listed.seen));
+                self.judge_missing(listing.cell, &listed);
                 false
             }
             Err(error) => {
@@ -206,7 +214,7 @@ impl FeedRun {
             }
             let manner = self.trouble.get_mut(&key).map_or(Manner::default(), |trouble| trouble.manner(now));
             if manner.slow && self.in_air.values().any(|other| other.is_slow) {
-                self.queue.push_delayed(now + LAST_RETRY, blob.created_ms, key);
+                self.push_delayed(now + LAST_RETRY, blob.created_ms, key);
                 continue;
             }
             let is_young = may_be_partial(&blob.content_id, blob.created_ms, now);
@@ -234,6 +242,10 @@ impl FeedRun {
                     trouble.good_read();
                 }
                 self.ids_are_good();
+                false
+            }
+            Err(FetchError::Api(error @ ApiError::InvalidContent { .. })) => {
+                self.invalid_id(key, error, now);
                 false
             }
             Err(FetchError::Api(error)) => self.react(error, now),
@@ -306,8 +318,9 @@ impl FeedRun {
         self.retry(key, now, &text);
     }
 
-    /// Notes which missing blobs of a cell a complete listing did not name. `None`: the cell can no longer be listed.
-    fn judge_missing(&mut self, cell: Seconds, seen: Option<&HashSet<ContentKey>>) {
+    /// Notes which missing blobs of a cell a listing named, and of a whole one which it did not: of a cell that is
+    /// listed in part or not at all any more nobody knows.
+    fn judge_missing(&mut self, cell: Seconds, listed: &Listed) {
         if self.trouble.is_empty() {
             return;
         }
@@ -316,7 +329,8 @@ impl FeedRun {
         });
         for key in of_cell {
             if let Some(trouble) = self.trouble.get_mut(&key) {
-                trouble.judge(seen.map(|seen| seen.contains(&key)));
+                let is_named = listed.seen.contains(&key);
+                trouble.judge((is_named || listed.is_whole).then_some(is_named));
             }
         }
     }
@@ -328,8 +342,13 @@ impl FeedRun {
         let attempt = trouble.attempts;
         tracing::debug!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type,
             attempt, wait, why, "blob will be fetched again");
-        self.queue.push_delayed(now + wait, pending.blob.created_ms, key);
+        self.push_delayed(now + wait, pending.blob.created_ms, key);
         self.books.metrics.blobs_retried.with_label_values(&self.books.labels()).inc();
+    }
+
+    fn push_delayed(&mut self, due: Seconds, created_ms: i64, key: ContentKey) {
+        let is_again = self.state().read(|p| p.is_again(&key));
+        self.queue.push_delayed(due, created_ms, key, is_again);
     }
 
     /// The service's time was set back to `now`: nothing may wait for what would come only much later.

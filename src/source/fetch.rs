@@ -5,7 +5,6 @@
 //! ended as announced and its array was closed; anything else loses the attempt, never the blob.
 
 use std::fs::File;
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,16 +27,14 @@ use crate::record::Span;
 use crate::record::salvage::salvage;
 use crate::record::split::{SplitError, Splitter};
 
+use spool::{Spool, Spooled};
+
 /// A smaller body is held until it is complete (DESIGN, flow 2.2).
 const HOLD: usize = 8 * 1024 * 1024;
 /// Size of a part, about: large enough to batch well, small enough to be let go soon.
 const PART: usize = 1024 * 1024;
 /// Reserved before each piece is read; see `body::PIECE`.
 const RESERVE: usize = 256 * 1024;
-/// Largest record that is kept on the disk, bytes: five times the 50 MB of the largest seen in the field
-/// (activity-api 4.2), and with 16 fetches no more than 4 GiB of spool. What is larger is read to its end, so
-/// that what stands behind it is had, and leaves its size and hash in the dead letters.
-const SPOOL: u64 = 256 * 1024 * 1024;
 /// White space and commas between two records beyond which they are not kept; real ones are a few bytes.
 const BLANK: usize = 4 * 1024;
 /// A token no older than this was not what an earlier answer was about, seconds.
@@ -55,7 +52,7 @@ pub struct RawBatch {
     pub charge: Charge,
 }
 
-/// A record over `max_record`, spooled to a file that has no name any more. Beyond [`SPOOL`] bytes the file
+/// A record over `max_record`, spooled to a file that has no name any more. Beyond 256 MiB the file
 /// is empty and only size and hash are known.
 pub struct OversizedRecord {
     pub blob: BlobId,
@@ -181,13 +178,6 @@ struct Attempt<'a> {
     manner: Manner,
 }
 
-struct Spool {
-    file: File,
-    hasher: blake3::Hasher,
-    bytes: u64,
-    is_kept: bool,
-}
-
 impl<'a> Attempt<'a> {
     fn new(context: &'a FetchContext, blob: &'a BlobId, ack: &'a Finalizer, manner: Manner) -> Attempt<'a> {
         let tenant = Arc::from(blob.feed.tenant.id.as_str());
@@ -195,7 +185,7 @@ impl<'a> Attempt<'a> {
             context,
             blob,
             ack,
-            charge: context.budget.charge(&tenant),
+            charge: if manner.slow { context.budget.charge_beside(&tenant) } else { context.budget.charge(&tenant) },
             splitter: Splitter::default(),
             buffer: Room::default(),
             spans: Vec::new(),
@@ -213,23 +203,26 @@ impl<'a> Attempt<'a> {
         self.splitter.skip(self.buffer.len());
         let mut crc = crc32fast::Hasher::new();
         let mut broken = None;
+        let mut break_print = (0, 0);
         loop {
-            // The overdraft keeps others waiting, and a slow body would for hours.
-            self.charge.reserve(RESERVE, !self.manner.slow).await;
+            self.charge.reserve(RESERVE, true).await;
             let before = self.buffer.len();
             let more = body.next_piece(&mut self.buffer).await?;
             // A piece that swelled is accounted for at once, so that whoever asks next waits for it.
             self.charge.add((self.buffer.len() - before).saturating_sub(RESERVE));
-            crc.update(&self.buffer[before..]);
             // Of a broken body the rest is still read, to know whether it is the same each time, and held for salvage.
             if broken.is_none() {
                 broken = self.scan().err();
+                if let Some(error) = broken {
+                    break_print = self.break_print(error, before, body.decoded, crc.clone());
+                }
             }
             if let Some(error) = broken
                 && (self.is_flowing || self.buffer.len() > HOLD)
             {
-                return Err(FetchError::Malformed { error: error.into(), print: (body.decoded, crc.finalize()) });
+                return Err(FetchError::Malformed { error: error.into(), print: break_print });
             }
+            crc.update(&self.buffer[before..]);
             if broken.is_none() {
                 self.spool_oversized().await?;
                 self.flow().await?;
@@ -262,6 +255,18 @@ impl<'a> Attempt<'a> {
         self.spans = spans;
         self.salvaged = true;
         Ok(())
+    }
+
+    /// What a body that is not read to its end is known by: where it breaks, and the bytes before that (`crc`: those
+    /// before the piece that begins at `before`). Not how far it was read, which depends on how the network cut it.
+    fn break_print(&self, error: SplitError, before: usize, decoded: u64, mut crc: crc32fast::Hasher) -> (u64, u32) {
+        if error == SplitError::Fault {
+            // A panic tells no place.
+            return (u64::MAX, 0);
+        }
+        let at = self.splitter.scanned().clamp(before, self.buffer.len());
+        crc.update(&self.buffer[before..at]);
+        (decoded - (self.buffer.len() - at) as u64, crc.finalize())
     }
 
     /// Finds the records in what came. A panic there is one more way of not being able to read the body, which
@@ -346,12 +351,11 @@ impl<'a> Attempt<'a> {
         if let Some(first) = self.spans.first().cloned()
             && self.spool.is_some()
         {
-            self.write_to_spool(first.end as usize)?;
+            self.write_to_spool(first.end as usize).await?;
             self.spans.remove(0);
             self.rebase(first.end);
-            if let Some(Spool { file, hasher, bytes, is_kept }) = self.spool.take() {
-                let mut hash = [0; 16];
-                hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+            if let Some(spool) = self.spool.take() {
+                let Spooled { file, bytes, hash, is_kept } = spool.end().await.map_err(|e| self.spool_error(e))?;
                 let blob = self.blob.clone();
                 let record = OversizedRecord { blob, file, bytes, hash, is_kept, ack: self.ack.share() };
                 self.context.forward.send(Arrival::Oversized(record)).await.map_err(|_| FetchError::Closed)?;
@@ -368,11 +372,12 @@ impl<'a> Attempt<'a> {
             self.buffer.advance(open);
             self.splitter.cut(open);
             self.is_flowing = true;
-            self.spool = Some(self.new_spool()?);
+            let spool = Spool::create(&self.context.spool_dir).await.map_err(|e| self.spool_error(e))?;
+            self.spool = Some(spool);
         }
         if self.spool.is_some() {
             let all = self.buffer.len();
-            self.write_to_spool(all)?;
+            self.write_to_spool(all).await?;
             self.splitter.cut(all);
         }
         Ok(())
@@ -386,33 +391,20 @@ impl<'a> Attempt<'a> {
     }
 
     /// Moves the first `bytes` of the buffer to the spool.
-    fn write_to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
+    async fn write_to_spool(&mut self, bytes: usize) -> Result<(), FetchError> {
         if let Some(spool) = &mut self.spool {
-            let moved = &self.buffer[..bytes];
-            spool.hasher.update(moved);
-            spool.bytes += moved.len() as u64;
-            let path = self.context.spool_dir.clone();
-            let is_too_large = spool.bytes > SPOOL;
-            let written = match spool.is_kept {
-                true if is_too_large => {
-                    spool.is_kept = false;
-                    spool.file.set_len(0)
-                }
-                true => spool.file.write_all(moved),
-                false => Ok(()),
-            };
-            written.map_err(|source| FetchError::Spool { path, source })?;
+            let written = spool.write(&self.buffer[..bytes]).await;
+            written.map_err(|e| self.spool_error(e))?;
         }
         self.buffer.advance(bytes);
         Ok(())
     }
 
-    fn new_spool(&self) -> Result<Spool, FetchError> {
-        let path = self.context.spool_dir.join(format!("oversized-{:016x}.spool", fastrand::u64(..)));
-        let spooled = File::options().read(true).write(true).create_new(true).open(&path);
-        // Without a name it is gone with the process, whatever happens.
-        let file = spooled.and_then(|file| std::fs::remove_file(&path).map(|()| file));
-        let file = file.map_err(|source| FetchError::Spool { path, source })?;
-        Ok(Spool { file, hasher: blake3::Hasher::new(), bytes: 0, is_kept: true })
+    fn spool_error(&self, source: std::io::Error) -> FetchError {
+        FetchError::Spool { path: self.context.spool_dir.clone(), source }
     }
 }
+
+mod spool;
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,8 @@ pub struct Listed {
     pub seen: HashSet<ContentKey>,
     /// Seconds that the server refused as too old and that were to be collected.
     pub refused_seconds: u64,
+    /// The whole cell was covered: what it did not name is not listed any more.
+    pub is_whole: bool,
 }
 
 /// Lists `listing` for a feed. What earlier pages named stays known when a later page fails; `found`
@@ -129,6 +131,8 @@ async fn list_pages(
         idle = if listed.seen.len() == named { idle + 1 } else { 0 };
         let Some(next) = next else {
             listed.refused_seconds = refused(state, listing);
+            // The end may be now instead of the cell's: nothing stands behind that yet.
+            listed.is_whole = listing.from <= listing.cell;
             // One fact with the end of the listing.
             complete(state, listing, at, std::mem::take(&mut sorted.blobs), &mut listed);
             keep(state, listing.cell, at, sorted, found);

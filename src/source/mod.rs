@@ -123,9 +123,10 @@ fn client(
         client_secret: config.client_secret.clone(),
         scope: format!("{}/.default", config.api.as_str().trim_end_matches('/')),
     };
+    let connections = connections.for_tenant();
     let tokens = auth::TokenSource::new(connections.clone(), clock.clone(), credential, name, Arc::clone(metrics));
     client::Client::new(
-        connections.clone(),
+        connections,
         pin::Pin::new(config.api.clone(), &config.tenant.id, &config.publisher_id),
         throttle::Throttle::new(clock.clone(), collect.requests_per_minute),
         tokens,

@@ -14,7 +14,8 @@ const NEWEST_EVERY: u32 = 4;
 #[derive(Debug, Default)]
 pub struct Queue {
     ready: BTreeSet<(i64, ContentKey)>,
-    delayed: BTreeSet<(Seconds, i64, ContentKey)>,
+    /// The last: it is only to be read once more.
+    delayed: BTreeSet<(Seconds, i64, ContentKey, bool)>,
     again: BTreeSet<(i64, ContentKey)>,
     turn: u32,
 }
@@ -25,9 +26,9 @@ impl Queue {
         self.ready.insert((created_ms, content));
     }
 
-    /// A blob that may be fetched from `due` on.
-    pub fn push_delayed(&mut self, due: Seconds, created_ms: i64, content: ContentKey) {
-        self.delayed.insert((due, created_ms, content));
+    /// A blob that may be fetched from `due` on; `is_again`: and then only when nothing else is ready.
+    pub fn push_delayed(&mut self, due: Seconds, created_ms: i64, content: ContentKey, is_again: bool) {
+        self.delayed.insert((due, created_ms, content, is_again));
     }
 
     /// A blob to be read once more, when nothing else is ready.
@@ -38,7 +39,8 @@ impl Queue {
     /// The time was set back to `now`: nothing waits for longer than `longest`.
     pub fn rewind(&mut self, now: Seconds, longest: Seconds) {
         let delayed = std::mem::take(&mut self.delayed);
-        self.delayed = delayed.into_iter().map(|(due, at, key)| (due.min(now + longest), at, key)).collect();
+        self.delayed =
+            delayed.into_iter().map(|(due, at, key, again)| (due.min(now + longest), at, key, again)).collect();
     }
 
     /// The next blob.
@@ -47,7 +49,9 @@ impl Queue {
             && first.0 <= now
         {
             self.delayed.pop_first();
-            self.ready.insert((first.1, first.2));
+            let (_, created_ms, content, is_again) = first;
+            let ready = if is_again { &mut self.again } else { &mut self.ready };
+            ready.insert((created_ms, content));
         }
         self.turn = self.turn.wrapping_add(1);
         let next = if self.turn.is_multiple_of(NEWEST_EVERY) { self.ready.pop_last() } else { self.ready.pop_first() };
@@ -83,7 +87,7 @@ mod tests {
         for n in 0..6 {
             queue.push(i64::from(n), key(n));
         }
-        queue.push_delayed(100, -1, key(9));
+        queue.push_delayed(100, -1, key(9), false);
         queue.push_again(-5, key(7));
         let order: Vec<u8> = std::iter::from_fn(|| queue.pop(0)).map(|k| k.0[0]).collect();
         assert_eq!(order, [0, 1, 2, 5, 3, 4, 7]);

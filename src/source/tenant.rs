@@ -14,8 +14,9 @@ use super::feed_run::{Attempt, FeedRun};
 use super::fetch::{FetchContext, FetchError, Fetched, fetch};
 use super::grid::{Listing, Next};
 use super::listing::{Found, Listed, list};
+use super::throttle::Throttle;
 use super::trouble::Manner;
-use super::turns::{TenantNumber, Turns};
+use super::turns::{TenantNumber, Turn, Turns};
 use crate::ack::{Finalizer, Settlement};
 use crate::clock::{Clock, Seconds};
 use crate::metrics::Metrics;
@@ -248,7 +249,7 @@ impl TenantRun {
         let number = self.number;
         self.tasks.spawn(async move {
             let lane = if manner.slow { &shared.slow_lane } else { &shared.turns };
-            let turn = lane.turn(number).await;
+            let turn = turn(lane, number, &client.throttle).await;
             if !manner.slow {
                 inbox.push(Event::FetchBegan);
             }
@@ -297,4 +298,38 @@ impl TenantRun {
     }
 }
 
+/// Waits for a turn at fetching; while the service has the whole tenant pause, which may be an hour, it holds none.
+async fn turn(lane: &Turns, number: TenantNumber, throttle: &Throttle) -> Option<Turn> {
+    loop {
+        throttle.pause_ended().await;
+        let turn = lane.turn(number).await;
+        if throttle.pause().is_none() {
+            return turn;
+        }
+    }
+}
+
 mod subscriptions;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[tokio::test]
+    async fn a_tenant_that_must_pause_holds_no_turn() {
+        let clock = Clock::following(1_000_000_000_000);
+        let throttle = Throttle::new(clock.clone(), 1000);
+        let lane = Turns::new(1);
+        assert!(turn(&lane, 0, &throttle).now_or_never().is_some());
+        // One that waits already when the service says so.
+        let first = lane.turn(1).await;
+        let mut waiting = Box::pin(turn(&lane, 0, &throttle));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        throttle.refused(Some(Duration::from_secs(600)));
+        assert!(turn(&lane, 2, &throttle).now_or_never().is_none());
+        drop(first);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(lane.turn(3).now_or_never().flatten().is_some(), "the turn is free for others");
+    }
+}

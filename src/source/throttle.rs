@@ -65,6 +65,19 @@ impl Throttle {
         }
     }
 
+    /// Waits until the service no longer has the tenant pause.
+    pub async fn pause_ended(&self) {
+        while let Some(left) = self.pause() {
+            self.clock.sleep(left).await;
+        }
+    }
+
+    /// What is left of the pause that the service asked for, calendar time; `None`: there is none.
+    pub fn pause(&self) -> Option<Duration> {
+        let left = self.lock().paused_until_ms - self.steady.now_ms();
+        (left > 0).then(|| millis(left))
+    }
+
     /// Takes a turn if it is due; otherwise says how long to wait (calendar time).
     fn try_turn(&self) -> Duration {
         let now = self.steady.now_ms();

@@ -50,7 +50,7 @@ enum Absence {
     None,
     /// A complete listing of its cell did not name it.
     Unlisted,
-    /// Its cell can no longer be listed.
+    /// Its whole cell can no longer be listed, and what can did not name it.
     Unlistable,
 }
 
@@ -120,7 +120,7 @@ impl Trouble {
         }
     }
 
-    /// A complete listing of its cell named it or not (`Some`); or the cell can no longer be listed.
+    /// A listing of its cell named it, or a whole one did not (`Some`); or the whole cell can no longer be listed.
     pub fn judge(&mut self, is_listed: Option<bool>) {
         self.absence = match is_listed {
             _ if self.missing_since.is_none() => Absence::None,

@@ -5,6 +5,7 @@ use super::super::error::ApiError;
 use super::super::troubles::{CLOUD_HOST, PERMISSION, REASONS, SUBSCRIPTION};
 use super::{FeedRun, Subscribed};
 use crate::clock::Seconds;
+use crate::state::ContentKey;
 
 /// How long a feed rests after its permission or token was refused, or while the tenant is being set
 /// up: doubling from the first to these, since one refusal may be a hiccup and many are a setting.
@@ -15,9 +16,9 @@ const UNPROVISIONED_REST: Seconds = 30 * 60;
 const UNSUBSCRIBED_REST: Seconds = 30;
 /// Refused so long for want of a subscription, and healing alone does not seem to help (activity-api 1.10).
 const UNSUBSCRIBED_ALARM: Seconds = 3600;
-/// So many content ids called invalid one after the other are no accident of one blob: the host is that
+/// So many different content ids called invalid one after the other are no accident of one blob: the host is that
 /// of another cloud (activity-api 1.1).
-pub(super) const INVALID_BURST: u32 = 10;
+pub(super) const INVALID_BURST: usize = 10;
 
 impl FeedRun {
     /// What a refusal means for the feed as a whole. Returns true when the subscription must be looked after.
@@ -31,10 +32,6 @@ impl FeedRun {
                 self.rest_until = now + UNSUBSCRIBED_REST;
                 self.note_trouble(Some(error.to_string()));
                 return true;
-            }
-            ApiError::InvalidContent { .. } => {
-                self.invalid_id(error, now);
-                return false;
             }
             ApiError::ForbiddenUrl { url, reason } => {
                 let tenant = self.feed().tenant.name.as_str();
@@ -67,13 +64,15 @@ impl FeedRun {
 
     /// A content id was called invalid: of many in a row the host is to blame, and nothing is fetched for
     /// a while, nor given up.
-    fn invalid_id(&mut self, error: &ApiError, now: Seconds) {
-        self.invalid_ids = self.invalid_ids.saturating_add(1);
-        if self.invalid_ids < INVALID_BURST || self.fetch_rest_until > now {
+    pub(super) fn invalid_id(&mut self, key: ContentKey, error: &ApiError, now: Seconds) {
+        if self.invalid_ids.len() < INVALID_BURST {
+            self.invalid_ids.insert(key);
+        }
+        if self.invalid_ids.len() < INVALID_BURST || self.fetch_rest_until > now {
             return;
         }
-        let rests = self.invalid_ids - INVALID_BURST;
-        let rest = FIRST_REST.saturating_mul(1 << rests.min(10)).min(UNAUTHORIZED_REST);
+        let rest = FIRST_REST.saturating_mul(1 << self.invalid_rests.min(10)).min(UNAUTHORIZED_REST);
+        self.invalid_rests = self.invalid_rests.saturating_add(1);
         self.fetch_rest_until = now + rest;
         tracing::error!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, %error, rest,
             "one content id after the other is called invalid: is `cloud` (or `endpoints`) that of the tenant? nothing is given up for it");
@@ -82,7 +81,8 @@ impl FeedRun {
     }
 
     pub(super) fn ids_are_good(&mut self) {
-        if std::mem::take(&mut self.invalid_ids) >= INVALID_BURST {
+        self.invalid_rests = 0;
+        if std::mem::take(&mut self.invalid_ids).len() >= INVALID_BURST {
             self.fetch_rest_until = Seconds::MIN;
             self.show(CLOUD_HOST, false);
             self.note_trouble(None);

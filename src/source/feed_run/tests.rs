@@ -105,7 +105,7 @@ fn the_host_of_another_cloud_holds_the_fetching_and_drops_nothing() {
     let ids: Vec<String> = (0..30).map(|n| format!("blob-{n}")).collect();
     let keys = listed(&mut run, grid::cell_of(NOW) - CELL, &ids);
     let tried = (0..30).map_while(|_| attempt(&mut run, NOW, invalid())).count();
-    assert_eq!(tried, INVALID_BURST as usize, "then it rests");
+    assert_eq!(tried, INVALID_BURST, "then it rests");
     let fault = run.books.metrics.feed_trouble.with_label_values(&["t", "Audit.Exchange", CLOUD_HOST]);
     assert_eq!(fault.get(), 1);
     // Days later, the cell beyond retention: still nothing is given up.
@@ -113,7 +113,7 @@ fn the_host_of_another_cloud_holds_the_fetching_and_drops_nothing() {
     while now < NOW + 9 * 24 * 3600 {
         now += 900;
         while attempt(&mut run, now, invalid()).is_some() {}
-        run.judge_missing(grid::cell_of(NOW) - CELL, None);
+        run.judge_missing(grid::cell_of(NOW) - CELL, &Listed::default());
     }
     assert_eq!(run.state().read(|p| (p.pending.len(), p.ledger.blobs_lost)), (30, 0));
     // The setting is put right.
@@ -159,4 +159,63 @@ fn a_slow_blob_waits_for_the_lane_and_others_do_not_wait_for_it() {
     let manners: Vec<bool> = std::iter::from_fn(|| run.next_fetch(now)).map(|attempt| attempt.manner.slow).collect();
     assert_eq!(manners.iter().filter(|slow| **slow).count(), 1, "one slow body of a feed at a time: {manners:?}");
     assert_eq!(manners.len(), 2, "{manners:?}");
+}
+
+#[test]
+fn a_listing_of_a_part_of_its_cell_says_nothing_of_what_it_did_not_name() {
+    let lost_after = |is_whole, named: bool| {
+        let (_dir, mut run) = feed_run();
+        let cell = grid::cell_of(NOW) - CELL;
+        let key = listed(&mut run, cell, &["blob".to_owned()])[0];
+        attempt(&mut run, NOW, invalid()).unwrap();
+        let listing = Listing { cell, from: cell, to: cell + CELL, last: false };
+        let seen = if named { HashSet::from([key]) } else { HashSet::new() };
+        run.listed(&listing, Ok(Listed { seen, is_whole, ..Listed::default() }), NOW + 1);
+        attempt(&mut run, NOW + 2 * 3600, invalid()).unwrap();
+        run.state().read(|p| p.ledger.blobs_lost)
+    };
+    assert_eq!(lost_after(true, false), 1);
+    assert_eq!(lost_after(true, true), 0);
+    assert_eq!(lost_after(false, false), 0);
+    assert_eq!(lost_after(false, true), 0);
+}
+
+#[test]
+fn one_invalid_id_of_a_quiet_feed_does_not_hold_the_others() {
+    let (_dir, mut run) = feed_run();
+    let cell = grid::cell_of(NOW) - CELL;
+    listed(&mut run, cell, &["invalid".to_owned()]);
+    let mut now = NOW;
+    for _ in 0..INVALID_BURST + 5 {
+        now += LAST_RETRY;
+        attempt(&mut run, now, invalid()).unwrap();
+    }
+    let key = listed(&mut run, cell, &["good".to_owned()])[0];
+    assert_eq!(run.next_fetch(now).map(|attempt| attempt.key), Some(key));
+}
+
+#[test]
+fn what_is_only_read_once_more_comes_last_after_a_failure_and_after_a_restart_too() {
+    let (_dir, mut run) = feed_run();
+    let cell = grid::cell_of(NOW) - CELL;
+    let again = listed(&mut run, cell - CELL, &["again".to_owned()])[0];
+    let counts = Settlement::default();
+    run.state().record(FeedFact::SettledYoung { content: again, counts, bytes: 1 });
+    let created_ms = (cell - CELL) * 1000;
+    let blob = ListedBlob { content_id: "again".into(), content_uri: String::new(), created_ms, expires: None };
+    run.state().record(FeedFact::Again { cell: cell - CELL, blobs: vec![blob] });
+    run.queue = Queue::default();
+    run.found(&Found { new: vec![], again: vec![(again, created_ms)] });
+    let transient = || ApiError::Transient { text: String::new() }.into();
+    assert_eq!(attempt(&mut run, NOW, transient()), Some(again));
+    let keys = listed(&mut run, cell, &["a".to_owned(), "b".to_owned()]);
+    let now = NOW + LAST_RETRY;
+    let first = [run.next_fetch(now).unwrap().key, run.next_fetch(now).unwrap().key];
+    assert!(first.iter().all(|key| keys.contains(key)), "after a failure");
+    assert_eq!(run.next_fetch(now).unwrap().key, again);
+    let FeedRun { books, .. } = run;
+    let mut run = FeedRun::new(books.feed, books.state, books.metrics, Troubles::default(), false);
+    let first = [run.next_fetch(now).unwrap().key, run.next_fetch(now).unwrap().key];
+    assert!(first.iter().all(|key| keys.contains(key)), "after a restart");
+    assert_eq!(run.next_fetch(now).unwrap().key, again);
 }

@@ -1,0 +1,65 @@
+//! Where a record that has outgrown `max_record` goes while it arrives: a file without a name.
+//!
+//! Comes in: the record's bytes, in order. Goes out: the file, their number and hash. Nothing here waits for the disk on a
+//! thread that others need, and nothing is left behind when the attempt is dropped.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use tokio::io::AsyncWriteExt;
+
+/// Largest record that is kept on the disk, bytes: five times the 50 MB of the largest seen in the field
+/// (activity-api 4.2), and with 16 fetches no more than 4 GiB of spool. What is larger is read to its end, so
+/// that what stands behind it is had, and leaves its size and hash in the dead letters.
+const SPOOL: u64 = 256 * 1024 * 1024;
+
+pub(super) struct Spool {
+    file: tokio::fs::File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+    is_kept: bool,
+}
+
+/// A whole record; the file is empty if it is not kept.
+pub(super) struct Spooled {
+    pub file: File,
+    pub bytes: u64,
+    pub hash: [u8; 16],
+    pub is_kept: bool,
+}
+
+impl Spool {
+    /// An empty one below `dir`.
+    pub async fn create(dir: &Path) -> io::Result<Spool> {
+        let path = dir.join(format!("oversized-{:016x}.spool", fastrand::u64(..)));
+        // Both in one go: without a name it is gone with the process, whatever happens.
+        let create = move || {
+            let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+            std::fs::remove_file(&path).map(|()| file)
+        };
+        let file = tokio::task::spawn_blocking(create).await.map_err(io::Error::other)??;
+        let file = tokio::fs::File::from_std(file);
+        Ok(Spool { file, hasher: blake3::Hasher::new(), bytes: 0, is_kept: true })
+    }
+
+    /// Appends to the record.
+    pub async fn write(&mut self, more: &[u8]) -> io::Result<()> {
+        self.hasher.update(more);
+        self.bytes += more.len() as u64;
+        if self.is_kept && self.bytes > SPOOL {
+            self.is_kept = false;
+            return self.file.set_len(0).await;
+        }
+        if self.is_kept { self.file.write_all(more).await } else { Ok(()) }
+    }
+
+    /// The record has ended.
+    pub async fn end(mut self) -> io::Result<Spooled> {
+        // An error of the last write shows here.
+        self.file.flush().await?;
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&self.hasher.finalize().as_bytes()[..16]);
+        Ok(Spooled { file: self.file.into_std().await, bytes: self.bytes, hash, is_kept: self.is_kept })
+    }
+}
