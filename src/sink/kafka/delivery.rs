@@ -5,8 +5,14 @@
 use super::*;
 
 impl KafkaSink {
-    /// Produces what of `frames` is neither queued nor answered, and says how many that were.
-    pub(super) async fn produce(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) -> Result<usize, SendError> {
+    /// Produces what of `frames` is neither queued nor answered, and says how many that were. Waits for
+    /// room inside librdkafka at most until `deadline`.
+    pub(super) async fn produce(
+        &self,
+        frames: &[Frame<'_>],
+        wait: &Arc<Wait>,
+        deadline: Instant,
+    ) -> Result<usize, SendError> {
         let ledger = &self.shared.ledger;
         let standings = ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
         let (mut taken_up, mut bytes) = (0, 0);
@@ -22,9 +28,13 @@ impl KafkaSink {
                 let Err(code) = producer.produce(frame, &self.header_names) else { break };
                 match code {
                     Code::QueueFull => {
-                        // Cannot be while the bound is the driver's; it passes with the next report.
+                        // Cannot be while the bound is the driver's; it passes with the next report, or
+                        // never, while the brokers are away.
                         ledger.report(frame.ticket, producer.generation, Standing::Failed { code, alone });
                         ledger.forget(std::iter::once(frame.ticket));
+                        if Instant::now() >= deadline {
+                            return Err(self.retry("the queue of librdkafka is full; sent again"));
+                        }
                         tokio::time::sleep(WAIT_ON).await;
                     }
                     // What librdkafka refuses by itself is about this message alone.

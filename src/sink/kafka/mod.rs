@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::time::Instant;
 
 use super::template::Template;
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
@@ -170,10 +171,10 @@ impl Sink for KafkaSink {
         self.bury_the_dead().await?;
         let patience = if self.shared.is_throttled() { PATIENCE_THROTTLED } else { PATIENCE };
         let wait = Arc::new(Wait::default());
-        self.produce(&frames, &wait).await?;
+        self.produce(&frames, &wait, Instant::now() + patience).await?;
         let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         // What was refused in company is tried alone at once.
-        if self.produce(&frames, &wait).await? > 0 {
+        if self.produce(&frames, &wait, Instant::now() + patience).await? > 0 {
             let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         }
         self.learn_limits(&frames, &wait).await;

@@ -58,7 +58,7 @@ impl KafkaSink {
 
     /// Ends a producer that librdkafka has declared dead, after what it still reports.
     pub(super) async fn bury(&self, producer: &Producer, code: Code, said: &str) -> SendError {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         while self.shared.ledger.owes(producer.generation) && began.elapsed() < LAST_REPORTS {
             tokio::time::sleep(WAIT_ON).await;
         }
