@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, redirect};
-use url::{Host, Url};
+use url::Url;
 
-use crate::config::TlsConfig;
+use crate::config::{TlsConfig, is_loopback};
 
 /// How long a connection, TLS included, may take to stand. A receiver that needs longer is down.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,16 +99,6 @@ pub fn require_https(url: &Url) -> Result<(), HttpError> {
     // A password in a URL must not end in a log.
     let _ = shown.set_password(None);
     Err(HttpError::PlainHttp { url: shown.to_string() })
-}
-
-/// Whether the URL names this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        None => false,
-    }
 }
 
 /// An error with all its causes: reqwest's own text says only "error sending request". The URL is

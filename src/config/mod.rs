@@ -21,7 +21,7 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, load, load_str, load_with_warnings};
-pub use values::parse_duration;
+pub use values::{is_loopback, parse_duration};
 pub use when::starts_with;
 
 use std::net::SocketAddr;

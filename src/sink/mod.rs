@@ -190,7 +190,8 @@ pub enum SendError {
     Fatal { reason: String },
 }
 
-/// What a kind of sink is. `send` may run several times at once where `CONCURRENCY` allows.
+/// What a kind of sink is. `send` may run several times at once, as often as [`in_the_air`](Self::in_the_air)
+/// says.
 pub trait Sink: Send + Sync + 'static {
     /// Appends one event, framed as this sink frames it.
     fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>);
