@@ -104,6 +104,11 @@ pub(super) fn classify(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<Taken, 
     }
 }
 
+/// Whether a collector said this, and not something between it and us.
+pub(super) fn is_of_a_collector(answer: &Answer<'_>) -> bool {
+    serde_json::from_slice::<Body>(answer.body).is_ok_and(|body| body.code.is_some())
+}
+
 /// The answer in words, with what to do.
 pub(super) fn said(asked: &Asked<'_>, answer: &Answer<'_>, advice: &str) -> String {
     format!("sink `{}`: the receiver answered {} `{}`; {advice}", asked.sink, answer.status, excerpt(answer.body))
