@@ -178,7 +178,7 @@ impl SinkKind {
                 }
             },
             SinkKind::Kafka(_) => {
-                "at least once, twice only after a crash of ours: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
+                "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
             }
         }
     }

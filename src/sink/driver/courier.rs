@@ -98,6 +98,15 @@ impl<S: Sink> Courier<S> {
                     tokio::time::sleep(backoff.next_delay(after)).await;
                     continue;
                 }
+                Err(SendError::Slow { after, reason }) => {
+                    drop(turn);
+                    self.verdicts.batch("retried");
+                    self.circuit.slow();
+                    tracing::debug!(sink = %self.verdicts.name, reason, "a batch is waited for");
+                    backoff.reset();
+                    tokio::time::sleep(backoff.next_delay(after)).await;
+                    continue;
+                }
                 Err(SendError::Fatal { reason }) => {
                     self.verdicts.batch("refused");
                     self.circuit.refused(&reason);

@@ -168,7 +168,9 @@ mod tests {
         match classify(asked, &answer) {
             Ok(Taken { ack_id: None }) => "ok".into(),
             Ok(Taken { ack_id: Some(id) }) => format!("ok, ack {id}"),
-            Err(SendError::Retry { after, .. }) => format!("retry {}", after.unwrap().as_secs()),
+            Err(SendError::Retry { after, .. } | SendError::Slow { after, .. }) => {
+                format!("retry {}", after.unwrap().as_secs())
+            }
             Err(SendError::Reject { events, .. }) => format!("reject {events:?}"),
             Err(SendError::Split { .. }) => "split".into(),
             Err(SendError::Misplaced { .. }) => "misplaced".into(),
