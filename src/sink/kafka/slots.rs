@@ -1,6 +1,6 @@
 //! The sink's producers: made when one is needed, replaced when librdkafka has declared one dead or the
-//! login has changed. What a producer that goes has not reported is sent again by the next; that is the
-//! one place where a record may be doubled without a crash of ours, so it is said and counted.
+//! login has changed. What a producer that goes has not reported is sent again by the next, and may
+//! be doubled without a crash of ours, so it is said and counted.
 
 use super::*;
 
