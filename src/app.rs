@@ -40,6 +40,9 @@ use status::Look;
 
 /// Parts between source and pipeline. Their bytes are bounded by the budget; a handful keeps the workers busy.
 const FORWARD: usize = 8;
+/// Oversized records that wait to be put into the dead letters, one after the other; each is an open file
+/// and some hundred bytes. Beyond, they count as lost and are fetched again: a full disk must not stop the workers.
+const BURIALS: usize = 16;
 /// A drain must end within 20 seconds of the signal (Kubernetes gives 30 by default); what the sinks have not
 /// taken by then is fetched again.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -97,6 +100,8 @@ pub struct App {
     sources: JoinSet<()>,
     stop_sources: watch::Sender<bool>,
     workers: JoinSet<()>,
+    /// The one task that puts oversized records into the dead letters; ends after the workers.
+    burial: JoinSet<()>,
     drivers: Drivers,
     status: StatusSource,
     metrics: Arc<Metrics>,
@@ -120,15 +125,17 @@ impl App {
         let (forward, arrivals) = mpsc::channel(FORWARD);
         let name = |id| names.get(&id).cloned().unwrap_or_default();
         let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(&metrics), options.observer, name);
+        let (oversized, to_bury) = mpsc::channel(BURIALS);
+        let mut burial = JoinSet::new();
+        burial.spawn(Undertaker { state: state.clone(), dead, dead_id }.run(to_bury));
         let worker = Worker {
             pipeline: Arc::new(pipeline),
             state: state.clone(),
             drivers: Arc::clone(&drivers),
-            dead,
-            dead_id,
+            oversized,
             arrivals: Arc::new(Mutex::new(arrivals)),
         };
-        let workers = start_workers(&worker);
+        let workers = start_workers(worker);
 
         let (down, told) = watch::channel(SinkSet::EMPTY);
         let intake = Intake::new(Arc::clone(&routes), told, state.health());
@@ -173,6 +180,7 @@ impl App {
             sources,
             stop_sources,
             workers,
+            burial,
             drivers,
             status,
             metrics,
@@ -205,12 +213,23 @@ impl App {
             Ending::Clean
         };
         let workers = async {
-            while let Some(ended) = self.workers.join_next().await {
-                if ended.is_err() {
-                    return;
+            let workers = async {
+                while let Some(ended) = self.workers.join_next().await {
+                    if ended.is_err() {
+                        return;
+                    }
                 }
+                std::future::pending::<()>().await;
+            };
+            let burial = async {
+                if !matches!(self.burial.join_next().await, Some(Err(_))) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = workers => {}
+                () = burial => {}
             }
-            std::future::pending::<()>().await;
         };
         let mut ending = tokio::select! {
             () = stop => Ending::Clean,
@@ -250,7 +269,17 @@ impl App {
         for driver in self.drivers.values() {
             driver.close();
         }
-        futures_util::future::join_all(self.drivers.values().map(|driver| driver.finish(deadline))).await;
+        let sinks = futures_util::future::join_all(self.drivers.values().map(|driver| driver.finish(deadline)));
+        let burial = async {
+            let buried = async { while self.burial.join_next().await.is_some() {} };
+            if tokio::time::timeout_at(deadline, buried).await.is_err() {
+                tracing::warn!(
+                    "the dead letters did not take every oversized record in time; the rest is fetched again after the next start"
+                );
+            }
+        };
+        tokio::join!(sinks, burial);
+        self.burial.shutdown().await;
         self.pulse.abort();
         self.intake.abort();
         self.pace.iter().for_each(JoinHandle::abort);
@@ -314,13 +343,12 @@ struct Worker {
     pipeline: Arc<Pipeline>,
     state: State,
     drivers: Drivers,
-    dead: DeadLetters,
-    dead_id: SinkId,
+    oversized: mpsc::Sender<OversizedRecord>,
     arrivals: Arc<Mutex<mpsc::Receiver<Arrival>>>,
 }
 
 /// One worker a core: a part is handled by one, blobs run side by side.
-fn start_workers(worker: &Worker) -> JoinSet<()> {
+fn start_workers(worker: Worker) -> JoinSet<()> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut workers = JoinSet::new();
     for _ in 0..cores {
@@ -336,14 +364,38 @@ impl Worker {
             match arrival {
                 Some(Arrival::Batch(batch)) => {
                     let deliveries = self.pipeline.process(batch, self.state.delivered()).into_iter();
-                    // To all at once: a sink whose queue is full must not keep the part from the others.
-                    let sends = deliveries
-                        .filter_map(|(sink, delivery)| self.drivers.get(&sink).map(|driver| driver.send(delivery)));
-                    futures_util::future::join_all(sends).await;
+                    for (sink, delivery) in deliveries {
+                        if let Some(driver) = self.drivers.get(&sink) {
+                            driver.send(delivery);
+                        }
+                    }
                 }
-                Some(Arrival::Oversized(record)) => self.bury(record).await,
+                Some(Arrival::Oversized(record)) => {
+                    if self.oversized.try_send(record).is_err() {
+                        tracing::warn!(
+                            "too many oversized records wait for the dead letters; one more counts as lost and is fetched again"
+                        );
+                    }
+                }
                 None => return,
             }
+        }
+    }
+}
+
+/// Puts oversized records into the dead letters, beside the workers: while their disk is full that takes
+/// as long as it is.
+struct Undertaker {
+    state: State,
+    dead: DeadLetters,
+    dead_id: SinkId,
+}
+
+impl Undertaker {
+    /// Returns when the last worker is gone and everything is put away. What is dropped before counts as lost.
+    async fn run(self, mut records: mpsc::Receiver<OversizedRecord>) {
+        while let Some(record) = records.recv().await {
+            self.bury(record).await;
         }
     }
 

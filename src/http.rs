@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, redirect};
-use url::{Host, Url};
+use url::Url;
 
-use crate::config::TlsConfig;
+use crate::config::{TlsConfig, is_loopback};
 
 /// How long a connection, TLS included, may take to stand. A receiver that needs longer is down.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,47 +47,74 @@ pub enum HttpError {
 /// A client with these TLS settings. `timeout` bounds a whole exchange, from connecting to the last
 /// byte of the answer; `None` leaves that to the caller.
 pub fn client(tls: &TlsConfig, timeout: Option<Duration>) -> Result<Client, HttpError> {
-    build(builder(tls, timeout)?)
+    TlsFiles::read(tls)?.client(timeout)
 }
 
-/// A client that keeps no more than one connection for its next exchange: whoever makes one exchange
-/// after the other stays with one server behind a load balancer.
-pub fn client_of_one_connection(tls: &TlsConfig, timeout: Option<Duration>) -> Result<Client, HttpError> {
-    build(builder(tls, timeout)?.pool_max_idle_per_host(1))
+/// TLS settings with what their files hold, read once for many clients.
+#[derive(Clone)]
+pub struct TlsFiles {
+    authorities: Option<Vec<Certificate>>,
+    identity: Option<Identity>,
+    verify: bool,
+}
+
+impl TlsFiles {
+    /// Reads the files, and warns where verification is off.
+    pub fn read(tls: &TlsConfig) -> Result<TlsFiles, HttpError> {
+        let authorities = tls.ca_file.as_deref().map(certificates).transpose()?;
+        let identity = match (&tls.cert_file, &tls.key_file) {
+            (Some(cert), Some(key)) => Some(identity(cert, key)?),
+            (None, None) => None,
+            _ => return Err(HttpError::HalfIdentity),
+        };
+        let verify = tls.verify != Some(false);
+        if !verify {
+            tracing::warn!(
+                "tls verification is off: anybody on the way can read the token and every record; give `ca_file` instead"
+            );
+        }
+        Ok(TlsFiles { authorities, identity, verify })
+    }
+
+    /// As [`client`].
+    pub fn client(&self, timeout: Option<Duration>) -> Result<Client, HttpError> {
+        build(self.builder(timeout)?)
+    }
+
+    /// A client that keeps no more than one connection for its next exchange: whoever makes one exchange
+    /// after the other stays with one server behind a load balancer.
+    pub fn client_of_one_connection(&self, timeout: Option<Duration>) -> Result<Client, HttpError> {
+        build(self.builder(timeout)?.pool_max_idle_per_host(1))
+    }
+
+    fn builder(&self, timeout: Option<Duration>) -> Result<ClientBuilder, HttpError> {
+        let mut builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .user_agent(USER_AGENT)
+            .no_proxy();
+        if let Some(timeout) = timeout {
+            builder = builder.timeout(timeout);
+        }
+        if let Some(proxy) = https_proxy()? {
+            builder = builder.proxy(proxy);
+        }
+        if let Some(authorities) = &self.authorities {
+            builder = builder.tls_certs_only(authorities.clone());
+        }
+        if let Some(identity) = &self.identity {
+            builder = builder.identity(identity.clone());
+        }
+        if !self.verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        Ok(builder)
+    }
 }
 
 fn build(builder: ClientBuilder) -> Result<Client, HttpError> {
     builder.build().map_err(|error| HttpError::Build(error_chain(&error)))
-}
-
-fn builder(tls: &TlsConfig, timeout: Option<Duration>) -> Result<ClientBuilder, HttpError> {
-    let mut builder = Client::builder()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .user_agent(USER_AGENT)
-        .no_proxy();
-    if let Some(timeout) = timeout {
-        builder = builder.timeout(timeout);
-    }
-    if let Some(proxy) = https_proxy()? {
-        builder = builder.proxy(proxy);
-    }
-    if let Some(path) = &tls.ca_file {
-        builder = builder.tls_certs_only(certificates(path)?);
-    }
-    match (&tls.cert_file, &tls.key_file) {
-        (Some(cert), Some(key)) => builder = builder.identity(identity(cert, key)?),
-        (None, None) => {}
-        _ => return Err(HttpError::HalfIdentity),
-    }
-    if tls.verify == Some(false) {
-        tracing::warn!(
-            "tls verification is off: anybody on the way can read the token and every record; give `ca_file` instead"
-        );
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    }
-    Ok(builder)
 }
 
 /// Refuses plain http to anything but this machine.
@@ -99,16 +126,6 @@ pub fn require_https(url: &Url) -> Result<(), HttpError> {
     // A password in a URL must not end in a log.
     let _ = shown.set_password(None);
     Err(HttpError::PlainHttp { url: shown.to_string() })
-}
-
-/// Whether the URL names this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        None => false,
-    }
 }
 
 /// An error with all its causes: reqwest's own text says only "error sending request". The URL is

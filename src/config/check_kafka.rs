@@ -14,7 +14,7 @@ use super::file::{KafkaFile, SaslFile};
 use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, PassedThrough, SaslConfig, refused};
 use super::section::{Field, Section};
 use super::tree::{Node, Value};
-use super::values::{At, FromNode};
+use super::values::{At, FromNode, is_loopback_host};
 use crate::config::BatchConfig;
 
 /// A mapping of free names to texts, each with its place.
@@ -135,10 +135,7 @@ fn brokers(written: &At<Vec<String>>, reader: &mut Reader<'_>) -> Option<String>
 }
 
 fn is_loopback(broker: &str) -> bool {
-    let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    is_loopback_host(broker.rsplit_once(':').map_or(broker, |(host, _)| host))
 }
 
 fn sasl(file: SaslFile, reader: &mut Reader<'_>) -> Option<SaslConfig> {

@@ -60,7 +60,7 @@ const MAX_MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 pub const MESSAGE_MAX_BYTES: &str = "message.max.bytes";
 
 /// Settings that may not be passed through, each with what to do instead. A name that ends with a dot
-/// or an underscore stands for all that begin so.
+/// stands for all that begin so.
 const REFUSED: &[(&[&str], &str)] = &[
     (
         &["acks", "request.required.acks", "enable.idempotence", "enable.gapless.guarantee"],

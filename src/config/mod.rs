@@ -21,7 +21,7 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, load, load_str, load_with_warnings};
-pub use values::parse_duration;
+pub use values::{is_loopback, parse_duration};
 pub use when::starts_with;
 
 use std::net::SocketAddr;
@@ -178,7 +178,7 @@ impl SinkKind {
                 }
             },
             SinkKind::Kafka(_) => {
-                "at least once, twice only after a crash of ours: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
+                "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
             }
         }
     }

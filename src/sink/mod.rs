@@ -172,6 +172,9 @@ pub enum SendError {
     /// Send the same batch again, after `after` if the receiver named a time, else after the driver's back-off.
     #[error("{reason}")]
     Retry { after: Option<Duration>, reason: String },
+    /// As `Retry`, and other messages were taken meanwhile: the receiver is slow, which is no failure.
+    #[error("{reason}")]
+    Slow { after: Option<Duration>, reason: String },
     /// These events (indices into the batch, ascending, not empty) are refused for good: dead-letter
     /// them, send all others again.
     #[error("{reason}")]
@@ -190,7 +193,8 @@ pub enum SendError {
     Fatal { reason: String },
 }
 
-/// What a kind of sink is. `send` may run several times at once where `CONCURRENCY` allows.
+/// What a kind of sink is. `send` may run several times at once, as often as [`in_the_air`](Self::in_the_air)
+/// says.
 pub trait Sink: Send + Sync + 'static {
     /// Appends one event, framed as this sink frames it.
     fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>);

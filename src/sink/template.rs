@@ -68,7 +68,12 @@ impl Template {
 
     /// Appends the text for this event, escaped for the inside of a JSON string.
     pub fn render(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        self.fill(event, b"", out);
+    }
+
+    fn fill(&self, event: &Event<'_>, missing: &[u8], out: &mut Vec<u8>) {
         for piece in &self.0 {
+            let start = out.len();
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
                 Piece::Tenant => escape(&event.part.blob.feed.tenant.name, out),
@@ -82,13 +87,21 @@ impl Template {
                 Piece::Id => out.extend_from_slice(event.id()),
                 Piece::Key => out.extend_from_slice(&event.meta.key.to_hex()),
             }
+            if out.len() == start {
+                out.extend_from_slice(missing);
+            }
         }
     }
 
     /// Appends the text for this event as it reads, nothing escaped.
     pub fn render_plain(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        self.render_filled(event, b"", out);
+    }
+
+    /// As [`render_plain`](Self::render_plain), with `missing` for a place that the event leaves empty.
+    pub fn render_filled(&self, event: &Event<'_>, missing: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        self.render(event, out);
+        self.fill(event, missing, out);
         if memchr::memchr(b'\\', &out[start..]).is_some() {
             let quoted = [b"\"", &out[start..], b"\""].concat();
             // A lone surrogate has no plain form and stays escaped.
@@ -141,6 +154,10 @@ mod tests {
         assert_eq!(plain(0, "{operation}\\"), "before New-\"Rule\"\\");
         assert_eq!(plain(1, "{id}"), plain(1, "{key}"));
         assert_eq!(plain(1, "{tenant_id} {key}").len(), "before 6f1c ".len() + 32);
+        assert_eq!(plain(1, "o365.{workload}"), "before o365.");
+        let mut filled = Vec::new();
+        Template::parse("o365.{workload}").unwrap().render_filled(&part.event(1), b"none", &mut filled);
+        assert_eq!(filled, b"o365.none");
     }
 
     #[test]

@@ -110,6 +110,10 @@ pub struct Knobs {
     pub lost_batches: u32,
     /// Answers a question after acknowledgements so, instead of truthfully: status, code.
     pub ack_answer: Option<(u16, u32)>,
+    /// Gives no `ackId` for what it takes and indexes, although it answers questions.
+    pub ack_ids_withheld: bool,
+    /// As behind a proxy that strips the header of the channel.
+    pub channel_header_stripped: bool,
     /// Sets a cookie where a request brings none, as a load balancer with sticky sessions does.
     pub cookies: bool,
     /// 400 "Incorrect index" for a batch with an event for this index, with Splunk's number.
@@ -139,6 +143,8 @@ impl Default for Knobs {
             lost_acks: 0,
             lost_batches: 0,
             ack_answer: None,
+            ack_ids_withheld: false,
+            channel_header_stripped: false,
             cookies: false,
             forbidden_index: None,
             disabled: false,
@@ -415,11 +421,18 @@ impl Connected<IncomingStream<'_, TlsListener>> for Peer {
 async fn take(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    headers: HeaderMap,
+    Query(query): Query<HashMap<String, String>>,
+    mut headers: HeaderMap,
     body: Body,
 ) -> Response {
     let _busy = Busy::new(&shared);
     shared.books().requests += 1;
+    if locked(&shared.knobs).channel_header_stripped {
+        headers.remove("x-splunk-request-channel");
+        if let Some(channel) = query.get("channel") {
+            headers.insert("x-splunk-request-channel", channel.parse().unwrap());
+        }
+    }
     note_channel(&shared, &headers, peer, "event");
     let response = answer(&shared, &headers, body).await;
     *shared.books().answers.entry(response.status().as_u16()).or_default() += 1;
@@ -549,7 +562,7 @@ async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
     match booked(shared, &knobs, &body) {
         Err(response) => return *response,
         Ok(events) if events.is_empty() => return said(400, 5, "No data", None),
-        Ok(events) if knobs.acks => {
+        Ok(events) if knobs.acks && !knobs.ack_ids_withheld => {
             let id = shared.take_for_indexing(channel.unwrap_or_default(), events, body.len());
             success = format!("{{\"text\":\"Success\",\"code\":0,\"ackId\":{id}}}");
         }

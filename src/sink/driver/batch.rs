@@ -29,6 +29,17 @@ impl Batch {
         Batch { events, encoded }
     }
 
+    /// All of these as one, encoded as they are; `None` for none.
+    pub fn joined(batches: impl IntoIterator<Item = Batch>) -> Option<Batch> {
+        batches.into_iter().reduce(|mut all, mut next| {
+            let before = all.encoded.bytes.len();
+            all.encoded.bytes.append(&mut next.encoded.bytes);
+            all.encoded.ends.extend(next.encoded.ends.iter().map(|end| before + end));
+            all.events.items.append(&mut next.events.items);
+            all
+        })
+    }
+
     pub fn len(&self) -> usize {
         self.encoded.ends.len()
     }

@@ -138,6 +138,13 @@ impl Circuit {
         self.tell(&known);
     }
 
+    /// A try ended without an answer while the receiver took other things: failures are no longer in a row.
+    pub fn slow(&self) {
+        let mut known = self.known();
+        known.failures = 0;
+        self.tell(&known);
+    }
+
     /// The receiver takes nothing until somebody mends it.
     pub fn refused(&self, reason: &str) {
         self.hold(&mut self.known(), Cause::Fatal, reason);
@@ -298,6 +305,10 @@ mod tests {
             assert!(*health.borrow(), "{failure}");
             circuit.failed("down");
         }
+        assert!(!*health.borrow());
+        circuit.slow();
+        assert!(*health.borrow(), "a slow one is not a dead one");
+        (1..=FAILURES).for_each(|_| circuit.failed("down"));
         assert!(!*health.borrow());
         let turn = circuit.turn(&Willing).await;
         assert!(matches!(turn, Turn::Free), "it goes on trying");

@@ -1,6 +1,7 @@
 //! The life of one batch: sent, and sent again, until every event of it has a verdict. The one retry
 //! loop for all kinds of sinks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -97,6 +98,15 @@ impl<S: Sink> Courier<S> {
                     tokio::time::sleep(backoff.next_delay(after)).await;
                     continue;
                 }
+                Err(SendError::Slow { after, reason }) => {
+                    drop(turn);
+                    self.verdicts.batch("retried");
+                    self.circuit.slow();
+                    tracing::debug!(sink = %self.verdicts.name, reason, "a batch is waited for");
+                    backoff.reset();
+                    tokio::time::sleep(backoff.next_delay(after)).await;
+                    continue;
+                }
                 Err(SendError::Fatal { reason }) => {
                     self.verdicts.batch("refused");
                     self.circuit.refused(&reason);
@@ -133,15 +143,13 @@ impl<S: Sink> Courier<S> {
 
     /// Decides about what was refused of a batch of `events`: dead letters, or, when the receiver
     /// refuses most of everything, back to it. Returns what must be carried again.
-    async fn judge(&self, events: usize, mut refused: Refused) -> Option<Batch> {
+    async fn judge(&self, events: usize, refused: Refused) -> Option<Batch> {
         let reason = refused.answers.last().cloned();
         let count = refused.len();
         if let Some(reason) = &reason
             && self.circuit.is_mass_refusal(events, count, reason, refused.misplaced)
         {
-            self.wait_for_one_taken(&mut refused).await;
-            let rest = Unsettled::new(refused.events.take(), Arc::clone(&self.verdicts));
-            return (!rest.items.is_empty()).then(|| Batch::of(rest, &self.sink));
+            return self.wait_for_one_taken(refused.events).await;
         }
         self.circuit.finished(events, count, reason.as_deref());
         if count > 0 {
@@ -156,34 +164,105 @@ impl<S: Sink> Courier<S> {
 
     /// Offers the refused events one by one, each after a wait and a probe, round and round, until
     /// the receiver takes one: a single event that is truly bad must not keep a mended receiver shut.
-    async fn wait_for_one_taken(&self, refused: &mut Refused) {
-        while !refused.events.items.is_empty() {
-            let sample = refused.events.items.remove(0);
-            let sample = Batch::of(Unsettled::new(vec![sample], Arc::clone(&self.verdicts)), &self.sink);
+    /// Returns the others. Each is encoded once, whatever the rounds: a sink may still hold the copy that
+    /// it was given before, and knows it by its encoding.
+    async fn wait_for_one_taken(&self, mut refused: Unsettled) -> Option<Batch> {
+        let alone = |item| Batch::of(Unsettled::new(vec![item], Arc::clone(&self.verdicts)), &self.sink);
+        let mut waiting: VecDeque<Batch> = refused.take().into_iter().map(alone).collect();
+        while let Some(sample) = waiting.pop_front() {
             let turn = self.circuit.turn(&self.sink).await;
             match self.sink.send(&sample.encoded).await {
                 Ok(accepted) => {
                     failpoint::pass("send");
                     self.verdicts.batch("delivered");
                     self.circuit.taken(turn, true);
-                    return sample.events.delivered(accepted.position.as_ref());
+                    sample.events.delivered(accepted.position.as_ref());
+                    break;
                 }
                 Err(error) => {
                     let freed = matches!(turn, Turn::Free);
                     drop(turn);
                     tracing::debug!(sink = %self.verdicts.name, %error, "a held event is still refused");
-                    let mut events = sample.events;
-                    refused.events.items.extend(events.take());
+                    waiting.push_back(sample);
                     if freed {
                         // Another courier's batch was taken, so the receiver works again.
-                        return;
+                        break;
                     }
                 }
             }
         }
+        Batch::joined(waiting)
     }
 }
 
 fn is_ascending_within(indices: &[usize], len: usize) -> bool {
     !indices.is_empty() && indices.is_sorted_by(|a, b| a < b) && indices.last().is_some_and(|last| *last < len)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event::{Delivery, Event};
+    use crate::metrics::Metrics;
+    use crate::sink::driver::queue::Queued;
+    use crate::sink::{Accepted, EncodedBatch, SinkId, samples};
+
+    /// Gives each encoding a number, as Kafka does; has no place for anything but in its willing moments.
+    #[derive(Default)]
+    struct Numbering {
+        encoded: AtomicUsize,
+        sent: Mutex<Vec<Vec<u8>>>,
+        /// Sends of single events after which everything is taken.
+        unwilling: usize,
+    }
+
+    impl Sink for Numbering {
+        fn encode(&self, _: &Event<'_>, out: &mut Vec<u8>) {
+            out.push(self.encoded.fetch_add(1, Ordering::AcqRel) as u8);
+        }
+        async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {
+            let mut sent = self.sent.lock().unwrap();
+            sent.push(batch.bytes.clone());
+            match sent.len() {
+                n if n > self.unwilling => Ok(Accepted::default()),
+                _ => Err(SendError::Misplaced { reason: "no such place".into() }),
+            }
+        }
+        async fn probe(&self) -> Result<(), SendError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn held_events_keep_their_encoding_over_all_rounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = crate::config::StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
+        let metrics = Metrics::new();
+        let state = crate::state::State::open(&config, Arc::clone(&metrics)).unwrap();
+        let verdicts = Arc::new(Verdicts::new("sink", SinkId(0), state, Arc::clone(&metrics)));
+        let retry = RetryConfig { initial: Duration::from_millis(1), max: Duration::from_millis(2) };
+        let dead = DeadLetters::open(&dir.path().join("dead.ndjson"), Arc::clone(&metrics)).unwrap();
+        let (circuit, _health) = Circuit::new("sink", retry, metrics);
+        let sink = Numbering { unwilling: 100, ..Numbering::default() };
+        let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry };
+
+        let records: Vec<_> = (0..12).map(|n| format!("{{\"n\":{n}}}")).collect();
+        let part = samples::part(&records.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut queued = Queued::new(Delivery { part, events: (0..12).collect() }, Arc::clone(&verdicts), None);
+        let items = std::iter::from_fn(|| queued.take()).collect();
+        let batch = Batch::of(Unsettled::new(items, Arc::clone(&verdicts)), &courier.sink);
+        tokio::time::timeout(Duration::from_secs(10), courier.carry(batch)).await.unwrap();
+
+        assert_eq!(courier.sink.encoded.load(Ordering::Acquire), 24, "once in the batch, and once when it was held");
+        let sent = courier.sink.sent.lock().unwrap();
+        let (rest, taken) = (sent.last().unwrap(), &sent[sent.len() - 2]);
+        let mut all = [rest.as_slice(), taken].concat();
+        all.sort_unstable();
+        assert_eq!(all, (12..24).collect::<Vec<u8>>(), "{sent:?}");
+        assert_eq!(verdicts.metrics.sink_events.with_label_values(&["sink", "delivered"]).get(), 12);
+    }
 }

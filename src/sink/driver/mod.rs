@@ -93,7 +93,7 @@ impl DriverHandle {
     /// Hands over a delivery, and never makes the caller wait: what a required sink has waiting is bounded by
     /// `collect.in_flight`, and one that is not required drops what does not fit and counts it. After
     /// [`close`](Self::close), or when the driver is gone, the delivery counts as lost.
-    pub async fn send(&self, delivery: Delivery) {
+    pub fn send(&self, delivery: Delivery) {
         let inner = &self.0;
         let held = match &inner.backlog {
             None => None,

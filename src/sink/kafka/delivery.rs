@@ -5,8 +5,14 @@
 use super::*;
 
 impl KafkaSink {
-    /// Produces what of `frames` is neither queued nor answered, and says how many that were.
-    pub(super) async fn produce(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) -> Result<usize, SendError> {
+    /// Produces what of `frames` is neither queued nor answered, and says how many that were. Waits for
+    /// room inside librdkafka at most until `deadline`.
+    pub(super) async fn produce(
+        &self,
+        frames: &[Frame<'_>],
+        wait: &Arc<Wait>,
+        deadline: Instant,
+    ) -> Result<usize, SendError> {
         let ledger = &self.shared.ledger;
         let standings = ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
         let (mut taken_up, mut bytes) = (0, 0);
@@ -22,9 +28,13 @@ impl KafkaSink {
                 let Err(code) = producer.produce(frame, &self.header_names) else { break };
                 match code {
                     Code::QueueFull => {
-                        // Cannot be while the bound is the driver's; it passes with the next report.
+                        // Cannot be while the bound is the driver's; it passes with the next report, or
+                        // never, while the brokers are away.
                         ledger.report(frame.ticket, producer.generation, Standing::Failed { code, alone });
                         ledger.forget(std::iter::once(frame.ticket));
+                        if Instant::now() >= deadline {
+                            return Err(self.retry("the queue of librdkafka is full; sent again"));
+                        }
                         tokio::time::sleep(WAIT_ON).await;
                     }
                     // What librdkafka refuses by itself is about this message alone.
@@ -46,13 +56,20 @@ impl KafkaSink {
     }
 
     /// What the reports mean for the batch as a whole; forgets the tickets that have a verdict.
-    pub(super) fn judge(&self, frames: &[Frame<'_>], wait: &Arc<Wait>) -> Result<Accepted, SendError> {
+    /// `taken_before`: messages that the brokers had taken when this send began.
+    pub(super) fn judge(
+        &self,
+        frames: &[Frame<'_>],
+        wait: &Arc<Wait>,
+        taken_before: u64,
+    ) -> Result<Accepted, SendError> {
         let ledger = &self.shared.ledger;
         let standings = ledger.adopt(frames.iter().map(|frame| frame.ticket), wait);
-        let (mut queued, mut again, mut hold, mut refused) = (0, None, None, Vec::new());
+        let (mut taken, mut queued, mut again) = (0, 0, None);
+        let (mut misplaced, mut hold, mut refused) = (Vec::new(), None, Vec::new());
         for (index, (frame, standing)) in frames.iter().zip(&standings).enumerate() {
             match standing {
-                Some(Standing::Taken) => {}
+                Some(Standing::Taken) => taken += 1,
                 Some(Standing::Queued { .. }) => queued += 1,
                 None => again = again.or(Some(Code::PurgeQueue)),
                 Some(Standing::Failed { code, alone }) => match class(*code) {
@@ -60,7 +77,9 @@ impl KafkaSink {
                     // Of the whole request; the next send tries it alone.
                     Class::Refused => again = again.or(Some(*code)),
                     kind => {
-                        if kind == Class::Held {
+                        if kind == Class::Held && self.topic_by_event && is_of_topic(*code) {
+                            misplaced.push((index, *code));
+                        } else if kind == Class::Held {
                             self.topics().troubled.insert(frame.topic.to_owned());
                             hold = hold.or(Some(held(*code, frame.topic)));
                         } else {
@@ -76,10 +95,17 @@ impl KafkaSink {
             return Err(self.fatal(reason));
         }
         if queued > 0 {
-            return Err(self.still_queued(queued));
+            let moves = self.shared.taken.load(Ordering::Acquire) > taken_before;
+            return Err(match self.still_queued(queued) {
+                SendError::Retry { after, reason } if moves => SendError::Slow { after, reason },
+                other => other,
+            });
         }
         if let Some(code) = again {
             return Err(self.retry(format!("the brokers did not take a message: {code:?}; sent again")));
+        }
+        if let Some((first, code)) = misplaced.first().copied() {
+            return Err(self.misplaced(frames, &misplaced, frames[first].topic, code, taken));
         }
         let Some((first, code)) = refused.first().copied() else {
             ledger.forget(frames.iter().map(|frame| frame.ticket));
@@ -91,6 +117,37 @@ impl KafkaSink {
         let events: Vec<usize> = refused.iter().filter(alike).map(|(index, _)| *index).collect();
         ledger.forget(events.iter().map(|index| frames[*index].ticket));
         Err(SendError::Reject { events, reason })
+    }
+
+    /// Topics that are not there, of records that choose their topic. Among more neighbours that were `taken`
+    /// they are refused, so that one odd record does not hold everybody; else everything is held.
+    fn misplaced(
+        &self,
+        frames: &[Frame<'_>],
+        misplaced: &[(usize, Code)],
+        topic: &str,
+        code: Code,
+        taken: usize,
+    ) -> SendError {
+        let mut topics = self.topics();
+        if misplaced.len() > taken {
+            topics.troubled.extend(misplaced.iter().map(|(index, _)| frames[*index].topic.to_owned()));
+            drop(topics);
+            return self.fatal(held(code, topic));
+        }
+        let events: Vec<usize> = misplaced
+            .iter()
+            .filter(|(index, other)| *other == code && frames[*index].topic == topic)
+            .map(|(index, _)| *index)
+            .collect();
+        // A probe asks for a topic that is in use.
+        let in_use = |(index, _): &(usize, &Frame<'_>)| misplaced.iter().all(|(other, _)| other != index);
+        topics.last = frames.iter().enumerate().find(in_use).map(|(_, frame)| frame.topic.to_owned());
+        drop(topics);
+        SendError::Reject {
+            events,
+            reason: format!("sink `{}`: {}; then replay the record", self.name, held(code, topic)),
+        }
     }
 
     /// Reports are overdue.

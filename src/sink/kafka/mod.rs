@@ -3,7 +3,7 @@
 //! Comes in: batches of frames ([`frame`]). Goes out: messages to librdkafka, whose idempotent producer
 //! retries by itself and never gives up (`message.timeout.ms=0`); so a batch that is sent again only
 //! waits on, by the tickets in the [`ledger`]. At least once: a crash between the broker's word and our
-//! journal doubles what was sent; nothing else does. Memory: what librdkafka holds is what the driver's
+//! journal doubles what was sent, and so does an end in good order that slow brokers outlast. Memory: what librdkafka holds is what the driver's
 //! batches hold. Never blocks an async thread, never produces a message that librdkafka still has.
 
 mod delivery;
@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::time::Instant;
 
 use super::template::Template;
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
@@ -30,7 +31,7 @@ use crate::metrics::Metrics;
 use frame::Frame;
 use ledger::{Standing, Wait};
 use producer::{Producer, Recipe, Shared};
-use verdict::{Class, Trouble, class, held};
+use verdict::{Class, Trouble, class, held, is_of_topic};
 
 /// How long one `send` waits for reports before the driver is told that the brokers are slow or away.
 /// The messages stay with librdkafka. Well above a healthy broker's answer, short enough that five in
@@ -40,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_THROTTLED: Duration = Duration::from_secs(30);
 /// Between two waits for the same reports. Short: librdkafka itself paces the network.
 const WAIT_ON: Duration = Duration::from_millis(50);
-/// How long a producer that ended fatally is still heard about what was on its way.
+/// How long a producer that ends is still heard about what was on its way.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
 /// One question about one topic in a probe.
 const QUESTION: Duration = Duration::from_secs(3);
@@ -51,6 +52,8 @@ const ASKED_AT_ONCE: usize = 4;
 /// Headers that every message has; the key is how a consumer tells a duplicate in any format.
 const OUR_HEADERS: [(&str, &str); 3] =
     [("auditferry_key", "{key}"), ("tenant", "{tenant}"), ("content_type", "{content_type}")];
+/// What stands in a topic's name for something that a record does not have.
+const NO_PART: &[u8] = b"none";
 /// Kafka's limit of a topic's name (org.apache.kafka.common.internals.Topic).
 const TOPIC_LENGTH: usize = 249;
 
@@ -60,6 +63,8 @@ pub struct KafkaSink {
     config: SinkConfig,
     kafka: KafkaConfig,
     topic: Template,
+    /// Whether records of one batch may be for different topics.
+    topic_by_event: bool,
     key: Template,
     header_names: Vec<String>,
     headers: Vec<Template>,
@@ -116,6 +121,7 @@ impl KafkaSink {
             .map_err(|reason| SinkBuildError::Kafka { sink: name.clone(), reason })?;
         Ok(KafkaSink {
             topic: template("topic", &kafka.topic)?,
+            topic_by_event: kafka.topic.contains('{'),
             key: template("key", &kafka.key)?,
             header_names,
             headers,
@@ -170,14 +176,15 @@ impl Sink for KafkaSink {
         self.bury_the_dead().await?;
         let patience = if self.shared.is_throttled() { PATIENCE_THROTTLED } else { PATIENCE };
         let wait = Arc::new(Wait::default());
-        self.produce(&frames, &wait).await?;
+        let taken_before = self.shared.taken.load(Ordering::Acquire);
+        self.produce(&frames, &wait, Instant::now() + patience).await?;
         let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         // What was refused in company is tried alone at once.
-        if self.produce(&frames, &wait).await? > 0 {
+        if self.produce(&frames, &wait, Instant::now() + patience).await? > 0 {
             let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         }
         self.learn_limits(&frames, &wait).await;
-        self.judge(&frames, &wait)
+        self.judge(&frames, &wait, taken_before)
     }
 
     /// Reads the login again, and asks for the topics that were in trouble, or one that is in use.
@@ -193,9 +200,12 @@ impl Sink for KafkaSink {
         // A connection that works keeps its old login; a new producer would give up what is in flight.
         let refused = matches!(self.shared.trouble(), Some((Trouble::Login | Trouble::Tls, _)));
         if refused && producer.print != print {
+            let single = self.single.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let both: Vec<u64> = std::iter::once(&producer).chain(&single).map(|one| one.generation).collect();
+            self.last_reports(&both).await;
             tracing::info!(sink = %self.name, "the login or a certificate has changed; a new producer takes over");
             self.discard(&producer, "login");
-            if let Some(single) = self.single.read().unwrap_or_else(PoisonError::into_inner).clone() {
+            if let Some(single) = single {
                 self.discard(&single, "login");
             }
             self.shared.well();
@@ -227,7 +237,7 @@ impl Sink for KafkaSink {
 /// The topic's name; what Kafka does not allow in one becomes `_`.
 fn push_topic(template: &Template, event: &Event<'_>, out: &mut Vec<u8>) {
     let start = out.len();
-    template.render_plain(event, out);
+    template.render_filled(event, NO_PART, out);
     out.truncate(start + TOPIC_LENGTH);
     for byte in &mut out[start..] {
         if !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'_' | b'-') {

@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub sink: String,
     pub ledger: Ledger,
     pub metrics: Arc<Metrics>,
+    /// Messages that the brokers have taken so far.
+    pub taken: AtomicU64,
     trouble: Mutex<Option<(Trouble, String)>>,
     /// Whether `trouble` holds one: asked at each report.
     troubled: AtomicBool,
@@ -46,6 +48,7 @@ impl Shared {
             sink: sink.to_owned(),
             ledger: Ledger::default(),
             metrics,
+            taken: AtomicU64::new(0),
             trouble: Mutex::default(),
             troubled: AtomicBool::new(false),
             throttled_ms: AtomicU64::new(0),
@@ -178,6 +181,7 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
         let standing = match result {
             Ok(_) => {
+                self.shared.taken.fetch_add(1, Ordering::AcqRel);
                 self.shared.well();
                 Standing::Taken
             }

@@ -1,6 +1,6 @@
 //! The sink's producers: made when one is needed, replaced when librdkafka has declared one dead or the
-//! login has changed. What a producer that goes has not reported is sent again by the next; that is the
-//! one place where a record may be doubled without a crash of ours, so it is said and counted.
+//! login has changed. What a producer that goes has not reported is sent again by the next, and may
+//! be doubled without a crash of ours, so it is said and counted.
 
 use super::*;
 
@@ -56,12 +56,17 @@ impl KafkaSink {
         Ok(())
     }
 
-    /// Ends a producer that librdkafka has declared dead, after what it still reports.
-    pub(super) async fn bury(&self, producer: &Producer, code: Code, said: &str) -> SendError {
-        let began = tokio::time::Instant::now();
-        while self.shared.ledger.owes(producer.generation) && began.elapsed() < LAST_REPORTS {
+    /// Returns when these producers owe no report any more, or after [`LAST_REPORTS`].
+    pub(super) async fn last_reports(&self, generations: &[u64]) {
+        let deadline = Instant::now() + LAST_REPORTS;
+        while generations.iter().any(|one| self.shared.ledger.owes(*one)) && Instant::now() < deadline {
             tokio::time::sleep(WAIT_ON).await;
         }
+    }
+
+    /// Ends a producer that librdkafka has declared dead, after what it still reports.
+    pub(super) async fn bury(&self, producer: &Producer, code: Code, said: &str) -> SendError {
+        self.last_reports(&[producer.generation]).await;
         let unreported = self.shared.ledger.owes(producer.generation);
         if self.discard(producer, "fatal") {
             tracing::warn!(sink = %self.name, ?code, reason = said, unreported,

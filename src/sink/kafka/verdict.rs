@@ -43,6 +43,18 @@ pub(super) fn class(code: Code) -> Class {
     }
 }
 
+/// Whether a code of the class `Held` is about one topic, so that others may go on.
+pub(super) fn is_of_topic(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::InvalidTopic
+            | Code::TopicAuthorizationFailed
+    )
+}
+
 /// Why `topic` takes nothing, and what to do.
 pub(super) fn held(code: Code, topic: &str) -> String {
     match code {

@@ -104,6 +104,11 @@ pub(super) fn classify(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<Taken, 
     }
 }
 
+/// Whether a collector said this, and not something between it and us.
+pub(super) fn is_of_a_collector(answer: &Answer<'_>) -> bool {
+    serde_json::from_slice::<Body>(answer.body).is_ok_and(|body| body.code.is_some())
+}
+
 /// The answer in words, with what to do.
 pub(super) fn said(asked: &Asked<'_>, answer: &Answer<'_>, advice: &str) -> String {
     format!("sink `{}`: the receiver answered {} `{}`; {advice}", asked.sink, answer.status, excerpt(answer.body))
@@ -163,7 +168,9 @@ mod tests {
         match classify(asked, &answer) {
             Ok(Taken { ack_id: None }) => "ok".into(),
             Ok(Taken { ack_id: Some(id) }) => format!("ok, ack {id}"),
-            Err(SendError::Retry { after, .. }) => format!("retry {}", after.unwrap().as_secs()),
+            Err(SendError::Retry { after, .. } | SendError::Slow { after, .. }) => {
+                format!("retry {}", after.unwrap().as_secs())
+            }
             Err(SendError::Reject { events, .. }) => format!("reject {events:?}"),
             Err(SendError::Split { .. }) => "split".into(),
             Err(SendError::Misplaced { .. }) => "misplaced".into(),

@@ -17,7 +17,7 @@ use reqwest::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use reqwest::{Client, RequestBuilder};
 
 use crate::config::TlsConfig;
-use crate::http::{self, HttpError};
+use crate::http::{HttpError, TlsFiles};
 
 /// Names the data channel ("About HTTP Event Collector Indexer Acknowledgment": sending events with a channel).
 const CHANNEL: HeaderName = HeaderName::from_static("x-splunk-request-channel");
@@ -82,7 +82,7 @@ impl Lane {
 
 /// The lanes of one sink.
 pub(super) struct Lanes {
-    tls: TlsConfig,
+    tls: TlsFiles,
     timeout: Duration,
     /// Of all lanes until the receiver is known to acknowledge.
     shared: Client,
@@ -94,10 +94,11 @@ pub(super) struct Lanes {
 impl Lanes {
     /// `with_channel`: whether acknowledgements may be asked for.
     pub fn new(tls: &TlsConfig, timeout: Duration, with_channel: bool) -> Result<Lanes, HttpError> {
+        let tls = TlsFiles::read(tls)?;
         Ok(Lanes {
-            tls: tls.clone(),
+            shared: tls.client(Some(timeout))?,
+            tls,
             timeout,
-            shared: http::client(tls, Some(timeout))?,
             with_channel,
             own_connections: AtomicBool::new(false),
             idle: Mutex::default(),
@@ -112,13 +113,19 @@ impl Lanes {
     }
 
     /// A free lane.
-    pub fn take(&self) -> Result<Lane, HttpError> {
-        if let Some(lane) = self.idle().pop() {
+    pub async fn take(&self) -> Result<Lane, HttpError> {
+        let idle = self.idle().pop();
+        if let Some(lane) = idle {
             return Ok(lane);
         }
         let own = self.own_connections.load(Ordering::Acquire);
         let client = match own {
-            true => http::client_of_one_connection(&self.tls, Some(self.timeout))?,
+            true => {
+                // Reads the system's authorities: milliseconds.
+                let (tls, timeout) = (self.tls.clone(), Some(self.timeout));
+                let built = tokio::task::spawn_blocking(move || tls.client_of_one_connection(timeout)).await;
+                built.unwrap_or_else(|join| Err(HttpError::Build(join.to_string())))?
+            }
             false => self.shared.clone(),
         };
         Ok(Lane::new(client, self.with_channel, own))
@@ -168,39 +175,39 @@ mod tests {
         request.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
     }
 
-    #[test]
-    fn a_channel_is_a_guid_of_its_own_and_stays_with_its_lane() {
+    #[tokio::test]
+    async fn a_channel_is_a_guid_of_its_own_and_stays_with_its_lane() {
         let lanes = lanes();
-        let (one, two) = (lanes.take().unwrap(), lanes.take().unwrap());
+        let (one, two) = (lanes.take().await.unwrap(), lanes.take().await.unwrap());
         let channel = header(&one, CHANNEL).unwrap();
         let groups: Vec<_> = channel.split('-').map(str::len).collect();
         assert_eq!(groups, [8, 4, 4, 4, 12]);
         assert_eq!((&channel[14..15], "89ab".contains(&channel[19..20])), ("4", true), "{channel}");
         assert_ne!(Some(&channel), header(&two, CHANNEL).as_ref());
         lanes.put(one);
-        assert_eq!(header(&lanes.take().unwrap(), CHANNEL), Some(channel));
+        assert_eq!(header(&lanes.take().await.unwrap(), CHANNEL), Some(channel));
         let many: std::collections::HashSet<_> = (0..10_000).map(|_| guid()).collect();
         assert_eq!(many.len(), 10_000);
     }
 
-    #[test]
-    fn cookies_stay_with_the_lane_that_was_given_them() {
+    #[tokio::test]
+    async fn cookies_stay_with_the_lane_that_was_given_them() {
         let lanes = lanes();
-        let mut lane = lanes.take().unwrap();
+        let mut lane = lanes.take().await.unwrap();
         assert_eq!(header(&lane, COOKIE), None);
         lane.hear(&set(&["AWSALB=one; Path=/; Max-Age=5", "other = x y", "no-value", "session=1"]));
         lane.hear(&set(&["AWSALB=two", "session="]));
         assert_eq!(header(&lane, COOKIE).as_deref(), Some("other=x y; AWSALB=two"));
-        assert_eq!(header(&lanes.take().unwrap(), COOKIE), None);
+        assert_eq!(header(&lanes.take().await.unwrap(), COOKIE), None);
     }
 
-    #[test]
-    fn lanes_that_share_a_connection_are_not_used_once_acknowledgements_are_known() {
+    #[tokio::test]
+    async fn lanes_that_share_a_connection_are_not_used_once_acknowledgements_are_known() {
         let lanes = lanes();
-        let (before, idle) = (lanes.take().unwrap(), lanes.take().unwrap());
+        let (before, idle) = (lanes.take().await.unwrap(), lanes.take().await.unwrap());
         lanes.put(idle);
         lanes.separate();
         lanes.put(before);
-        assert!(lanes.take().unwrap().has_own_connection);
+        assert!(lanes.take().await.unwrap().has_own_connection);
     }
 }

@@ -14,13 +14,14 @@ mod receiver;
 pub(crate) mod trial;
 
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::template::{Template, escape};
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
@@ -28,7 +29,7 @@ use crate::config::{AckConfig, AckMode, Format, HecConfig, SinkConfig};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use ack::{Offer, Offered};
-use answer::{Asked, classify, classify_empty, classify_health};
+use answer::{Asked, classify, classify_empty, classify_health, is_of_a_collector};
 use lane::{Lane, Lanes};
 use receiver::{Heard, Receiver};
 
@@ -54,6 +55,8 @@ pub struct SplunkHecSink {
     offer: Offer,
     /// An acknowledgement was forgotten since the receiver last answered for any.
     doubtful: AtomicBool,
+    /// Until when no batch is sent, after one was taken without the `ackId` that it needs.
+    withheld: Mutex<Option<Instant>>,
     /// Batches that are being sent; those that wait for their acknowledgement are not.
     sending: Semaphore,
     host: Option<Template>,
@@ -100,6 +103,7 @@ impl SplunkHecSink {
             ack: hec.ack,
             offer: Offer::default(),
             doubtful: AtomicBool::new(false),
+            withheld: Mutex::default(),
             sending: Semaphore::new(config.batch.concurrency.max(1)),
             host: optional("host", &hec.host)?,
             source: template("source", hec.source.as_deref().unwrap_or(SOURCE))?,
@@ -122,9 +126,9 @@ impl SplunkHecSink {
         }
     }
 
-    fn lane(&self) -> Result<Lane, SendError> {
-        // Its files could be read at the start, so this passes.
-        self.lanes.take().map_err(|error| SendError::Retry {
+    async fn lane(&self) -> Result<Lane, SendError> {
+        // One was built of the same at the start, so this passes.
+        self.lanes.take().await.map_err(|error| SendError::Retry {
             after: None,
             reason: format!("sink `{}`: cannot open another connection: {error}", self.name),
         })
@@ -134,7 +138,7 @@ impl SplunkHecSink {
     async fn post(&self, batch: &EncodedBatch, lane: &mut Lane) -> Result<Heard, SendError> {
         // Never closed.
         let _permit = self.sending.acquire().await;
-        let request = lane.dress(self.receiver.events(&lane.client));
+        let request = lane.dress(self.receiver.events(lane));
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let plain = batch.bytes.len() as u64;
         let (request, encoded) = if self.gzip {
@@ -222,13 +226,17 @@ impl Sink for SplunkHecSink {
         if self.must_ask_first() {
             self.ask_whether_it_acknowledges().await?;
         }
-        let mut lane = self.lane()?;
+        self.is_worth_a_batch()?;
+        let mut lane = self.lane().await?;
         // On an error nobody knows what became of the batch: the lane goes, and its channel with it.
         let heard = self.post(batch, &mut lane).await?;
         let taken = match classify(&self.asked(batch.ends.len()), &heard.answer()) {
             Ok(taken) => taken,
             Err(error) => {
-                self.lanes.put(lane);
+                // A proxy's own answer says nothing of what the collector did: an answer was lost.
+                if is_of_a_collector(&heard.answer()) {
+                    self.lanes.put(lane);
+                }
                 return Err(error);
             }
         };
@@ -247,14 +255,17 @@ impl Sink for SplunkHecSink {
     }
 
     async fn probe(&self) -> Result<(), SendError> {
-        self.receiver.read_token_again()?;
-        let (mut lane, asked) = (self.lane()?, self.asked(0));
+        if self.receiver.read_token_again()? {
+            *self.withheld() = None;
+        }
+        self.is_worth_a_batch()?;
+        let (mut lane, asked) = (self.lane().await?, self.asked(0));
         let heard = self.receiver.exchange(self.receiver.health(&lane.client), &mut lane).await?;
         if let Some(Err(error)) = classify_health(&asked, &heard.answer()) {
             return Err(error);
         }
         if classify_health(&asked, &heard.answer()).is_none() {
-            let empty = lane.dress(self.receiver.events(&lane.client));
+            let empty = lane.dress(self.receiver.events(&lane));
             let heard = self.receiver.exchange(empty, &mut lane).await?;
             classify_empty(&asked, &heard.answer())?;
         }

@@ -4,6 +4,7 @@
 //! on the channel that carried it.
 
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -23,6 +24,10 @@ const FIRST_QUESTION: Duration = Duration::from_millis(100);
 /// A receiver that could not be reached has probably restarted, and then it says `false` of this batch
 /// for ever. One that did not gets so long to acknowledge before the batch is sent again.
 const AFTER_A_BREAK: Duration = Duration::from_secs(30);
+
+/// A receiver that took a batch without the `ackId` that must be is offered the next one after so long. Its
+/// answers to questions prove nothing then, and each trial costs a batch that is there twice.
+const AFTER_WITHHOLDING: Duration = Duration::from_secs(600);
 
 /// Values of the label `result` of `sink_indexer_acks_total`.
 const ACK_RESULTS: [&str; 3] = ["confirmed", "timed_out", "forgotten"];
@@ -130,7 +135,7 @@ impl SplunkHecSink {
 
     /// Asks without sending anything.
     pub(super) async fn ask_whether_it_acknowledges(&self) -> Result<(), SendError> {
-        let mut lane = self.lane()?;
+        let mut lane = self.lane().await?;
         match self.ask(&mut lane, 0).await {
             Indexed::Yes | Indexed::NotYet => {
                 self.lanes.put(lane);
@@ -160,6 +165,23 @@ impl SplunkHecSink {
         }
     }
 
+    pub(super) fn withheld(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.withheld.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `Err` for a while after a batch was taken without the `ackId` that must be.
+    pub(super) fn is_worth_a_batch(&self) -> Result<(), SendError> {
+        match *self.withheld() {
+            Some(until) if Instant::now() < until => Err(SendError::Fatal {
+                reason: format!(
+                    "sink `{}`: the receiver takes batches without an `ackId`, although `indexer_acknowledgement.enabled` is true",
+                    self.name
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The receiver took a batch and gave nothing to ask by.
     pub(super) fn taken_without_acknowledgement(&self) -> Result<(), SendError> {
         match self.ack.mode {
@@ -170,10 +192,12 @@ impl SplunkHecSink {
             }
             AckMode::Required => {
                 self.note(Offered::Unknown);
+                *self.withheld() = Some(Instant::now() + AFTER_WITHHOLDING);
                 Err(SendError::Fatal {
                     reason: format!(
-                        "sink `{}`: the receiver took a batch without an `ackId`, although `indexer_acknowledgement.enabled` is true: enable it for the token in Splunk, or set `auto`; the batch is sent again",
-                        self.name
+                        "sink `{}`: the receiver took a batch without an `ackId`, although `indexer_acknowledgement.enabled` is true: enable it for the token in Splunk, let what stands between pass the channel, or set `auto`; a batch is tried again every {} minutes, with a new token at once",
+                        self.name,
+                        AFTER_WITHHOLDING.as_secs() / 60
                     ),
                 })
             }

@@ -71,9 +71,9 @@ impl Receiver {
         Ok(Receiver { name: sink(), endpoints, token_source: token.clone(), authorization: RwLock::new(authorization) })
     }
 
-    /// A request that brings events.
-    pub fn events(&self, client: &Client) -> RequestBuilder {
-        self.authorized(client.post(self.endpoints.events.clone()))
+    /// A request that brings events. The channel stands in the query too, for a proxy that strips the header.
+    pub fn events(&self, lane: &Lane) -> RequestBuilder {
+        self.authorized(lane.client.post(with_channel(&self.endpoints.events, lane)))
     }
 
     /// A question after the receiver's health.
@@ -83,11 +83,7 @@ impl Receiver {
 
     /// A question after acknowledgements; the channel stands in the query as in Splunk's examples.
     pub fn acknowledgements(&self, lane: &Lane) -> RequestBuilder {
-        let mut url = self.endpoints.acknowledgements.clone();
-        if let Some(channel) = lane.channel() {
-            url.query_pairs_mut().append_pair("channel", channel);
-        }
-        self.authorized(lane.client.post(url))
+        self.authorized(lane.client.post(with_channel(&self.endpoints.acknowledgements, lane)))
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
@@ -95,14 +91,16 @@ impl Receiver {
         request.header(AUTHORIZATION, authorization)
     }
 
-    /// The token may have been rotated while the circuit was open.
-    pub fn read_token_again(&self) -> Result<(), SendError> {
+    /// The token may have been rotated while the circuit was open. True when it was.
+    pub fn read_token_again(&self) -> Result<bool, SendError> {
         let fatal = |reason: String| SendError::Fatal { reason: format!("sink `{}`: {reason}", self.name) };
         let token = self.token_source.read().map_err(|error| fatal(error.to_string()))?;
         let header = authorization(&token)
             .ok_or_else(|| fatal("the token holds characters that no header can carry".to_owned()))?;
-        *self.authorization.write().unwrap_or_else(PoisonError::into_inner) = header;
-        Ok(())
+        let mut known = self.authorization.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = *known != header;
+        *known = header;
+        Ok(changed)
     }
 
     /// Sends the request on this lane.
@@ -116,7 +114,11 @@ impl Receiver {
                 http::error_chain(&error)
             ),
         };
-        let mut response = request.send().await.map_err(failed)?;
+        let (client, request) = request.build_split();
+        let request = request.map_err(failed)?;
+        // The token may be read again before the answer is here.
+        let sent = request.headers().get(AUTHORIZATION).cloned();
+        let mut response = client.execute(request).await.map_err(failed)?;
         lane.hear(response.headers());
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -129,10 +131,21 @@ impl Receiver {
                 break;
             }
         }
-        let token = self.authorization.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let token = token.as_bytes().strip_prefix(SCHEME.as_bytes()).unwrap_or(token.as_bytes());
-        Ok(Heard { status, retry_after, body: scrub(&body, token).into_owned() })
+        let now = self.authorization.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for header in sent.into_iter().chain([now]) {
+            let token = header.as_bytes().strip_prefix(SCHEME.as_bytes()).unwrap_or(header.as_bytes());
+            body = scrub(&body, token).into_owned();
+        }
+        Ok(Heard { status, retry_after, body })
     }
+}
+
+fn with_channel(endpoint: &Url, lane: &Lane) -> Url {
+    let mut url = endpoint.clone();
+    if let Some(channel) = lane.channel() {
+        url.query_pairs_mut().append_pair("channel", channel);
+    }
+    url
 }
 
 fn authorization(token: &SecretString) -> Option<HeaderValue> {

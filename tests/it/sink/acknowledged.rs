@@ -243,3 +243,29 @@ async fn an_outage_of_the_question_alone_doubles_nothing() {
     assert!(hec.received().duplicates().is_empty());
     bench.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_strips_the_header_of_the_channel_does_no_harm() {
+    let hec = acknowledging().await;
+    hec.set(|knobs| knobs.channel_header_stripped = true);
+    let bench = Bench::start(sink(&hec, AckMode::Required));
+    let offer = bench.offer(records(0, 20)).await;
+    assert_eq!(offer.settled().await, counts(20, 0));
+    assert!(hec.received().duplicates().is_empty());
+    bench.stop().await;
+}
+
+/// It answers every question as one that acknowledges, and gives nothing to ask by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_was_taken_without_an_ack_id_is_not_sent_again_at_every_probe() {
+    let hec = acknowledging().await;
+    hec.set(|knobs| knobs.ack_ids_withheld = true);
+    let mut config = sink(&hec, AckMode::Required);
+    config.batch.concurrency = 1;
+    let bench = Bench::start(config);
+    let offer = bench.offer(records(0, 20)).await;
+    bench.until_health(false).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!offer.is_settled());
+    assert_eq!(hec.count(), 20, "sent once, and held");
+}

@@ -126,7 +126,7 @@ impl Bare {
         let tries = async {
             loop {
                 match self.sink.send(&self.batch).await {
-                    Err(SendError::Retry { after, reason }) => {
+                    Err(SendError::Retry { after, reason } | SendError::Slow { after, reason }) => {
                         println!("later: {reason}");
                         tokio::time::sleep(after.unwrap_or(Duration::from_millis(20))).await;
                     }
@@ -343,4 +343,29 @@ async fn while_the_brokers_are_away_nothing_is_handed_over_twice() {
     assert!(bare.sink.probe().await.is_err());
     cluster.broker_up(1).unwrap();
     bare.settled().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_for_a_missing_topic_does_not_hold_its_neighbours_and_a_whole_batch_is_held() {
+    let cluster = mock();
+    cluster.create_topic("t.there", 1, 1).unwrap();
+    for missing in ["t.gone", "t.none"] {
+        cluster.topic_error(missing, Answer::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    }
+    let record = |n: usize, operation: &str| format!("{{\"Id\":\"{n}\",\"Operation\":\"{operation}\"}}");
+    let bench = Bench::start(sink(kafka_config(cluster.bootstrap_servers(), "t.{operation}")));
+    let mixed = (0..20).map(|n| match n {
+        3 => record(n, ""),
+        7 | 8 => record(n, "gone"),
+        _ => record(n, "there"),
+    });
+    assert_eq!(bench.offer(mixed).await.settled().await, counts(17, 3));
+    let answers: Vec<_> = bench.dead_letters().iter().map(|letter| letter["answer"].to_string()).collect();
+    let named = |topic: &str| answers.iter().filter(|answer| answer.contains(topic)).count();
+    assert_eq!((named("`t.none` does not exist"), named("`t.gone` does not exist")), (1, 2), "{answers:?}");
+    assert!(*bench.driver.health().borrow());
+    let whole = bench.offer((30..50).map(|n| record(n, "gone"))).await;
+    bench.until_health(false).await;
+    assert!(!whole.is_settled());
+    assert_eq!(bench.dead_letters().len(), 3);
 }

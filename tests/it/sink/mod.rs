@@ -130,7 +130,7 @@ impl Bench {
         let wanting = self.state.delivered().claim(sinks, required, shares.into_iter());
         body.release();
         let wanted = (0..part.events.len() as u32).filter(|index| wanting[*index as usize].contains(self.id)).collect();
-        self.driver.send(Delivery { part, events: wanted }).await;
+        self.driver.send(Delivery { part, events: wanted });
         Offer { keys, end }
     }
 
