@@ -14,6 +14,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::little_service::{LittleService, TOKEN, body};
 use crate::hec::{FakeHec, Options};
+use crate::real::kafka::Kafka;
 use crate::support::{Place, figure, size, world};
 
 const HEC_TOKEN: &str = "canary-hec-7b1f0c55~9d2e+4a/6f83-token";
@@ -245,6 +246,43 @@ async fn secrets_that_a_service_echoes_are_not_repeated() {
     assert_eq!(found, [""; 0]);
     for said in ["AADSTS7000215", "AF50000", "busy, "] {
         assert!(log.contains(said), "{said}");
+    }
+    prove(&place, &secrets);
+}
+
+/// A password that Kafka refuses, and one of a key, with librdkafka heard through our log.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_of_a_refused_login_to_kafka_are_in_nothing_that_is_written() {
+    const PASSWORD: &str = "canary~kafka.password-7d20b3/+=";
+    const KEY_PASSWORD: &str = "canary~kafka.key.password-91ce";
+    const SECRET: &str = "canary~client.secret-77a1c2";
+    let kafka = Kafka::shared();
+    let blobs = vec![("Audit.SharePoint", "blob", body(0..10))];
+    let service = LittleService::start(blobs, 60.0, |_, _| None).await;
+    let place = Place::new();
+    let sinks: String = ["PLAIN", "SCRAM-SHA-512"]
+        .map(|mechanism| {
+            format!(
+                "  - {{ name: {}, type: kafka, brokers: {:?}, topic: secret, sasl: {{ mechanism: {mechanism}, username: alice, password: {PASSWORD:?} }}, librdkafka: {{ ssl.key.password: {KEY_PASSWORD:?} }} }}\n",
+                mechanism.to_lowercase(),
+                kafka.address("login")
+            )
+        })
+        .concat();
+    place.write_text(&format!("{}sinks:\n{sinks}", service.config(&place.state_dir(), SECRET, "")));
+    let mut process = place.start(&["--once", "--once-timeout", "6s"], &[("AUDITFERRY_LOG", "trace")]);
+    let status = process.wait(Duration::from_secs(60)).await;
+    let config = place.config();
+    verb(&place, "validate", &["validate", "-c", config.to_str().unwrap()]);
+    let mut secrets = spellings("password", PASSWORD);
+    secrets.extend(spellings("password of the key", KEY_PASSWORD));
+    secrets.extend(spellings("client secret", SECRET));
+    let found = hits(place.path("x").parent().unwrap(), &[place.config()], &secrets);
+    let log = std::fs::read_to_string(place.path("log")).unwrap();
+    figure("secrets", format_args!("{} hits after refused logins to Kafka, {status:?}", found.len()));
+    assert_eq!(found, [""; 0]);
+    for said in ["refuse our login", "auditferry::librdkafka"] {
+        assert!(log.contains(said), "{said}: {}", place.log_tail());
     }
     prove(&place, &secrets);
 }
