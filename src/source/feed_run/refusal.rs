@@ -102,8 +102,9 @@ impl FeedRun {
         if !enabled {
             self.unsubscribed_since.get_or_insert(now);
         }
-        if !(enabled && self.is_denied) {
-            self.books.subscription(enabled, started, now);
+        // While content is refused an answer of "enabled" is not yet believed.
+        if started || !(enabled && self.is_denied) {
+            self.books.subscription(enabled && !self.is_denied, started, now);
         }
     }
 

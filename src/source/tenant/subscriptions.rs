@@ -101,18 +101,17 @@ impl TenantRun {
     }
 
     pub(super) fn started(&mut self, index: usize, result: Result<(), ApiError>, now: Seconds) {
+        // It may have waited for its turn: the cool-down counts from when it was sent, which is hardly before now.
+        self.feeds[index].note_subscription(result.is_ok(), true, now);
         let feed = self.feeds[index].feed();
         let labels = [feed.tenant.name.as_str(), feed.content_type.as_str()];
         let outcome = if result.is_ok() { "ok" } else { "failed" };
         self.shared.metrics.subscription_starts.with_label_values(&[labels[0], labels[1], outcome]).inc();
-        match result {
-            Ok(()) => self.feeds[index].note_subscription(true, false, now),
-            Err(error) => {
-                tracing::warn!(tenant = labels[0], content_type = labels[1], %error,
-                    "the subscription could not be started, trying again after its cool-down");
-                self.feeds[index].note_trouble(Some(error.to_string()));
-                self.next_check = self.next_check.min(now + RETRY);
-            }
+        if let Err(error) = result {
+            tracing::warn!(tenant = labels[0], content_type = labels[1], %error,
+                "the subscription could not be started, trying again after its cool-down");
+            self.feeds[index].note_trouble(Some(error.to_string()));
+            self.next_check = self.next_check.min(now + RETRY);
         }
     }
 }
