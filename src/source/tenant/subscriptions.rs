@@ -87,11 +87,11 @@ impl TenantRun {
                 tracing::info!(tenant, %content_type, listed_as_enabled = seen.is_enabled, "starting the subscription");
                 // Written down before it is sent, so that a crash does not make us start it twice.
                 self.feeds[index].note_subscription(false, true, now);
-                let state = self.feeds[index].state().clone();
+                let (state, clock) = (self.feeds[index].state().clone(), self.shared.clock.clone());
                 let (client, inbox) = (Arc::clone(&self.client), Arc::clone(&self.inbox));
                 self.tasks.spawn(async move {
                     // Without a journal the process is ending.
-                    if state.durable().await.is_ok() {
+                    if state.durable(&clock).await.is_ok() {
                         inbox.push(Event::Started(index, client.start(content_type).await));
                     }
                 });
