@@ -133,8 +133,7 @@ pub(super) fn unreachable(
     }
     let in_time_ms = blob.created_ms.max(shared.subscriptions.get(tenant, kind).first_start_ms);
     let is_late = listable_ms > in_time_ms && listable_ms > blob.created_ms + 7 * DAY_MS - SHORT_MS;
-    // Of a blob that the bounds of queries cut in two, one part may have been listed and the other not.
-    if is_late && (!was_listed || world.config.identity == Identity::Windowed) {
+    if is_late && !was_listed {
         return Some("too_late");
     }
     if !was_listed {
@@ -154,6 +153,10 @@ pub(super) fn unreachable(
     }
     if world.faults.selects(Scenario::Absent, object) {
         return Some("absent");
+    }
+    // Of a blob that the bounds of queries cut in two, one part may have been listed and the other not.
+    if is_late && world.config.identity == Identity::Windowed {
+        return Some("too_late");
     }
     if listable_ms > now_ms {
         return Some("pending");
