@@ -85,15 +85,15 @@ impl TenantRun {
                     tracing::warn!(tenant, %content_type, "the subscription is disabled and has a webhook, which the start takes away");
                 }
                 tracing::info!(tenant, %content_type, listed_as_enabled = seen.is_enabled, "starting the subscription");
-                // Written down before it is sent, so that a crash does not make us start it twice.
+                // Written down at once, so that a crash hardly makes us start it twice; but not waited for: a crash
+                // between the two would cost the cool-down for a start that was never sent.
                 self.feeds[index].note_subscription(false, true, now);
                 let (state, clock) = (self.feeds[index].state().clone(), self.shared.clock.clone());
                 let (client, inbox) = (Arc::clone(&self.client), Arc::clone(&self.inbox));
                 self.tasks.spawn(async move {
                     // Without a journal the process is ending.
-                    if state.durable(&clock).await.is_ok() {
-                        inbox.push(Event::Started(index, client.start(content_type).await));
-                    }
+                    let (_, result) = tokio::join!(state.durable(&clock), client.start(content_type));
+                    inbox.push(Event::Started(index, result));
                 });
             }
         }
