@@ -178,10 +178,7 @@ fn pin(bytes: &[u8]) {
         let prefixes =
             ["api/v1.0", "api/v1"].map(|api| format!("https://manage.office.com/{api}/{TENANT}/activity/feed/"));
         assert!(prefixes.iter().any(|prefix| sent.starts_with(prefix)), "`{text}` passes as {sent}");
-        assert!(
-            !sent.contains("/../") && !sent.contains('\\') && !sent.contains('@')
-                || url.host_str() == Some("manage.office.com")
-        );
+        assert_eq!(url.host_str(), Some("manage.office.com"), "{sent}");
         assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{sent}");
         assert!(sent.contains("publisheridentifier="), "{sent} counts against everybody's quota");
     }

@@ -128,15 +128,15 @@ pub(super) fn unreachable(
     let marks = shared.ledger.lock().marks(tenant, kind, blob.number);
     let listable_ms = listable_ms(shared, tenant, kind, blob);
     let was_listed = marks & LISTED != 0;
-    if !was_listed && is_before_backfill(shared, tenant, kind, blob) {
-        return Some("before_backfill");
-    }
     let in_time_ms = blob.created_ms.max(shared.subscriptions.get(tenant, kind).first_start_ms);
     let is_late = listable_ms > in_time_ms && listable_ms > blob.created_ms + 7 * DAY_MS - SHORT_MS;
-    if is_late && !was_listed {
-        return Some("too_late");
-    }
     if !was_listed {
+        if is_before_backfill(shared, tenant, kind, blob) {
+            return Some("before_backfill");
+        }
+        if is_late {
+            return Some("too_late");
+        }
         if blob.created_ms < now_ms - 7 * DAY_MS - world.config.protocol.window_tolerance_s * SECOND_MS {
             return Some("too_old");
         }

@@ -40,7 +40,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::ack::Outcome;
-use crate::clock::Clock;
 use crate::config::StateConfig;
 use crate::delivered::shelf::{self, Limits};
 use crate::delivered::{Delivered, FULL, is_had, settle};
@@ -190,13 +189,6 @@ impl Shared {
 
     fn append(&self, frame: &Frame<'_>) {
         self.group.append(frame, &self.options.pace, &self.dir);
-    }
-
-    /// Waits for the journal in a blocking task, since tokio's clock stands still while one runs.
-    async fn durable_at_once(self: &Arc<Self>) -> Result<(), StateError> {
-        let (shared, runtime) = (Arc::clone(self), tokio::runtime::Handle::current());
-        let waited = tokio::task::spawn_blocking(move || runtime.block_on(shared.group.durable()));
-        waited.await.unwrap_or(Err(StateError::Closed))
     }
 
     fn next_segment(&self) -> u64 {
@@ -401,7 +393,10 @@ impl State {
             loop {
                 shared.group.begun().await;
                 tokio::time::sleep(shared.options.pace.interval).await;
-                if shared.durable_at_once().await.is_err() {
+                let (shared, runtime) = (Arc::clone(&shared), tokio::runtime::Handle::current());
+                // Tokio's clock stands still while a blocking task runs.
+                let commit = tokio::task::spawn_blocking(move || runtime.block_on(shared.group.durable()));
+                if !matches!(commit.await, Ok(Ok(()))) {
                     return;
                 }
             }
@@ -455,11 +450,9 @@ impl FeedState {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).apply(&fact);
     }
 
-    /// Returns when everything recorded so far survives a crash; an error when it never will. Without letting
-    /// `clock` jump ahead meanwhile, where it is one that may.
-    pub async fn durable(&self, clock: &Clock) -> Result<(), StateError> {
-        let shared = &self.handle.shared;
-        if clock.may_jump() { shared.durable_at_once().await } else { shared.group.durable().await }
+    /// Lets what was recorded be committed now instead of within a second. Does not wait for it.
+    pub fn hurry(&self) {
+        self.handle.shared.group.hurry();
     }
 
     /// Looks at what is known. Short: the lock is held meanwhile.

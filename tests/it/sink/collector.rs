@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auditferry::ack::Settlement;
-use auditferry::config::{SinkKind, TlsConfig};
+use auditferry::config::{SinkConfig, SinkKind, TlsConfig};
 use auditferry::secret::SecretSource;
 use tokio::time::Instant;
 
@@ -140,15 +140,20 @@ async fn a_missing_index_holds_and_never_fills_the_dead_letters() {
     bench.stop().await;
 }
 
+/// Each event goes to an index of its own operation.
+fn index_by_operation(hec: &FakeHec) -> SinkConfig {
+    let mut config = hec_sink(hec);
+    if let SinkKind::SplunkHec(hec) = &mut config.kind {
+        hec.index = Some("o365_{operation}".into());
+    }
+    config
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_event_for_a_forbidden_index_goes_alone_and_not_its_neighbour() {
     let hec = FakeHec::start().await;
     hec.set(|knobs| knobs.forbidden_index = Some("o365_secret".into()));
-    let mut config = hec_sink(&hec);
-    if let SinkKind::SplunkHec(hec) = &mut config.kind {
-        hec.index = Some("o365_{operation}".into());
-    }
-    let bench = Bench::start(config);
+    let bench = Bench::start(index_by_operation(&hec));
     let mut all: Vec<_> = records(0, 40).collect();
     all[17] = "{\"Operation\":\"secret\",\"Id\":\"17\"}".into();
     let offer = bench.offer(all).await;
@@ -164,11 +169,7 @@ async fn one_event_for_a_forbidden_index_goes_alone_and_not_its_neighbour() {
 async fn a_batch_mostly_for_a_missing_index_is_held_at_once() {
     let hec = FakeHec::start().await;
     hec.set(|knobs| knobs.forbidden_index = Some("o365_secret".into()));
-    let mut config = hec_sink(&hec);
-    if let SinkKind::SplunkHec(hec) = &mut config.kind {
-        hec.index = Some("o365_{operation}".into());
-    }
-    let bench = Bench::start(config);
+    let bench = Bench::start(index_by_operation(&hec));
     let secret = (0..20).map(|n| format!("{{\"Operation\":\"secret\",\"Id\":\"{n}\"}}"));
     let offer = bench.offer(secret.chain(records(100, 8))).await;
     bench.until_health(false).await;
