@@ -53,6 +53,8 @@ pub enum Subscribed {
 pub struct FeedRun {
     pub books: Books,
     pub subscribed: Subscribed,
+    /// A start is on its way, or waits for its turn.
+    pub is_starting: bool,
     pub is_listing: bool,
     queue: Queue,
     in_air: HashMap<ContentKey, InAir>,
@@ -92,6 +94,7 @@ impl FeedRun {
         FeedRun {
             books: Books::new(feed, state, metrics),
             subscribed: Subscribed::Unknown,
+            is_starting: false,
             is_listing: false,
             queue,
             in_air: HashMap::new(),

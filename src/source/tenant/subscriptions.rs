@@ -65,6 +65,9 @@ impl TenantRun {
 
     fn look_after(&mut self, index: usize, statuses: &[SubscriptionStatus], now: Seconds) {
         let feed = &mut self.feeds[index];
+        if feed.is_starting {
+            return;
+        }
         let seen = Seen::of(statuses, feed.feed().content_type);
         let known = feed.state().read(|p| p.subscription.clone());
         let (tenant, content_type) = (feed.feed().tenant.name.clone(), feed.feed().content_type);
@@ -85,16 +88,12 @@ impl TenantRun {
                     tracing::warn!(tenant, %content_type, "the subscription is disabled and has a webhook, which the start takes away");
                 }
                 tracing::info!(tenant, %content_type, listed_as_enabled = seen.is_enabled, "starting the subscription");
-                // Written down at once, so that a crash hardly makes us start it twice; but not waited for: a crash
-                // between the two would cost the cool-down for a start that was never sent.
-                self.feeds[index].note_subscription(false, true, now);
-                let (state, clock) = (self.feeds[index].state().clone(), self.shared.clock.clone());
+                // Its cool-down is written down when it is answered: after a crash on the way the service's own list
+                // tells whether it arrived, and a cool-down for one that did not would lose the edge of retention.
+                self.feeds[index].note_subscription(false, false, now);
+                self.feeds[index].is_starting = true;
                 let (client, inbox) = (Arc::clone(&self.client), Arc::clone(&self.inbox));
-                self.tasks.spawn(async move {
-                    // Without a journal the process is ending.
-                    let (_, result) = tokio::join!(state.durable(&clock), client.start(content_type));
-                    inbox.push(Event::Started(index, result));
-                });
+                self.tasks.spawn(async move { inbox.push(Event::Started(index, client.start(content_type).await)) });
             }
         }
         self.feeds[index].alarm_if_unsubscribed(now);
@@ -102,7 +101,9 @@ impl TenantRun {
 
     pub(super) fn started(&mut self, index: usize, result: Result<(), ApiError>, now: Seconds) {
         // It may have waited for its turn: the cool-down counts from when it was sent, which is hardly before now.
+        self.feeds[index].is_starting = false;
         self.feeds[index].note_subscription(result.is_ok(), true, now);
+        self.feeds[index].state().hurry();
         let feed = self.feeds[index].feed();
         let labels = [feed.tenant.name.as_str(), feed.content_type.as_str()];
         let outcome = if result.is_ok() { "ok" } else { "failed" };

@@ -362,7 +362,7 @@ impl Chaos {
             fired >= FIRINGS && report.faults.len() >= KINDS && kinds >= KINDS / 2,
             format!("{kinds} kinds of faults fired {fired} times"),
         );
-        // A crash in the moment of a start may let it be sent again.
+        // Starts on their way in a crash may be sent again where the list lags.
         let is_grave =
             |violation: &&Violation| violation.kind != "start_within_cooldown" || violation.count > told.crashes;
         let grave: Vec<&Violation> = report.violations.iter().filter(is_grave).collect();
