@@ -4,6 +4,8 @@
 
 pub mod collector;
 pub mod kafka;
+pub mod kubernetes;
+pub mod pod;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -2,12 +2,15 @@
 //! whose figures are quoted. One file a bar.
 
 mod chaos;
+mod chart;
+mod chart_values;
 mod corruption;
 mod fairness;
 mod faults;
 mod hec_ack;
 mod hostile;
 mod idle;
+mod image;
 mod kafka;
 mod kill;
 mod latency;
@@ -17,6 +20,8 @@ mod memory;
 mod outage;
 mod pinned;
 mod planted;
+mod pod;
+mod pod_security;
 mod power;
 mod secrets;
 mod whole;
