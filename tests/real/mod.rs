@@ -5,6 +5,7 @@
 pub mod collector;
 pub mod kafka;
 pub mod kubernetes;
+pub mod memory_limit;
 pub mod pod;
 
 use std::fs::File;

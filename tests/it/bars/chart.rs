@@ -284,3 +284,33 @@ fn chart_notes_say_the_next_command_and_what_is_lost() {
     let identity = notes("workload-identity");
     assert!(identity.contains("system:serviceaccount:soc:audit-auditferry"), "{identity}");
 }
+
+/// What Prometheus and Grafana fill in is in braces as Helm's is, and must reach them as it stands.
+#[test]
+fn chart_rules_and_boards_come_through_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("-r").arg(CHART).arg(dir.path()).status().unwrap();
+    assert!(copied.success());
+    let chart = dir.path().join("auditferry");
+    std::fs::create_dir_all(chart.join("files/dashboards")).unwrap();
+    let summary = "{{ $labels.tenant }}: {{ $value | humanizeDuration }}";
+    let rules = json!({ "groups": [{ "name": "test", "rules": [{
+        "alert": "AuditferryTest", "expr": "up == 0", "for": "1000000s",
+        "annotations": { "summary": summary, "runbook_url": "https://auditferry.example/docs/runbooks/AuditferryTest.md" },
+    }] }] });
+    std::fs::write(chart.join("files/rules.yaml"), serde_json::to_string_pretty(&rules).unwrap()).unwrap();
+    let board = json!({ "title": "Test", "panels": [{ "legendFormat": "{{tenant}} {{ .Values }}" }], "n": 12_345_678 });
+    std::fs::write(chart.join("files/dashboards/Test.json"), board.to_string()).unwrap();
+    let values = chart.join("ci/monitoring-values.yaml");
+    let url = "prometheusRule.runbookUrl=https://wiki.example/audit";
+    let text = helm(&["template", "a", chart.to_str().unwrap(), "--values", values.to_str().unwrap(), "--set", url]);
+    let documents = documents(&text.unwrap());
+    let groups = &only(&documents, "PrometheusRule")["spec"]["groups"];
+    let rule = groups.as_array().unwrap().iter().find(|group| group["name"] == "test").unwrap()["rules"][0].clone();
+    assert_eq!(rule["annotations"]["summary"], summary);
+    assert_eq!(rule["annotations"]["runbook_url"], "https://wiki.example/audit/AuditferryTest.md");
+    assert_eq!(groups.as_array().unwrap().last().unwrap()["name"], "auditferry-additional");
+    let boards = documents.iter().find(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1").unwrap();
+    assert_eq!(boards["metadata"]["namespace"], "monitoring");
+    assert_eq!(serde_json::from_str::<Value>(boards["data"]["Test.json"].as_str().unwrap()).unwrap(), board);
+}

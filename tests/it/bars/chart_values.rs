@@ -107,6 +107,7 @@ const KNOWN: &[&str] = &[
     "serviceMonitor.tlsConfig.insecureSkipVerify=true",
     "prometheusRule.enabled=true",
     "prometheusRule.additionalLabels.a=b",
+    "prometheusRule.runbookUrl=https://a",
     "prometheusRule.rules[0].record=a",
     "dashboards.enabled=true",
     "dashboards.labelKey=a",

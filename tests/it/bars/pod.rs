@@ -12,7 +12,8 @@ use crate::bars::chart::CHART;
 use crate::hec::{FakeHec, Options};
 use crate::real::free_port;
 use crate::real::kubernetes::{documents, helm, only};
-use crate::real::pod::{MemoryLimit, Node, Pod, group};
+use crate::real::memory_limit::MemoryLimit;
+use crate::real::pod::{Node, Pod, group};
 use crate::support::{compare, figure, served, size, world};
 
 /// A process of 19 MiB at its start cannot live in this, bytes.
