@@ -1,25 +1,27 @@
 //! Every metric, declared once: name, help, labels. Label values come from closed sets
 //! (configured tenant names, the five content types, configured sink names, fixed reasons), and all
 //! combinations exist from the start, so that `rate()` and alerts see a zero before the first event.
-//! Names, units and label rules: DESIGN 3.4. The page is written family by family, because that of a thousand
-//! tenants, held as a whole and as a tree before it, would be most of the process's memory.
+//! Names, units and label rules: DESIGN 3.4. The page goes out family by family, because that of a thousand
+//! tenants, held whole, would be a good part of the process's memory.
+
+mod family;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, TextEncoder,
 };
 use tokio::time::Instant;
+
+pub use family::{Counter, Counters, Gauge, Gauges};
 
 /// Declares the struct, its constructor and the catalogue in one table, so that none can drift.
 macro_rules! metrics {
     ($( $(#[$doc:meta])* $field:ident : $kind:ident $name:literal $help:literal [$($label:literal),*] ; )*) => {
         /// All metrics of the process. Cheap to share.
         pub struct Metrics {
-            /// One for each family.
-            registries: Vec<Registry>,
             $( $(#[$doc])* pub $field: metrics!(@type $kind), )*
         }
 
@@ -29,36 +31,46 @@ macro_rules! metrics {
             &[$( (concat!("auditferry_", $name), stringify!($kind), $help, &[$($label),*]), )*];
 
         impl Metrics {
-            /// Registers everything in a registry of its own.
-            #[allow(clippy::expect_used, reason = "names and labels are literals; a clash fails the first test that runs")]
+            /// Everything, without a series where there are labels.
+            #[allow(clippy::expect_used, reason = "names and labels are literals; a bad one fails the first test that runs")]
             pub fn new() -> Arc<Metrics> {
-                let mut registries = Vec::with_capacity(CATALOGUE.len());
-                $( let $field = metrics!(@make $kind $name $help [$($label),*]);
-                   let registry = Registry::new();
-                   registry.register(Box::new($field.clone())).expect("a registry of its own");
-                   registries.push(registry); )*
-                let metrics = Metrics { registries, $($field),* };
+                let names = Arc::new(family::Names::default());
+                $( let $field = metrics!(@make names $kind $name $help [$($label),*]); )*
+                let metrics = Metrics { $($field),* };
                 metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION, FEATURES]).set(1);
                 Arc::new(metrics)
+            }
+
+            /// Every metric, in the order of declaration.
+            fn collectors(&self) -> Vec<&dyn Collector> {
+                vec![$( &self.$field ),*]
+            }
+
+            /// Forgets the series of a tenant or sink that is no more: `label` is `tenant` or `sink`.
+            pub fn forget(&self, label: &str, value: &str) {
+                $( metrics!(@forget $kind self.$field, label, value); )*
             }
         }
     };
     (@type counter) => { IntCounter };
-    (@type counters) => { IntCounterVec };
+    (@type counters) => { Counters };
     (@type gauge) => { IntGauge };
-    (@type gauges) => { IntGaugeVec };
+    (@type gauges) => { Gauges };
     (@type float_counters) => { CounterVec };
     (@type float_gauges) => { GaugeVec };
     (@type histogram) => { Histogram };
     (@type histograms) => { HistogramVec };
-    (@make counter $name:literal $help:literal [$($label:literal),*]) => { IntCounter::with_opts(metrics!(@opts $name $help)).expect("literal") };
-    (@make counters $name:literal $help:literal [$($label:literal),*]) => { IntCounterVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
-    (@make gauge $name:literal $help:literal [$($label:literal),*]) => { IntGauge::with_opts(metrics!(@opts $name $help)).expect("literal") };
-    (@make gauges $name:literal $help:literal [$($label:literal),*]) => { IntGaugeVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
-    (@make float_counters $name:literal $help:literal [$($label:literal),*]) => { CounterVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
-    (@make float_gauges $name:literal $help:literal [$($label:literal),*]) => { GaugeVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
-    (@make histogram $name:literal $help:literal [$($label:literal),*]) => { Histogram::with_opts(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec())).expect("literal") };
-    (@make histograms $name:literal $help:literal [$($label:literal),*]) => { HistogramVec::new(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec()), &[$($label),*]).expect("literal") };
+    (@make $names:ident counter $name:literal $help:literal [$($label:literal),*]) => { IntCounter::with_opts(metrics!(@opts $name $help)).expect("literal") };
+    (@make $names:ident counters $name:literal $help:literal [$($label:literal),*]) => { Counters::new(concat!("auditferry_", $name), $help, &[$($label),*], &$names).expect("literal") };
+    (@make $names:ident gauge $name:literal $help:literal [$($label:literal),*]) => { IntGauge::with_opts(metrics!(@opts $name $help)).expect("literal") };
+    (@make $names:ident gauges $name:literal $help:literal [$($label:literal),*]) => { Gauges::new(concat!("auditferry_", $name), $help, &[$($label),*], &$names).expect("literal") };
+    (@make $names:ident float_counters $name:literal $help:literal [$($label:literal),*]) => { CounterVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
+    (@make $names:ident float_gauges $name:literal $help:literal [$($label:literal),*]) => { GaugeVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
+    (@make $names:ident histogram $name:literal $help:literal [$($label:literal),*]) => { Histogram::with_opts(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec())).expect("literal") };
+    (@make $names:ident histograms $name:literal $help:literal [$($label:literal),*]) => { HistogramVec::new(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec()), &[$($label),*]).expect("literal") };
+    (@forget counters $field:expr, $label:ident, $value:ident) => { $field.forget($label, $value) };
+    (@forget gauges $field:expr, $label:ident, $value:ident) => { $field.forget($label, $value) };
+    (@forget $kind:ident $field:expr, $label:ident, $value:ident) => { let _ = &$field; };
     (@opts $name:literal $help:literal) => { Opts::new(concat!("auditferry_", $name), $help) };
 }
 
@@ -87,7 +99,7 @@ metrics! {
     feed_trouble: gauges "feed_trouble" "1 while the feed needs a person: permission, subscription (refused for over an hour), cloud_host (content ids of another cloud)" ["tenant", "content_type", "reason"];
     refused_seconds: counters "refused_seconds_total" "seconds of content the server refused to list as too old" ["tenant", "content_type"];
     blobs_pending: gauges "blobs_pending" "listed blobs that are not settled" ["tenant", "content_type"];
-    blobs_in_flight: gauge "blobs_in_flight" "blobs that are being fetched" [];
+    blobs_in_flight: gauges "blobs_in_flight" "blobs that are being fetched" [];
     events: counters "events_total" "records by what became of them" ["tenant", "content_type", "outcome"];
     unreadable: counters "events_unreadable_total" "records that could not be read and went out as event.kind pipeline_error" ["tenant", "content_type"];
 
@@ -167,12 +179,13 @@ impl Metrics {
     /// The text exposition, `process_*` included, in pieces: a family each.
     pub fn pages(self: Arc<Metrics>) -> impl Iterator<Item = String> + Send {
         self.look_at_runtime();
-        let count = self.registries.len();
-        (0..=count).map(move |index| {
-            let families = match self.registries.get(index) {
-                Some(registry) => registry.gather(),
+        (0..=CATALOGUE.len()).map(move |index| {
+            let mut families = match self.collectors().get(index) {
+                Some(own) => own.collect(),
                 None => prometheus::gather(),
             };
+            // One without a series is not there.
+            families.retain(|family| !family.get_metric().is_empty());
             let mut text = Vec::new();
             match TextEncoder::new().encode(&families, &mut text) {
                 Ok(()) => String::from_utf8(text).unwrap_or_default(),
@@ -189,6 +202,7 @@ impl Metrics {
     /// Makes the labels exist that belong to no tenant and no sink, and notes the memory limit.
     pub fn declare(&self, memory_limit: Option<u64>) {
         self.memory_limit.set(memory_limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(0));
+        self.blobs_in_flight.with_label_values(&[]);
         for stage in STAGES {
             self.backpressure.with_label_values(&[stage]);
         }
@@ -216,26 +230,19 @@ impl Metrics {
 }
 
 /// One more of a gauge, until it is dropped.
-pub struct Raised(IntGauge);
+pub struct Raised(Gauge);
 
 impl Raised {
-    pub fn new(gauge: IntGauge) -> Raised {
-        gauge.inc();
+    pub fn new(gauge: Gauge) -> Raised {
+        gauge.add(1);
         Raised(gauge)
     }
 }
 
 impl Drop for Raised {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.sub(1);
     }
-}
-
-/// The sum of a counter over all its labels.
-pub fn total(counters: &IntCounterVec) -> u64 {
-    use prometheus::core::Collector;
-    let families = counters.collect();
-    families.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().get_value() as u64).sum()
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub async fn fetch(
     ack: Finalizer,
     manner: Manner,
 ) -> Result<Fetched, FetchError> {
-    let _in_flight = Raised::new(context.metrics.blobs_in_flight.clone());
+    let _in_flight = Raised::new(context.metrics.blobs_in_flight.with_label_values(&[]));
     if manner.fresh_token {
         client.renew_token_if_older(FRESH).await;
     }
