@@ -4,6 +4,7 @@
 
 pub mod collector;
 pub mod kafka;
+pub mod prometheus;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,8 +1,10 @@
 //! The bars: what auditferry claims, measured. `make test` runs them small, `make bars` at the size
 //! whose figures are quoted. One file a bar.
 
+mod alerts;
 mod chaos;
 mod corruption;
+mod dashboard;
 mod fairness;
 mod faults;
 mod hec_ack;
@@ -14,6 +16,7 @@ mod latency;
 mod lifelike;
 pub mod little_service;
 mod memory;
+mod metrics;
 mod outage;
 mod pinned;
 mod planted;
