@@ -67,7 +67,11 @@ impl Prometheus {
         writeln!(config, "rule_files: [rules.yaml]\nscrape_configs:").unwrap();
         writeln!(config, "  - {{ job_name: auditferry, static_configs: [{{ targets: {targets:?} }}] }}").unwrap();
         if let Some(Alertmanager { port, .. }) = alertmanager {
-            writeln!(config, "alerting: {{ alertmanagers: [{{ static_configs: [{{ targets: ['127.0.0.1:{port}'] }}] }}] }}").unwrap();
+            writeln!(
+                config,
+                "alerting: {{ alertmanagers: [{{ static_configs: [{{ targets: ['127.0.0.1:{port}'] }}] }}] }}"
+            )
+            .unwrap();
         }
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
         std::fs::write(dir.path().join("rules.yaml"), rules).unwrap();
@@ -112,9 +116,14 @@ impl Alertmanager {
     /// Blocking.
     pub fn start() -> Alertmanager {
         let (programs, port, dir) = (programs(), free_port(), place());
-        std::fs::write(dir.path().join("am.yml"), "route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n").unwrap();
+        std::fs::write(dir.path().join("am.yml"), "route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n")
+            .unwrap();
         let mut command = Command::new(programs.join("prometheus-alertmanager"));
-        command.current_dir(dir.path()).args(["--config.file=am.yml", "--storage.path=data", "--cluster.listen-address="]);
+        command.current_dir(dir.path()).args([
+            "--config.file=am.yml",
+            "--storage.path=data",
+            "--cluster.listen-address=",
+        ]);
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         let mut daemon = Daemon::start(command, dir.path().join("log"));
         daemon.await_port(port, Duration::from_secs(20));

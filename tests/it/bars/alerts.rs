@@ -90,7 +90,8 @@ fn alerts_are_each_tested_to_fire_and_to_be_quiet() {
     }
     promtool(&dir(), &["check", "rules", "rules.yaml"], "").unwrap_or_else(|said| panic!("{said}"));
     let began = Instant::now();
-    promtool(&dir(), &["test", "rules", "rules_test.yaml", "rules_long_test.yaml"], "").unwrap_or_else(|said| panic!("{said}"));
+    promtool(&dir(), &["test", "rules", "rules_test.yaml", "rules_long_test.yaml"], "")
+        .unwrap_or_else(|said| panic!("{said}"));
     let count = tests.matches("  - name: ").count();
     figure("alerts", format_args!("{count} unit tests of rules pass, {:.1?}", began.elapsed()));
 }
@@ -166,7 +167,12 @@ fn base() -> WorldConfig {
 }
 
 impl Trouble {
-    async fn new(alert: &'static str, config: WorldConfig, prepare: impl FnOnce(&FakeHec), mend: fn(&Trouble)) -> Trouble {
+    async fn new(
+        alert: &'static str,
+        config: WorldConfig,
+        prepare: impl FnOnce(&FakeHec),
+        mend: fn(&Trouble),
+    ) -> Trouble {
         let (world, hec, place) = (world(config).await, FakeHec::start().await, Place::new());
         prepare(&hec);
         let secret = place.path("secret");
@@ -226,28 +232,46 @@ async fn alerts_arrive_in_alertmanager_and_resolve() {
     let good_token: fn(&Trouble) = |trouble| trouble.hec.set(|knobs| knobs.token = "token".into());
     let mut troubles = vec![
         Trouble::new("AuditferryApiUnreachable", base(), |_| (), |t| t.world.set_online(true)).await,
-        Trouble::new("AuditferryAuthFailing", base(), |_| (), |t| {
-            std::fs::write(t.place.path("secret"), &t.world.tenants()[0].client_secret).unwrap();
-        })
+        Trouble::new(
+            "AuditferryAuthFailing",
+            base(),
+            |_| (),
+            |t| {
+                std::fs::write(t.place.path("secret"), &t.world.tenants()[0].client_secret).unwrap();
+            },
+        )
         .await,
         Trouble::new("AuditferrySinkFailing", base(), wrong, good_token).await.label("sink", "splunk"),
         // The process mends it itself, when the time between two starts is over.
         Trouble::new("AuditferrySubscriptionDisabled", base().tune(|knobs| knobs.subscribed = false), |_| (), |_| ())
             .await
             .label("content_type", "Audit.Exchange"),
-        Trouble::new("AuditferryContentExpiryImminent", base().tune(|knobs| knobs.expiration_days = 1), wrong, good_token)
-            .await
-            .label("content_type", "Audit.SharePoint"),
+        Trouble::new(
+            "AuditferryContentExpiryImminent",
+            base().tune(|knobs| knobs.expiration_days = 1),
+            wrong,
+            good_token,
+        )
+        .await
+        .label("content_type", "Audit.SharePoint"),
         // Some of the events: all of them would be the receiver's fault, and held.
-        Trouble::new("AuditferryDeadLetters", base(), |hec| {
-            hec.set(|knobs| knobs.refuse = Some(Arc::new(|offered| offered.key.starts_with('7'))));
-        }, |t| t.hec.set(|knobs| knobs.refuse = None))
+        Trouble::new(
+            "AuditferryDeadLetters",
+            base(),
+            |hec| {
+                hec.set(|knobs| knobs.refuse = Some(Arc::new(|offered| offered.key.starts_with('7'))));
+            },
+            |t| t.hec.set(|knobs| knobs.refuse = None),
+        )
         .await
         .label("sink", "splunk"),
     ];
     troubles.last_mut().unwrap().severity = "warning";
     for trouble in &mut troubles {
-        if matches!(trouble.alert, "AuditferryAuthFailing" | "AuditferrySubscriptionDisabled" | "AuditferryContentExpiryImminent") {
+        if matches!(
+            trouble.alert,
+            "AuditferryAuthFailing" | "AuditferrySubscriptionDisabled" | "AuditferryContentExpiryImminent"
+        ) {
             let tenant = trouble.tenant();
             trouble.labels.push(("tenant", tenant));
         }
@@ -298,7 +322,10 @@ async fn alerts_arrive_in_alertmanager_and_resolve() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     for (trouble, (came, gone)) in troubles.iter().zip(&state) {
-        figure("alerts", format_args!("{}: fired after {:.1?}, resolved after {:.1?}", trouble.alert, came.unwrap(), gone.unwrap()));
+        figure(
+            "alerts",
+            format_args!("{}: fired after {:.1?}, resolved after {:.1?}", trouble.alert, came.unwrap(), gone.unwrap()),
+        );
     }
     say_what_is_prepared();
 
@@ -307,7 +334,8 @@ async fn alerts_arrive_in_alertmanager_and_resolve() {
         trouble.process.kill();
     }
     let deadline = Instant::now() + Duration::from_secs(30);
-    let is_down = |alert: &Value| alert["labels"]["alertname"] == "AuditferryDown" && alert["labels"]["job"] == "auditferry";
+    let is_down =
+        |alert: &Value| alert["labels"]["alertname"] == "AuditferryDown" && alert["labels"]["job"] == "auditferry";
     while !alertmanager.firing().await.iter().any(is_down) {
         assert!(Instant::now() < deadline, "nobody says that all are down: {:?}", prometheus.query("ALERTS").await);
         tokio::time::sleep(Duration::from_millis(200)).await;

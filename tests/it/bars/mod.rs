@@ -18,6 +18,7 @@ pub mod little_service;
 mod memory;
 mod metrics;
 mod outage;
+mod picture;
 mod pinned;
 mod planted;
 mod power;
