@@ -539,7 +539,7 @@ pub const ROWS: &[Row] = &[
             ),
             panel(
                 "CPU",
-                "Cores in use.",
+                "Cores in use by the process.",
                 "none",
                 Lines,
                 8,

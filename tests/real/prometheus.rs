@@ -33,6 +33,23 @@ fn fetch(dir: &Path) {
         run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(dir));
         std::fs::remove_file(package).unwrap();
     }
+    let program = dir.join("usr/bin/prometheus-alertmanager");
+    let patched = look_here(std::fs::read(&program).unwrap());
+    std::fs::write(&program, patched).unwrap();
+}
+
+/// Debian's Alertmanager ends if it finds no template below /usr/share, where only an installed package puts it: its
+/// directory becomes one of the same length, the working one.
+fn look_here(mut program: Vec<u8>) -> Vec<u8> {
+    let (share, here) = (b"/usr/share/prometheus/alertmanager", "./".repeat(17));
+    let places: Vec<usize> = memchr::memmem::find_iter(&program, share).collect();
+    // Those that go on are of its pages, which nobody asks for.
+    for at in places {
+        if program.get(at + share.len()) != Some(&b'/') {
+            program[at..at + share.len()].copy_from_slice(here.as_bytes());
+        }
+    }
+    program
 }
 
 /// promtool with these arguments in `dir`; what it said.
@@ -118,6 +135,10 @@ impl Alertmanager {
         let (programs, port, dir) = (programs(), free_port(), place());
         std::fs::write(dir.path().join("am.yml"), "route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n")
             .unwrap();
+        for template in ["default.tmpl", "email.tmpl"] {
+            let kept = programs.join("../share/prometheus/alertmanager").join(template);
+            std::fs::copy(kept, dir.path().join(template)).unwrap();
+        }
         let mut command = Command::new(programs.join("prometheus-alertmanager"));
         command.current_dir(dir.path()).args([
             "--config.file=am.yml",

@@ -115,10 +115,15 @@ async fn running(
     config: WorldConfig,
     place: &Place,
     hec: &FakeHec,
+    backfill: &str,
 ) -> (Process, auditferry::simulator::SimulatorHandle, String) {
     let world = world(config).await;
     let sink = format!("  - {{ name: splunk, type: splunk_hec, url: {:?}, token: token }}\n", hec.url());
-    place.write_config(&world, &sink, "collect: { backfill: 1h, poll_interval: 5s, requests_per_minute: 100000 }");
+    place.write_config(
+        &world,
+        &sink,
+        &format!("collect: {{ backfill: {backfill}, poll_interval: 5s, requests_per_minute: 100000 }}"),
+    );
     let process = place.start(&[], &[]);
     let address = process.admin().await.expect("it listens");
     (process, world, address)
@@ -137,7 +142,7 @@ async fn metrics_of_many_tenants_are_bounded() {
     let tenants = size(100, 1000);
     let (place, hec) = (Place::new(), FakeHec::start().await);
     let quiet = WorldConfig::new().tenants(tenants).records(0).days(1).tune(|knobs| knobs.subscribed = true);
-    let (process, world, address) = running(quiet, &place, &hec).await;
+    let (process, world, address) = running(quiet, &place, &hec, "1h").await;
     until_all_listed(&world, tenants as u64 * 5).await;
     let before = process.rss_anon_kib().unwrap();
     let began = Instant::now();
@@ -174,9 +179,8 @@ async fn metrics_of_a_busy_run_are_all_there_from_the_start() {
     let (place, hec) = (Place::new(), FakeHec::start().await);
     let busy = WorldConfig::new().tenants(2).records(2000).days(1).speed(60.0).live_rate(40.0);
     let busy = busy.scenario(Scenario::Duplicates).scenario(Scenario::Expired);
-    hec.set(|knobs| knobs.token = "another".into());
-    let (process, world, address) = running(busy, &place, &hec).await;
-    // Ready: everything is built and declared; nothing was delivered.
+    let (process, world, address) = running(busy, &place, &hec, "1d").await;
+    // Ready: everything is built and declared; hardly anything was delivered.
     let deadline = Instant::now() + Duration::from_secs(20);
     while !reqwest::get(format!("http://{address}/readyz")).await.unwrap().status().is_success() {
         assert!(Instant::now() < deadline);
@@ -197,7 +201,6 @@ async fn metrics_of_a_busy_run_are_all_there_from_the_start() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     hec.set(|knobs| {
-        knobs.token = "token".into();
         (knobs.busy, knobs.throttle) = (3, 3);
         knobs.refuse = Some(std::sync::Arc::new(|offered| offered.key.starts_with("77")));
     });
@@ -208,11 +211,7 @@ async fn metrics_of_a_busy_run_are_all_there_from_the_start() {
     let delivered = hec.count();
     figure(
         "metrics",
-        format_args!(
-            "{} series before anything was delivered, {} after {delivered} events under faults",
-            before.len(),
-            after.len()
-        ),
+        format_args!("{} series at the start, {} after {delivered} events under faults", before.len(), after.len()),
     );
     assert!(delivered > 500, "{delivered} events: not busy");
     assert!(new.is_empty(), "series that were not there from the start: {new:#?}");
