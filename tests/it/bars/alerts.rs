@@ -311,6 +311,10 @@ async fn alerts_arrive_in_alertmanager_and_resolve() {
                     (trouble.mend)(trouble);
                 }
                 (false, Some(_)) if gone.is_none() => *gone = Some(began.elapsed()),
+                // The process starts it again when it may: what is waited for is the time in which it may not.
+                (false, None) if trouble.alert == "AuditferrySubscriptionDisabled" => {
+                    trouble.world.disable_subscription(0, ContentType::Exchange);
+                }
                 _ => {}
             }
         }
