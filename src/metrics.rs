@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn the_build_is_shown_and_every_name_is_there_once() {
         let line = format!(
-            "auditferry_build_info{{features=\"{FEATURES}\",revision=\"{REVISION}\",version=\"{}\"}} 1",
+            "auditferry_build_info{{version=\"{}\",revision=\"{REVISION}\",features=\"{FEATURES}\"}} 1",
             env!("CARGO_PKG_VERSION")
         );
         assert!(Metrics::new().render().contains(&line));

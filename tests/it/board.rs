@@ -48,7 +48,7 @@ const fn panel(
 
 use Look::{Bad, Lines, Stat};
 
-pub const ROWS: &[Row] = &[
+pub static ROWS: &[Row] = &[
     Row {
         title: "All well?",
         panels: &[
@@ -98,8 +98,8 @@ pub const ROWS: &[Row] = &[
                 "AuditferryContentExpired",
             ),
             panel(
-                "Feeds that need a person",
-                "Refused for want of a permission or a subscription, or the wrong cloud.",
+                "Need a person",
+                "Feeds refused for want of a permission or a subscription, or because of the wrong cloud.",
                 "short",
                 Bad,
                 3,
@@ -107,8 +107,8 @@ pub const ROWS: &[Row] = &[
                 "AuditferryFeedNeedsAttention",
             ),
             panel(
-                "Sinks that take nothing",
-                "Sinks whose circuit is open.",
+                "Sinks held",
+                "Sinks that take nothing and are probed: their circuit is open.",
                 "short",
                 Bad,
                 3,
@@ -320,6 +320,27 @@ pub const ROWS: &[Row] = &[
                 8,
                 &[("max by (tenant) (auditferry_clock_skew_seconds{%T})", "{{tenant}}")],
                 "AuditferryClockSkew",
+            ),
+            panel(
+                "Credentials end",
+                "When certificates and configured secrets expire; 1970 is not known.",
+                "dateTimeAsIso",
+                Lines,
+                12,
+                &[(
+                    "min by (tenant, kind) (auditferry_credential_expiry_timestamp_seconds{%T}) * 1000",
+                    "{{tenant}} {{kind}}",
+                )],
+                "AuditferryCredentialExpiring",
+            ),
+            panel(
+                "Configuration",
+                "1: the last reload was taken; 0: it was refused, and the configuration before runs on.",
+                "none",
+                Lines,
+                12,
+                &[("min by (instance) (auditferry_config_last_reload_successful{%J})", "{{instance}}")],
+                "AuditferryConfigReloadFailed",
             ),
             panel(
                 "Token ends in",

@@ -69,7 +69,7 @@ fn the_page_of_metrics_is_the_catalogue() {
 }
 
 /// Names that rules and pages may use although their series come with another change; empty when it is there.
-const MADE_ELSEWHERE: [&str; 4] = [
+pub const MADE_ELSEWHERE: [&str; 4] = [
     "auditferry_credential_expiry_timestamp_seconds",
     "auditferry_config_last_reload_successful",
     "auditferry_config_last_reload_success_timestamp_seconds",

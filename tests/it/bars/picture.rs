@@ -36,6 +36,7 @@ pub fn picture(answers: &[Answer]) -> String {
             height = own;
             let of = answers.iter().filter(|answer| std::ptr::eq(answer.panel, panel));
             let lines: Vec<_> = of.flat_map(|answer| &answer.lines).collect();
+            assert!(!lines.is_empty(), "{}: nothing to draw", panel.title);
             draw(
                 &mut body,
                 panel,
