@@ -116,7 +116,7 @@ async fn dashboard_shows_data_in_every_panel() {
         );
     place.write_config(&world, &sinks, "collect: { backfill: 1d, poll_interval: 1s, requests_per_minute: 100000 }");
     for scenario in [Scenario::Throttle429, Scenario::ServerError, Scenario::TruncatedBody, Scenario::TokenExpiry] {
-        world.enable(scenario, Some(0.02));
+        world.enable(scenario, Some(0.005));
     }
     hec.set(|knobs| (knobs.busy, knobs.throttle) = (3, 2));
     let process = place.start(&[], &[]);

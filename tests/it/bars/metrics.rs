@@ -204,7 +204,8 @@ async fn metrics_of_a_busy_run_are_all_there_from_the_start() {
         (knobs.busy, knobs.throttle) = (3, 3);
         knobs.refuse = Some(std::sync::Arc::new(|offered| offered.key.starts_with("77")));
     });
-    tokio::time::sleep(Duration::from_secs(size(7, 60))).await;
+    tokio::time::sleep(Duration::from_secs(size(5, 60))).await;
+    assert!(hec.wait_for(300, Duration::from_secs(60)).await, "{} events: not busy", hec.count());
     let later = page(&address).await;
     let (before, after) = (series(&first), series(&later));
     let new: Vec<_> = after.difference(&before).filter(|series| !series.starts_with("process_")).collect();
@@ -213,7 +214,6 @@ async fn metrics_of_a_busy_run_are_all_there_from_the_start() {
         "metrics",
         format_args!("{} series at the start, {} after {delivered} events under faults", before.len(), after.len()),
     );
-    assert!(delivered > 500, "{delivered} events: not busy");
     assert!(new.is_empty(), "series that were not there from the start: {new:#?}");
     drop(process);
 }
