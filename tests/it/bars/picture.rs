@@ -61,7 +61,7 @@ fn draw(out: &mut String, panel: &Panel, lines: &[&(String, Vec<(f64, f64)>)], (
     writeln!(out, "<text x=\"{}\" y=\"{}\" class=\"name\">{}</text>", x + 8.0, y + 16.0, escape(panel.title)).unwrap();
     let finite = || lines.iter().flat_map(|(_, points)| points).filter(|(_, value)| value.is_finite());
     if panel.look != Look::Lines {
-        let value = finite().last().map_or(f64::NAN, |(_, value)| *value);
+        let value = finite().next_back().map_or(f64::NAN, |(_, value)| *value);
         let colour = if panel.look == Look::Bad && value >= 1.0 { "#f2495c" } else { "#73bf69" };
         let middle = y + h / 2.0 + 18.0;
         writeln!(
