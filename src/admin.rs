@@ -2,11 +2,13 @@
 //! `/readyz` and `/status` (JSON). Comes in: a bound listener and shared, read-only views of the
 //! process. Goes out: answers. Never changes anything, never shows a secret or a record.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -156,7 +158,9 @@ impl Admin {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.0.metrics.render()).into_response()
+    let pages = Arc::clone(&admin.0.metrics).pages().filter(|page| !page.is_empty()).map(Ok::<_, Infallible>);
+    let body = Body::from_stream(futures_util::stream::iter(pages));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
 }
 
 async fn livez(State(admin): State<Admin>) -> Response {

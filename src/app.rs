@@ -114,6 +114,7 @@ pub struct App {
 impl App {
     /// Builds and starts everything.
     pub async fn start(config: Config, metrics: Arc<Metrics>, options: RunOptions) -> Result<App, AppError> {
+        metrics.declare(crate::memory::limit());
         let state = open_state(&config, &metrics).await?;
         let pace = config.clock.may_jump().then(|| tokio::spawn(state.commit_by_jumping_clock()));
         let dead = DeadLetters::open(&config.dead_letters, Arc::clone(&metrics))?;

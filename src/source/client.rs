@@ -10,6 +10,7 @@ use reqwest::{Method, Request};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::auth::{Token, TokenSource};
 use super::body::{Body, next_page_uri};
@@ -191,6 +192,7 @@ impl Client {
         match error {
             ApiError::Throttled { after, .. } => {
                 self.metrics.api_throttled.with_label_values(&[&self.tenant]).inc();
+                after.iter().for_each(|pause| self.metrics.api_retry_after.observe(pause.as_secs_f64()));
                 self.throttle.refused(*after);
             }
             // A permission granted later shows only in a token made later.
@@ -214,10 +216,11 @@ impl Client {
         }
         request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         let turn = self.connections.turn().await;
-        let sent = self.server_clock.mark_ms();
+        let (sent, began) = (self.server_clock.mark_ms(), Instant::now());
         let answer = tokio::time::timeout(self.stall, self.connections.send(request)).await;
         let received = self.server_clock.mark_ms();
         drop(turn);
+        self.metrics.api_seconds.with_label_values(&[operation]).observe(began.elapsed().as_secs_f64());
         let response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -239,6 +242,7 @@ impl Client {
 
     fn count(&self, operation: &str, code: &str) {
         self.metrics.api_requests.with_label_values(&[operation, code]).inc();
+        self.metrics.api_tenant_requests.with_label_values(&[&self.tenant]).inc();
     }
 }
 

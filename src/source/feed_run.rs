@@ -91,8 +91,10 @@ impl FeedRun {
                 if p.is_again(key) { queue.push_again(created_ms, *key) } else { queue.push(created_ms, *key) }
             }
         });
+        let books = Books::new(feed, state, metrics);
+        books.show_known();
         FeedRun {
-            books: Books::new(feed, state, metrics),
+            books,
             subscribed: Subscribed::Unknown,
             is_starting: false,
             is_listing: false,

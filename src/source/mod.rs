@@ -159,10 +159,11 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
         metrics.refused_seconds.with_label_values(&feed);
         metrics.unreadable.with_label_values(&feed);
         for gauges in
-            [&metrics.feed_watermark, &metrics.feed_last_success, &metrics.oldest_pending, &metrics.blobs_pending]
+            [&metrics.feed_watermark, &metrics.feed_last_success, &metrics.oldest_pending, &metrics.oldest_expiration]
         {
             gauges.with_label_values(&feed);
         }
+        metrics.blobs_pending.with_label_values(&feed);
         metrics.subscription_enabled.with_label_values(&feed);
         for reason in LossReason::ALL {
             metrics.blobs_lost.with_label_values(&[feed[0], feed[1], reason.as_str()]);
@@ -177,6 +178,7 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
         metrics.source_latency.with_label_values(&feed[1..]);
     }
     metrics.api_throttled.with_label_values(&[tenant]);
+    metrics.api_tenant_requests.with_label_values(&[tenant]);
     metrics.listing_unreadable.with_label_values(&[tenant]);
     metrics.api_refused_urls.with_label_values(&[tenant]);
     metrics.token_expiry.with_label_values(&[tenant]);
@@ -188,5 +190,6 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
         for class in client::STATUS_CLASSES.into_iter().chain(["transport"]) {
             metrics.api_requests.with_label_values(&[operation, class]);
         }
+        metrics.api_seconds.with_label_values(&[operation]);
     }
 }

@@ -20,6 +20,7 @@ mod journal;
 mod load;
 mod open;
 mod progress;
+mod size;
 pub(crate) mod snapshot;
 
 pub use error::StateError;

@@ -13,6 +13,7 @@ mod real;
 mod support;
 
 mod bars;
+mod board;
 mod edges;
 mod fuzzing;
 mod normalize;

@@ -68,6 +68,8 @@ pub fn spawn<S: Sink>(
     metrics: Arc<Metrics>,
 ) -> DriverHandle {
     let serial = sink.serial();
+    let required = if config.required { "true" } else { "false" };
+    metrics.sink_info.with_label_values(&[config.name.as_str(), config.kind.type_name(), required]).set(1);
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
     let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry: config.retry };

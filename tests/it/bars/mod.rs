@@ -1,10 +1,12 @@
 //! The bars: what auditferry claims, measured. `make test` runs them small, `make bars` at the size
 //! whose figures are quoted. One file a bar.
 
+mod alerts;
 mod chaos;
 mod chart;
 mod chart_values;
 mod corruption;
+mod dashboard;
 mod fairness;
 mod faults;
 mod hec_ack;
@@ -17,7 +19,9 @@ mod latency;
 mod lifelike;
 pub mod little_service;
 mod memory;
+mod metrics;
 mod outage;
+mod picture;
 mod pinned;
 mod planted;
 mod pod;
