@@ -3,11 +3,13 @@
 //! combinations exist from the start, so that `rate()` and alerts see a zero before the first event.
 //! Names, units and label rules: DESIGN 3.4.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
+    core::{Collector, MetricVec, MetricVecBuilder},
 };
 
 /// Declares the struct, its constructor and the catalogue in one table, so that none can drift.
@@ -35,8 +37,18 @@ macro_rules! metrics {
                 metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
                 Arc::new(metrics)
             }
+
+            /// Removes every series that has all of these label values: what they name is no longer configured.
+            pub fn forget(&self, labels: &[(&str, &str)]) {
+                $( metrics!(@forget $kind self.$field, labels); )*
+            }
         }
     };
+    (@forget counter $vector:expr, $labels:ident) => {};
+    (@forget gauge $vector:expr, $labels:ident) => {};
+    (@forget float_gauge $vector:expr, $labels:ident) => {};
+    (@forget histogram $vector:expr, $labels:ident) => {};
+    (@forget $kind:ident $vector:expr, $labels:ident) => { forget(&$vector, $labels) };
     (@type counter) => { IntCounter };
     (@type counters) => { IntCounterVec };
     (@type gauge) => { IntGauge };
@@ -112,6 +124,10 @@ metrics! {
     kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error or because the login changed" ["sink", "reason"];
     dead_letters: counters "dead_letters_total" "events refused for good, kept in the dead letters" ["sink"];
 
+    config_last_reload_successful: gauge "config_last_reload_successful" "1 if the configuration was last read without a fault, 0 if it was refused and the one before runs on" [];
+    config_last_reload_success: gauge "config_last_reload_success_timestamp_seconds" "when the running configuration was last read" [];
+    config_reloads: counters "config_reloads_total" "reloads by result: ok (applied, or nothing had changed) or refused" ["result"];
+
     in_flight_bytes: gauge "in_flight_bytes" "bytes fetched and not yet done" [];
     in_flight_limit: gauge "in_flight_limit_bytes" "collect.in_flight" [];
 
@@ -140,9 +156,24 @@ impl Metrics {
     }
 }
 
+/// Removes the series of a vector that have all of these label values.
+fn forget<B: MetricVecBuilder>(vector: &MetricVec<B>, labels: &[(&str, &str)])
+where
+    MetricVec<B>: Collector,
+{
+    let has = |metric: &prometheus::proto::Metric, (name, value): &(&str, &str)| {
+        metric.get_label().iter().any(|label| label.name() == *name && label.value() == *value)
+    };
+    let families = vector.collect();
+    let metrics = families.iter().flat_map(|family| family.get_metric());
+    for metric in metrics.filter(|metric| labels.iter().all(|label| has(metric, label))) {
+        let all: HashMap<&str, &str> = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+        let _ = vector.remove(&all);
+    }
+}
+
 /// The sum of a counter over all its labels.
 pub fn total(counters: &IntCounterVec) -> u64 {
-    use prometheus::core::Collector;
     let families = counters.collect();
     families.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().get_value() as u64).sum()
 }
@@ -155,5 +186,23 @@ mod tests {
     fn the_version_is_shown() {
         let line = format!("auditferry_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
         assert!(Metrics::new().render().contains(&line));
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_no_series_and_takes_no_other() {
+        let metrics = Metrics::new();
+        for tenant in ["old", "new"] {
+            for content_type in ["DLP.All", "Audit.General"] {
+                metrics.blobs_listed.with_label_values(&[tenant, content_type]).inc();
+            }
+            metrics.clock_skew.with_label_values(&[tenant]).set(1.0);
+        }
+        metrics.sink_send_seconds.with_label_values(&["old"]).observe(1.0);
+        metrics.forget(&[("tenant", "new"), ("content_type", "DLP.All")]);
+        metrics.forget(&[("tenant", "old")]);
+        let text = metrics.render();
+        assert!(!text.contains("tenant=\"old\"") && !text.contains("DLP.All"), "{text}");
+        assert!(text.contains("auditferry_blobs_listed_total{content_type=\"Audit.General\",tenant=\"new\"} 1"));
+        assert!(text.contains("sink=\"old\"") && text.contains("auditferry_clock_skew_seconds{tenant=\"new\"}"));
     }
 }
