@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Exit, RunArgs};
 use crate::admin::{Admin, Heartbeat};
@@ -16,6 +16,8 @@ use crate::metrics::Metrics;
 
 /// Forwards until told to stop, or once.
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
+    // First of all: unheard, it would end the process.
+    let hangups = signal(SignalKind::hangup())?;
     let Some((config, inputs)) = read(&args.config.config) else { return Ok(Exit::Usage) };
     let metrics = Metrics::new();
     let heartbeat = Heartbeat::default();
@@ -23,7 +25,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let stop = stop_signal()?;
     let once = args.once.then_some(args.once_timeout);
     let reload = Reload::new(&args.config.config, inputs, !args.no_watch);
-    hear_hangups(reload.clone(), args.once)?;
+    tokio::spawn(hear(hangups, reload.clone(), args.once));
     if let Some(address) = config.admin.listen {
         let listener = TcpListener::bind(address).await;
         let listener = listener
@@ -98,18 +100,14 @@ pub(super) fn ended(ending: Ending) -> Exit {
 }
 
 /// SIGHUP asks for a reload; in a run that ends it is only heard, so that it does not end it.
-fn hear_hangups(reload: Reload, is_once: bool) -> anyhow::Result<()> {
-    let mut hangups = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            if is_once {
-                tracing::info!("SIGHUP: a run with --once keeps the configuration it began with");
-            } else {
-                reload.ask("SIGHUP");
-            }
+async fn hear(mut hangups: Signal, reload: Reload, is_once: bool) {
+    while hangups.recv().await.is_some() {
+        if is_once {
+            tracing::info!("SIGHUP: a run with --once keeps the configuration it began with");
+        } else {
+            reload.ask("SIGHUP");
         }
-    });
-    Ok(())
+    }
 }
 
 /// Resolves at SIGTERM or SIGINT; the drain that follows has its own deadline.

@@ -67,11 +67,12 @@ mod tests {
             std::fs::write(at(version).join("config"), "same").unwrap();
         }
         std::os::unix::fs::symlink("v1", at("data")).unwrap();
+        std::os::unix::fs::symlink("data/config", at("link")).unwrap();
         std::fs::write(at("plain"), "a").unwrap();
         std::fs::create_dir(at("tenants.d")).unwrap();
         let note = || {
             let mut inputs = Inputs::default();
-            assert_eq!(inputs.read(&at("data").join("config")).unwrap(), "same");
+            assert_eq!(inputs.read(&at("link")).unwrap(), "same");
             [at("plain"), at("tenants.d"), at("missing")].iter().for_each(|path| inputs.note(path));
             inputs
         };

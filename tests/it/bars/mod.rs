@@ -18,5 +18,6 @@ mod outage;
 mod pinned;
 mod planted;
 mod power;
+mod reload;
 mod secrets;
 mod whole;
