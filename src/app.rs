@@ -30,7 +30,7 @@ use crate::admin::{Heartbeat, StatusSource};
 use crate::budget::Budget;
 use crate::config::{Config, SinkConfig, TenantConfig, TlsConfig};
 use crate::http::{self, HttpError};
-use crate::metrics::{Metrics, total};
+use crate::metrics::Metrics;
 pub use crate::pipeline::Observer;
 use crate::route::{Intake, Routes};
 use crate::sink::dead_letters::{DeadLetterError, DeadLetters};
@@ -255,7 +255,7 @@ impl App {
             };
             match step {
                 Step::Asked => self.reloader.read(Arc::clone(&self.graph.borrow()), self.state.clone()),
-                Step::Read(Ok(prepared)) => self.apply(prepared),
+                Step::Read(Ok(prepared)) => self.apply(*prepared),
                 Step::Read(Err(refusal)) => self.reloader.refused(refusal),
                 Step::Done => self.retired.clear(),
                 Step::Fault => {
@@ -399,11 +399,11 @@ impl App {
     }
 
     fn lost(&self) -> bool {
-        total(&self.metrics.blobs_lost) > 0 || total(&self.metrics.refused_seconds) > 0
+        self.metrics.blobs_lost.total() > 0 || self.metrics.refused_seconds.total() > 0
     }
 
     fn has_dead_letters(&self) -> bool {
-        total(&self.metrics.dead_letters) > 0
+        self.metrics.dead_letters.total() > 0
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) enum Step {
     /// Somebody asked.
     Asked,
     /// The new configuration was read, and can be run or not.
-    Read(Result<Prepared, Refusal>),
+    Read(Result<Box<Prepared>, Refusal>),
     /// What was retired has ended.
     Done,
     Fault,
@@ -103,7 +103,7 @@ enum Unbuildable {
 
 enum Stage {
     Idle,
-    Reading(JoinHandle<Result<Prepared, Refusal>>),
+    Reading(JoinHandle<Result<Box<Prepared>, Refusal>>),
     Retiring(JoinSet<()>),
 }
 
@@ -164,7 +164,10 @@ impl Reloader {
             Stage::Reading(read) => {
                 let read = read.await;
                 self.stage = Stage::Idle;
-                read.map_or(Step::Fault, Step::Read)
+                // A parser that panics is no reason to stop what runs.
+                let fault =
+                    |_| Err(Refusal(vec!["reading it failed by a fault of auditferry; please report it".to_owned()]));
+                Step::Read(read.unwrap_or_else(fault))
             }
             Stage::Retiring(retiring) => {
                 while let Some(ended) = retiring.join_next().await {
@@ -189,7 +192,7 @@ impl Reloader {
             for warning in &loaded.warnings {
                 tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
             }
-            prepare(loaded.config, &running, &state, &metrics)
+            prepare(loaded.config, &running, &state, &metrics).map(Box::new)
         }));
     }
 
