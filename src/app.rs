@@ -41,7 +41,7 @@ use crate::source::{self, Source, TenantLoop, Transport, Troubles};
 use crate::state::{State, StateError};
 
 use change::Change;
-use graph::{Built, Drivers, Graph};
+use graph::{Built, Drivers, Graph, Known};
 use health::{watch_sinks, watched};
 pub use reload::Reload;
 use reload::{Prepared, Reloader, Step};
@@ -146,14 +146,14 @@ impl App {
         let state = open_state(&config, &metrics).await?;
         let pace = config.clock.may_jump().then(|| tokio::spawn(state.commit_by_jumping_clock()));
         let dead = DeadLetters::open(&config.dead_letters, Arc::clone(&metrics))?;
-        let (mut drivers, mut ids) = (Drivers::new(), HashMap::new());
+        let (mut drivers, mut known) = (Drivers::new(), Known::new());
         for built in graph::build::<AppError>(&config.sinks, &state, &metrics)? {
-            ids.insert(built.config.name.clone(), built.id);
+            known.insert(built.config.name.clone(), (built.id, built.files.clone()));
             drivers.insert(built.id, start_driver(std::future::ready(()), built, &state, &dead, &metrics));
         }
         let dead_id = state.sink_id(DEAD_LETTERS)?;
         let reloader = Reloader::new(options.reload, &config, Arc::clone(&metrics));
-        let first = Arc::new(Graph::new(config.clone(), &ids, drivers, &metrics, options.observer.clone()));
+        let first = Arc::new(Graph::new(config.clone(), known, drivers, &metrics, options.observer.clone()));
         let (routes, told_routes) = watch::channel(Arc::clone(&first.routes));
         let (graph, told_graph) = watch::channel(first);
 
@@ -277,7 +277,7 @@ impl App {
 
     /// Puts a new configuration into force. Nothing here waits: what must come after something else waits by itself.
     fn apply(&mut self, prepared: Prepared) {
-        let Prepared { config, change, built, ids } = prepared;
+        let Prepared { config, change, built, known } = prepared;
         let old = Arc::clone(&self.graph.borrow());
         let is_retired = |name: &String| change.sinks.removed.contains(name) || change.sinks.changed.contains(name);
         let leaving: Vec<Leaving> = old
@@ -305,7 +305,7 @@ impl App {
             let turn = after(leaving.iter().filter(|leaving| leaving.is_before(&built.config)));
             drivers.insert(built.id, start_driver(turn, built, &self.state, &self.dead, &self.metrics));
         }
-        let new = Arc::new(Graph::new(config, &ids, drivers, &self.metrics, self.observer.clone()));
+        let new = Arc::new(Graph::new(config, known, drivers, &self.metrics, self.observer.clone()));
         self.routes.send_replace(Arc::clone(&new.routes));
         self.graph.send_replace(Arc::clone(&new));
         self.intake.abort();
@@ -527,7 +527,7 @@ fn start_driver(
     dead: &DeadLetters,
     metrics: &Arc<Metrics>,
 ) -> DriverHandle {
-    let Built { config, id, sink } = built;
+    let Built { config, id, sink, .. } = built;
     driver::spawn_after(turn, config, id, sink, state.clone(), dead.clone(), Arc::clone(metrics))
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Observer;
-use crate::config::{Config, SinkConfig, TenantConfig};
+use crate::config::{Config, Inputs, SinkConfig, TenantConfig};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
@@ -16,12 +16,16 @@ use crate::sink::{self, AnySink, SinkBuildError, SinkId};
 use crate::state::{State, StateError};
 
 pub(super) type Drivers = HashMap<SinkId, DriverHandle>;
+/// Ids of sinks, and how the files looked that they were built from, by name.
+pub(super) type Known = HashMap<String, (SinkId, Inputs)>;
 
 /// See the module's head.
 pub(super) struct Graph {
     pub config: Config,
     pub drivers: Drivers,
     pub names: HashMap<SinkId, String>,
+    /// How the files looked that sinks were built from.
+    pub files: HashMap<String, Inputs>,
     pub routes: Arc<Routes>,
     pub pipeline: Pipeline,
 }
@@ -29,23 +33,31 @@ pub(super) struct Graph {
 impl Graph {
     pub fn new(
         config: Config,
-        ids: &HashMap<String, SinkId>,
+        known: Known,
         drivers: Drivers,
         metrics: &Arc<Metrics>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Graph {
-        let (mut routes, mut names) = (Routes::default(), HashMap::new());
+        let (mut routes, mut names, mut files) = (Routes::default(), HashMap::new(), HashMap::new());
+        let mut known = known;
         for sink in &config.sinks {
-            if let Some(id) = ids.get(&sink.name) {
-                routes.add(*id, sink);
-                names.insert(*id, sink.name.clone());
+            if let Some((id, looked)) = known.remove(&sink.name) {
+                routes.add(id, sink);
+                names.insert(id, sink.name.clone());
+                files.insert(sink.name.clone(), looked);
             }
         }
         let routes = Arc::new(routes);
         warn_of_unwanted(&config, &routes);
         let name = |id| names.get(&id).cloned().unwrap_or_default();
         let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(metrics), observer, name);
-        Graph { config, drivers, names, routes, pipeline }
+        Graph { config, drivers, names, files, routes, pipeline }
+    }
+
+    /// What is known of its sinks.
+    pub fn known(&self) -> Known {
+        let known = |(id, name): (&SinkId, &String)| Some((name.clone(), (*id, self.files.get(name)?.clone())));
+        self.names.iter().filter_map(known).collect()
     }
 
     pub fn sink(&self, name: &str) -> Option<(&SinkConfig, SinkId)> {
@@ -64,6 +76,7 @@ pub(super) struct Built {
     pub config: SinkConfig,
     pub id: SinkId,
     pub sink: AnySink,
+    pub files: Inputs,
 }
 
 /// Builds sinks without starting anything: the first that cannot be built is the error.
@@ -75,8 +88,9 @@ pub(super) fn build<'a, E: From<StateError> + From<SinkBuildError>>(
     let mut built = Vec::new();
     for config in sinks {
         let id = state.sink_id(&config.name)?;
+        let files = Inputs::of(config.files());
         let sink = sink::build(config, id, state, Arc::clone(metrics))?;
-        built.push(Built { config: config.clone(), id, sink });
+        built.push(Built { config: config.clone(), id, sink, files });
     }
     Ok(built)
 }

@@ -5,7 +5,6 @@
 //! log, metrics and `/status`. Reading, checking and building happen beside the async threads and change nothing: only a
 //! configuration that can be run as a whole is handed over.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::change::Change;
-use super::graph::{Built, Graph, build};
+use super::graph::{Built, Graph, Known, build};
 use crate::admin::{ConfigStatus, ReloadStatus};
 use crate::clock::world_ms;
 use crate::config::{Config, Inputs, load_with_inputs};
@@ -86,7 +85,7 @@ pub(super) struct Prepared {
     pub change: Change,
     /// Sinks that are new or changed.
     pub built: Vec<Built>,
-    pub ids: HashMap<String, crate::sink::SinkId>,
+    pub known: Known,
 }
 
 /// Why the running configuration stays, each with its place where it has one.
@@ -243,10 +242,20 @@ impl Reloader {
 
 /// Compares with what runs and builds what that lacks. Blocking.
 fn prepare(config: Config, running: &Graph, state: &State, metrics: &Arc<Metrics>) -> Result<Prepared, Refusal> {
-    let change = Change::between(&running.config, &config);
+    let mut change = Change::between(&running.config, &config);
     if !change.needs_restart.is_empty() {
         let fault = |key| format!("`{key}` has changed, which needs a restart: restart to change it, or put it back");
         return Err(Refusal(change.needs_restart.iter().map(fault).collect()));
+    }
+    for sink in config
+        .sinks
+        .iter()
+        .filter(|sink| running.files.get(&sink.name).is_some_and(|files| *files != Inputs::of(sink.files())))
+    {
+        // A certificate that was rotated, of a sink that is the same otherwise.
+        if !change.sinks.changed.contains(&sink.name) {
+            change.sinks.changed.push(sink.name.clone());
+        }
     }
     let is_new = |name: &String| change.sinks.added.contains(name) || change.sinks.changed.contains(name);
     let build = build::<Unbuildable>(config.sinks.iter().filter(|sink| is_new(&sink.name)), state, metrics);
@@ -255,9 +264,9 @@ fn prepare(config: Config, running: &Graph, state: &State, metrics: &Arc<Metrics
         change.sinks.added.iter().for_each(|name| metrics.forget(&[("sink", name)]));
         Refusal(vec![error.to_string()])
     })?;
-    let ids = running.names.iter().map(|(id, name)| (name.clone(), *id));
-    let ids = ids.chain(built.iter().map(|built| (built.config.name.clone(), built.id))).collect();
-    Ok(Prepared { config, change, built, ids })
+    let mut known = running.known();
+    known.extend(built.iter().map(|built| (built.config.name.clone(), (built.id, built.files.clone()))));
+    Ok(Prepared { config, change, built, known })
 }
 
 fn now() -> i64 {

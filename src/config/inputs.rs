@@ -35,6 +35,11 @@ impl Stamp {
 }
 
 impl Inputs {
+    /// These files as they look now. Blocking.
+    pub fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Inputs {
+        Inputs(paths.into_iter().map(|path| (path.to_owned(), Stamp::of(path))).collect())
+    }
+
     /// Notes how `path` looks, before it is read; the first look at it counts.
     pub(super) fn note(&mut self, path: &Path) {
         if !self.0.contains_key(path) {

@@ -10,7 +10,7 @@ use super::file::{File, TenantFile};
 use super::inputs::Inputs;
 use super::tree::{Node, Value, parse};
 use super::values::FromNode;
-use crate::config::Config;
+use crate::config::{Config, SinkConfig};
 
 /// A configuration that may run, and what is still worth a word.
 #[derive(Debug)]
@@ -38,7 +38,11 @@ pub fn load_with_inputs(path: &Path) -> (Inputs, Result<Loaded, ConfigFaults>) {
     let variables = |name: &str| std::env::var(name).ok();
     let mut reader = Reader::new(&variables);
     let config = read_file(0, path, &mut reader).and_then(|root| read(&root, &mut reader));
-    (std::mem::take(&mut reader.inputs), finish(config, reader))
+    let mut inputs = std::mem::take(&mut reader.inputs);
+    for path in config.iter().flat_map(|config| &config.sinks).flat_map(SinkConfig::files) {
+        inputs.note(path);
+    }
+    (inputs, finish(config, reader))
 }
 
 /// Reads a text that is called `name` in faults.

@@ -27,7 +27,7 @@ pub use values::{is_loopback, parse_duration};
 pub use when::starts_with;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +113,17 @@ pub struct SinkConfig {
     pub batch: BatchConfig,
     pub retry: RetryConfig,
     pub kind: SinkKind,
+}
+
+impl SinkConfig {
+    /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
+    /// are read again while its brokers refuse us.
+    pub fn files(&self) -> Vec<&Path> {
+        match &self.kind {
+            SinkKind::SplunkHec(hec) => hec.tls.files(),
+            SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -253,4 +264,11 @@ pub struct TlsConfig {
     pub key_file: Option<PathBuf>,
     /// Off switches verification off, loudly.
     pub verify: Option<bool>,
+}
+
+impl TlsConfig {
+    /// The files it names.
+    pub fn files(&self) -> Vec<&Path> {
+        [&self.ca_file, &self.cert_file, &self.key_file].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
 }
