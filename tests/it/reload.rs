@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use auditferry::simulator::{SimulatorHandle, WorldConfig};
 use serde_json::Value;
 
+use crate::hec::{FakeHec, Options};
 use crate::support::{Place, Process, compare, file_hashes, served, world};
 
 /// For anything that a test waits for.
@@ -332,4 +333,48 @@ async fn a_hangup_disturbs_neither_a_drain_nor_a_run_that_ends() {
     assert_eq!(once.wait(LIMIT).await.unwrap().code(), Some(0), "{}", place.log_tail());
     assert!(place.log().contains("keeps the configuration it began with"));
     complete(&place, &world, "out").await;
+}
+
+/// The receiver is gone; the operator points the sink elsewhere and renames the tenant at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_down_is_pointed_elsewhere_and_gets_everything_once() {
+    let (world, place) = (world(WorldConfig::new().records(2_000).days(1)).await, Place::new());
+    let hec = FakeHec::start_with(Options { hash_events: true, ..Options::default() }).await;
+    let text = |url: &str| {
+        let hec = format!(
+            "  - {{ name: splunk, type: splunk_hec, url: {url:?}, token: token, retry: {{ initial: 20ms, max: 100ms }} }}\n"
+        );
+        place.config_text(&world, |_| true, &format!("{}{hec}", file_sink(&place, "one", "")), "")
+    };
+    place.write_text(&text("http://127.0.0.1:9"));
+    let running = Running::start(&place, &["--no-watch"]).await;
+    running
+        .until(&place, "something to wait for the sink that is down", async |running| {
+            running.metric("auditferry_sink_queued_events", "sink=\"splunk\"").await > 0.0
+                && running.metric("auditferry_sink_circuit_open", "sink=\"splunk\"").await > 0.0
+        })
+        .await;
+    let name = format!("name: {:?}", world.tenants()[0].name);
+    let told = running.reload(&place, &text(&hec.url()).replace(&name, "name: renamed")).await;
+    assert_eq!(told["changes"], "tenants changed: renamed; sinks changed: splunk");
+    let truth = served(&world);
+    running
+        .until(&place, "everything to be settled", async |running| {
+            let feeds = running.status().await["tenants"][0]["feeds"].as_array().cloned().unwrap_or_default();
+            let is_done = !feeds.is_empty() && feeds.iter().all(|feed| feed["pending"] == 0);
+            is_done && hec.count() >= truth.reachable.len()
+        })
+        .await;
+    assert_eq!(running.metric("auditferry_sink_circuit_open", "sink=\"splunk\"").await, 0.0);
+    running.end(&place).await;
+    let at_hec = compare(&truth, hec.received().events.iter().filter_map(|event| event.hash));
+    let in_file = compare(&truth, file_hashes(&place.path("one")));
+    for found in [at_hec, in_file] {
+        assert_eq!(
+            (found.lost, found.duplicates, found.arrived),
+            (0, 0, truth.reachable.len()),
+            "{}",
+            place.log_tail()
+        );
+    }
 }
