@@ -30,6 +30,29 @@ pub struct Status {
     pub sinks: Vec<SinkStatus>,
     pub state: StateStatus,
     pub in_flight: InFlight,
+    pub config: ConfigStatus,
+}
+
+/// The running configuration.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ConfigStatus {
+    /// Equal for equal configurations of one release, whatever their secrets.
+    pub fingerprint: String,
+    /// When it was read.
+    pub loaded_at: Seconds,
+    pub last_reload: Option<ReloadStatus>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ReloadStatus {
+    pub at: Seconds,
+    /// `applied`, `unchanged`, or `refused`: then the configuration before it runs on.
+    pub result: &'static str,
+    /// What was asked for by: a signal, a file that changed.
+    pub cause: &'static str,
+    /// What changed; what is wrong with it.
+    pub changes: String,
+    pub faults: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

@@ -6,10 +6,11 @@
 
 mod family;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, TextEncoder,
 };
@@ -46,9 +47,9 @@ macro_rules! metrics {
                 vec![$( &self.$field ),*]
             }
 
-            /// Forgets the series of a tenant or sink that is no more: `label` is `tenant` or `sink`.
-            pub fn forget(&self, label: &str, value: &str) {
-                $( metrics!(@forget $kind self.$field, label, value); )*
+            /// Forgets every series that has all of these label values: of a tenant, a feed or a sink that is no more.
+            pub fn forget(&self, labels: &[(&str, &str)]) {
+                $( metrics!(@forget $kind self.$field, labels); )*
             }
         }
     };
@@ -68,9 +69,12 @@ macro_rules! metrics {
     (@make $names:ident float_gauges $name:literal $help:literal [$($label:literal),*]) => { GaugeVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
     (@make $names:ident histogram $name:literal $help:literal [$($label:literal),*]) => { Histogram::with_opts(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec())).expect("literal") };
     (@make $names:ident histograms $name:literal $help:literal [$($label:literal),*]) => { HistogramVec::new(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec()), &[$($label),*]).expect("literal") };
-    (@forget counters $field:expr, $label:ident, $value:ident) => { $field.forget($label, $value) };
-    (@forget gauges $field:expr, $label:ident, $value:ident) => { $field.forget($label, $value) };
-    (@forget $kind:ident $field:expr, $label:ident, $value:ident) => { let _ = &$field; };
+    (@forget counters $field:expr, $labels:ident) => { $field.forget($labels) };
+    (@forget gauges $field:expr, $labels:ident) => { $field.forget($labels) };
+    (@forget float_counters $field:expr, $labels:ident) => { forget(&$field, $labels) };
+    (@forget float_gauges $field:expr, $labels:ident) => { forget(&$field, $labels) };
+    (@forget histograms $field:expr, $labels:ident) => { forget(&$field, $labels) };
+    (@forget $kind:ident $field:expr, $labels:ident) => { let _ = &$field; };
     (@opts $name:literal $help:literal) => { Opts::new(concat!("auditferry_", $name), $help) };
 }
 
@@ -138,6 +142,10 @@ metrics! {
     kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error or because the login changed" ["sink", "reason"];
     dead_letters: counters "dead_letters_total" "events refused for good, kept in the dead letters" ["sink"];
 
+    config_last_reload_successful: gauge "config_last_reload_successful" "1 if the configuration was last read without a fault, 0 if it was refused and the one before runs on" [];
+    config_last_reload_success: gauge "config_last_reload_success_timestamp_seconds" "when the running configuration was last read" [];
+    config_reloads: counters "config_reloads_total" "reloads by result: ok (applied, or nothing had changed) or refused" ["result"];
+
     in_flight_bytes: gauge "in_flight_bytes" "bytes fetched and not yet done" [];
     in_flight_limit: gauge "in_flight_limit_bytes" "collect.in_flight" [];
     backpressure: float_counters "backpressure_seconds_total" "time spent waiting, over all that waited, by for what: budget (fetches for room in collect.in_flight), pipeline (fetches for its workers), journal (batches for its disk)" ["stage"];
@@ -174,6 +182,22 @@ const STAGES: [&str; 3] = ["budget", "pipeline", "journal"];
 
 /// A wait shorter than this is none.
 const WAITED: Duration = Duration::from_millis(1);
+
+/// The same of a vector of `prometheus`.
+fn forget<B: MetricVecBuilder>(vector: &MetricVec<B>, labels: &[(&str, &str)])
+where
+    MetricVec<B>: Collector,
+{
+    let has = |metric: &prometheus::proto::Metric, (name, value): &(&str, &str)| {
+        metric.get_label().iter().any(|label| label.name() == *name && label.value() == *value)
+    };
+    let families = vector.collect();
+    let metrics = families.iter().flat_map(|family| family.get_metric());
+    for metric in metrics.filter(|metric| labels.iter().all(|label| has(metric, label))) {
+        let all: HashMap<&str, &str> = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+        let _ = vector.remove(&all);
+    }
+}
 
 impl Metrics {
     /// The text exposition, `process_*` included, in pieces: a family each.
@@ -268,5 +292,28 @@ mod tests {
         assert_eq!(seconds(), 0.0);
         metrics.wait_for("budget", tokio::time::sleep(Duration::from_secs(3))).await;
         assert!((3.0..3.5).contains(&seconds()), "{}", seconds());
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_no_series_and_takes_no_other() {
+        let metrics = Metrics::new();
+        for tenant in ["old", "new"] {
+            for content_type in ["DLP.All", "Audit.General"] {
+                metrics.blobs_listed.with_label_values(&[tenant, content_type]).inc();
+            }
+            metrics.clock_skew.with_label_values(&[tenant]).set(1.0);
+        }
+        metrics.sink_send_seconds.with_label_values(&["old"]).observe(1.0);
+        metrics.forget(&[("tenant", "new"), ("content_type", "DLP.All")]);
+        metrics.forget(&[("tenant", "old")]);
+        let text = metrics.render();
+        assert!(!text.contains("tenant=\"old\"") && !text.contains("DLP.All"), "{text}");
+        assert!(
+            text.contains("auditferry_blobs_listed_total{tenant=\"new\",content_type=\"Audit.General\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("sink=\"old\"") && text.contains("auditferry_clock_skew_seconds{tenant=\"new\"}"));
+        metrics.forget(&[("sink", "old")]);
+        assert!(!metrics.render().contains("sink=\"old\""));
     }
 }

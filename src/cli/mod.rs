@@ -96,6 +96,9 @@ struct RunArgs {
     /// How long `--once` may take before it gives up on what cannot be reached.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     once_timeout: Duration,
+    /// Reload on SIGHUP only, and not when the configuration's files change.
+    #[arg(long)]
+    no_watch: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::inputs::Inputs;
+
 /// Where something stands: file, line and column (both from 1; line 0 means the file as a whole).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -82,15 +84,16 @@ impl fmt::Display for ConfigFaults {
     }
 }
 
-/// What every step of reading carries: the faults so far, and where variables come from.
+/// What every step of reading carries: the faults so far, what was read, and where variables come from.
 pub(super) struct Reader<'a> {
     pub faults: Vec<Fault>,
+    pub inputs: Inputs,
     pub variables: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(variables: &'a dyn Fn(&str) -> Option<String>) -> Reader<'a> {
-        Reader { faults: Vec::new(), variables }
+        Reader { faults: Vec::new(), inputs: Inputs::default(), variables }
     }
 
     pub fn fault(&mut self, place: &Place, text: impl Into<String>, hint: impl Into<String>) {

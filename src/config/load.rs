@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::check::check;
 use super::faults::{ConfigFaults, Fault, Place, Reader};
 use super::file::{File, TenantFile};
+use super::inputs::Inputs;
 use super::tree::{Node, Value, parse};
 use super::values::FromNode;
-use crate::config::Config;
+use crate::config::{Config, SinkConfig};
 
 /// A configuration that may run, and what is still worth a word.
 #[derive(Debug)]
@@ -29,10 +30,19 @@ pub fn load(path: &Path) -> Result<Config, ConfigFaults> {
 
 /// As [`load`], with the warnings handed over instead of logged.
 pub fn load_with_warnings(path: &Path) -> Result<Loaded, ConfigFaults> {
+    load_with_inputs(path).1
+}
+
+/// As [`load_with_warnings`], and what was read on the way, whether it was good or not: it tells when to read again.
+pub fn load_with_inputs(path: &Path) -> (Inputs, Result<Loaded, ConfigFaults>) {
     let variables = |name: &str| std::env::var(name).ok();
     let mut reader = Reader::new(&variables);
     let config = read_file(0, path, &mut reader).and_then(|root| read(&root, &mut reader));
-    finish(config, reader)
+    let mut inputs = std::mem::take(&mut reader.inputs);
+    for path in config.iter().flat_map(|config| &config.sinks).flat_map(SinkConfig::files) {
+        inputs.note(path);
+    }
+    (inputs, finish(config, reader))
 }
 
 /// Reads a text that is called `name` in faults.
@@ -77,7 +87,7 @@ fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Config> {
 
 fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
     let name: Arc<str> = Arc::from(path.to_string_lossy());
-    match std::fs::read_to_string(path) {
+    match reader.inputs.read(path) {
         Ok(text) => parse(order, &name, &text, reader),
         Err(error) => {
             reader.fault(
@@ -93,6 +103,7 @@ fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
 /// Every `*.yaml`, `*.yml` and `*.json` of the directory, by name; each one tenant or a list of them.
 /// Names that begin with a dot are left out: Kubernetes keeps the older versions of a mount there.
 fn tenants_from(dir: &Path, place: &Place, reader: &mut Reader<'_>) -> Vec<TenantFile> {
+    reader.inputs.note(dir);
     let listed = std::fs::read_dir(dir)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
     let mut paths = match listed {

@@ -328,3 +328,37 @@ fn a_condition_is_read_as_meant_and_one_on_alerts_brings_a_word() {
     assert!(loaded.warnings.iter().any(|fault| fault.text.contains("no alerts yet")));
     assert_eq!(loaded.config.sinks[0].when, None);
 }
+
+#[test]
+fn everything_that_was_read_is_looked_after_but_for_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("tenants.d")).unwrap();
+    let tenant = "{ name: a, tenant_id: 6f1c2d3e-0000-4000-8000-00000000000a, client_id: 6f1c2d3e-0000-4000-8000-0000000000ff, auth: { client_secret: '${file:SECRET}' } }";
+    std::fs::write(at("tenants.d/a.yaml"), tenant.replace("SECRET", at("secret").to_str().unwrap())).unwrap();
+    std::fs::write(at("secret"), "s").unwrap();
+    std::fs::write(at("size"), "8MiB\n").unwrap();
+    let text = format!(
+        "collect: {{ in_flight: '${{file:{}}}' }}\ntenants_from: {:?}\nsinks:\n  - {{ name: hec, type: splunk_hec, url: 'https://h:8088', token: t, tls: {{ ca_file: {:?} }} }}\n",
+        at("size").display(),
+        at("tenants.d"),
+        at("ca.pem")
+    );
+    std::fs::write(at("main.yaml"), text).unwrap();
+    let changes = |name: &str, content: &str| {
+        let (inputs, loaded) = load_with_inputs(&at("main.yaml"));
+        loaded.unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(inputs.look_again(), inputs);
+        std::fs::write(at(name), content).unwrap();
+        inputs.look_again() != inputs
+    };
+    assert!(!changes("secret", "another secret"), "a secret is read at each use");
+    assert!(changes("size", "16MiB\n"));
+    assert!(changes("ca.pem", "rotated"));
+    assert!(changes("tenants.d/b.yaml", "[]"));
+    assert!(changes("tenants.d/b.yaml", "[broken"));
+    let (inputs, loaded) = load_with_inputs(&at("main.yaml"));
+    assert!(loaded.is_err());
+    std::fs::remove_file(at("tenants.d/b.yaml")).unwrap();
+    assert_ne!(inputs.look_again(), inputs, "what mends a fault is noticed");
+}

@@ -8,6 +8,7 @@ mod condition;
 mod example;
 mod faults;
 mod file;
+mod inputs;
 mod interpolate;
 mod kafka;
 mod load;
@@ -19,13 +20,14 @@ mod when;
 pub use condition::{Key, Matcher, Network, Test, When};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
+pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
-pub use load::{Loaded, load, load_str, load_with_warnings};
+pub use load::{Loaded, load, load_str, load_with_inputs, load_with_warnings};
 pub use values::{is_loopback, parse_duration};
 pub use when::starts_with;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,20 +50,20 @@ pub struct Config {
     pub clock: Clock,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StateConfig {
     pub dir: PathBuf,
     /// Bytes of record keys kept on disk before the oldest day goes.
     pub max_delivered_bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AdminConfig {
     /// `None`: no listener.
     pub listen: Option<SocketAddr>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CollectConfig {
     /// How far back the first start goes; at most 7 days.
     pub backfill: Duration,
@@ -79,7 +81,7 @@ pub struct CollectConfig {
     pub stall_timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TenantConfig {
     pub tenant: Arc<Tenant>,
     pub client_id: String,
@@ -100,7 +102,7 @@ pub enum Format {
     Ecs,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SinkConfig {
     pub name: String,
     /// False: a blob does not wait for this sink, and what does not fit its queue is dropped and counted.
@@ -113,7 +115,18 @@ pub struct SinkConfig {
     pub kind: SinkKind,
 }
 
-#[derive(Clone, Copy, Debug)]
+impl SinkConfig {
+    /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
+    /// are read again while its brokers refuse us.
+    pub fn files(&self) -> Vec<&Path> {
+        match &self.kind {
+            SinkKind::SplunkHec(hec) => hec.tls.files(),
+            SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchConfig {
     pub max_bytes: usize,
     pub max_events: usize,
@@ -123,13 +136,13 @@ pub struct BatchConfig {
     pub concurrency: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryConfig {
     pub initial: Duration,
     pub max: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a handful of them exist, made once")]
 pub enum SinkKind {
     Stdout,
@@ -184,7 +197,7 @@ impl SinkKind {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FileConfig {
     pub path: PathBuf,
     /// Rotate when the file would pass this size; `None`: never.
@@ -193,7 +206,7 @@ pub struct FileConfig {
     pub keep: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HecConfig {
     /// Scheme, host, port; a path is appended unless it already names a collector endpoint.
     pub url: Url,
@@ -244,11 +257,18 @@ pub enum AckMode {
 }
 
 /// TLS of a sink: the platform's roots unless a CA of one's own is given.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsConfig {
     pub ca_file: Option<PathBuf>,
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     /// Off switches verification off, loudly.
     pub verify: Option<bool>,
+}
+
+impl TlsConfig {
+    /// The files it names.
+    pub fn files(&self) -> Vec<&Path> {
+        [&self.ca_file, &self.cert_file, &self.key_file].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
 }

@@ -199,12 +199,17 @@ impl<K: Kind> Family<K> {
         key
     }
 
-    /// Forgets every series whose `label` has this value: a tenant or a sink that is no more.
-    pub fn forget(&self, label: &str, value: &str) {
-        let place = self.0.labels.iter().position(|&known| known == label);
-        if let (Some(place), Some(number)) = (place, self.0.names.known(value)) {
-            let mut series = self.0.series.write().unwrap_or_else(PoisonError::into_inner);
-            series.retain(|key, _| key[place] != number);
+    /// Forgets every series that has all of these label values: of a tenant, a feed or a sink that is no more.
+    pub fn forget(&self, labels: &[(&str, &str)]) {
+        let place = |(label, value): &(&str, &str)| {
+            let place = self.0.labels.iter().position(|known| known == label)?;
+            Some((place, self.0.names.known(value)?))
+        };
+        let Some(places) = labels.iter().map(place).collect::<Option<Vec<_>>>() else { return };
+        let mut series = self.0.series.write().unwrap_or_else(PoisonError::into_inner);
+        let before = series.len();
+        series.retain(|key, _| !places.iter().all(|(place, number)| key[*place] == *number));
+        if series.len() < before {
             series.shrink_to_fit();
         }
     }
@@ -268,8 +273,9 @@ mod tests {
             family.collect()[0].get_metric().iter().map(of).collect()
         };
         assert_eq!(shown(&blobs), [("a".to_owned(), 1.0), ("b".to_owned(), 3.0)]);
-        blobs.forget("type", "b");
-        blobs.forget("tenant", "b");
+        blobs.forget(&[("type", "b")]);
+        blobs.forget(&[("tenant", "a"), ("type", "x")]);
+        blobs.forget(&[("tenant", "b"), ("type", "x")]);
         assert_eq!(shown(&blobs), [("a".to_owned(), 1.0)]);
         assert!(Counters::new("x", "x", &["1", "2", "3", "4"], &names).is_err());
     }

@@ -18,6 +18,7 @@ mod edges;
 mod fuzzing;
 mod normalize;
 mod papers;
+mod reload;
 mod routes;
 mod sink;
 mod state_dir;

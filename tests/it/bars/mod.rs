@@ -27,5 +27,6 @@ mod planted;
 mod pod;
 mod pod_security;
 mod power;
+mod reload;
 mod secrets;
 mod whole;
