@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Drivers;
-use crate::admin::{FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus};
+use crate::admin::{
+    CredentialStatus, FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus,
+};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::TenantConfig;
@@ -13,7 +15,7 @@ use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::route::Intake;
 use crate::sink::SinkId;
-use crate::source::{Troubles, grid};
+use crate::source::{CREDENTIALS_THAT_END, Troubles, grid};
 use crate::state::State;
 
 /// What is looked at.
@@ -65,8 +67,17 @@ impl Look {
         TenantStatus {
             name: config.tenant.name.clone(),
             tenant_id: config.tenant.id.clone(),
+            credential: self.credential(config),
             feeds: config.content_types.iter().copied().map(feed_status).collect(),
         }
+    }
+
+    fn credential(&self, config: &TenantConfig) -> CredentialStatus {
+        let kind = config.credential.kind();
+        let is_watched = CREDENTIALS_THAT_END.contains(&kind);
+        let expires = is_watched
+            .then(|| self.metrics.credential_expiry.with_label_values(&[config.tenant.name.as_str(), kind]).get());
+        CredentialStatus { kind, expires: expires.filter(|at| *at > 0) }
     }
 
     fn sink(&self, name: &str) -> SinkStatus {

@@ -7,6 +7,7 @@ mod fairness;
 mod faults;
 mod hec_ack;
 mod hostile;
+pub mod identities;
 mod idle;
 mod kafka;
 mod kill;
