@@ -89,7 +89,7 @@ fn app_service_and_other_hosts_of_managed_identities_are_found_in_the_environmen
 fn each_fault_of_auth_is_said_at_its_place_with_a_way_out() {
     for (auth, variables, parts) in [
         ("{}", &[][..], ["c.yaml:5:9: error: `client_secret` is missing in `auth`", "or `certificate`"]),
-        ("{client_secret: x, certificate: {file: /a}}", &[], ["c.yaml:5:42: error: `auth` has both", "give one"]),
+        ("{client_secret: x, certificate: {file: /a}}", &[], ["c.yaml:5:41: error: `auth` has both", "give one"]),
         (
             "{managed_identity: {}, workload_identity: {}}",
             &[],
@@ -98,12 +98,12 @@ fn each_fault_of_auth_is_said_at_its_place_with_a_way_out() {
         (
             "{client_secret: x, client_secret_expires: soon}",
             &[],
-            ["c.yaml:5:52: error: `soon` is not a date", "2027-01-31"],
+            ["c.yaml:5:51: error: `soon` is not a date", "2027-01-31"],
         ),
         (
             "{certificate: {file: /a}, client_secret_expires: 2027-01-31}",
             &[],
-            ["c.yaml:5:59: error: `client_secret_expires`", "remove it"],
+            ["c.yaml:5:58: error: `client_secret_expires`", "remove it"],
         ),
         ("{certificate: {}}", &[], ["c.yaml:5:23: error: `file` is missing in `certificate`", "PFX"]),
         ("{certificate: {file: /a, pasword: x}}", &[], ["unknown key `pasword`", "did you mean `password`?"]),

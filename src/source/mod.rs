@@ -117,13 +117,7 @@ fn client(
     metrics: &Arc<Metrics>,
 ) -> client::Client {
     let name = &config.tenant.name;
-    let credential = auth::Credential {
-        login: config.login.clone(),
-        tenant_id: config.tenant.id.clone(),
-        client_id: config.client_id.clone(),
-        kind: config.credential.clone(),
-        resource: config.api.as_str().trim_end_matches('/').to_owned(),
-    };
+    let credential = auth::Credential::of(config);
     let connections = connections.for_tenant();
     // A managed identity is asked for over the machine's own link, which no proxy can reach.
     let asking = match config.credential {

@@ -13,7 +13,7 @@ use super::certificate::{self, CertificateError};
 use super::federated::{self, FederatedError};
 use super::leaf::Leaf;
 use crate::clock::Seconds;
-use crate::config::{CredentialConfig, ManagedIdentityConfig};
+use crate::config::{CredentialConfig, ManagedIdentityConfig, TenantConfig};
 use crate::secret::{SecretError, SecretSource};
 
 /// Who asks, and where.
@@ -54,6 +54,17 @@ const METADATA_VERSION: &str = "2018-02-01";
 const APP_SERVICE_VERSION: &str = "2019-08-01";
 
 impl Credential {
+    /// That of a tenant.
+    pub fn of(config: &TenantConfig) -> Credential {
+        Credential {
+            login: config.login.clone(),
+            tenant_id: config.tenant.id.clone(),
+            client_id: config.client_id.clone(),
+            kind: config.credential.clone(),
+            resource: config.api.as_str().trim_end_matches('/').to_owned(),
+        }
+    }
+
     /// The token endpoint, version 2, which is also whom an assertion is made to.
     pub fn endpoint(&self) -> Url {
         let mut url = self.login.clone();
@@ -159,5 +170,66 @@ impl Credential {
             CredentialConfig::Certificate(_) | CredentialConfig::WorkloadIdentity(_) => true,
             CredentialConfig::ManagedIdentity(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(more: &str) -> (String, String) {
+        let text = format!(
+            "tenants: [{{name: a, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {{client_secret: x}}, {more}}}]\nsinks: [{{name: o, type: stdout}}]"
+        );
+        let config = crate::config::load_str("c.yaml", &text).unwrap_or_else(|faults| panic!("{faults}"));
+        let request = Credential::of(&config.tenants[0]).request(0).unwrap().request;
+        let body = request.body().and_then(reqwest::Body::as_bytes).unwrap();
+        let scope = url::form_urlencoded::parse(body).find(|(name, _)| name == "scope").unwrap().1.into_owned();
+        (request.url().to_string(), scope)
+    }
+
+    /// activity-api 1.1.
+    #[test]
+    fn each_cloud_has_its_endpoint_and_its_scope() {
+        const PATH: &str = "00000000-0000-4000-8000-00000000000a/oauth2/v2.0/token";
+        for (cloud, login, scope) in [
+            ("cloud: enterprise", "https://login.microsoftonline.com", "https://manage.office.com/.default"),
+            ("cloud: gcc", "https://login.microsoftonline.com", "https://manage-gcc.office.com/.default"),
+            ("cloud: gcc_high", "https://login.microsoftonline.us", "https://manage.office365.us/.default"),
+            ("cloud: dod", "https://login.microsoftonline.us", "https://manage.protection.apps.mil/.default"),
+            (
+                "endpoints: {api: 'https://a.example', login: 'https://l.example/x/'}",
+                "https://l.example/x",
+                "https://a.example/.default",
+            ),
+        ] {
+            assert_eq!(form(cloud), (format!("{login}/{PATH}"), scope.to_owned()), "{cloud}");
+        }
+    }
+
+    #[test]
+    fn a_managed_identity_is_asked_for_by_its_own_rules() {
+        let ask = |header: Option<&str>| {
+            let config = ManagedIdentityConfig {
+                client_id: Some("id".into()),
+                endpoint: "http://169.254.169.254/metadata/identity/oauth2/token".parse().unwrap(),
+                header: header.map(Into::into),
+            };
+            let credential = Credential {
+                login: "https://login.example".parse().unwrap(),
+                tenant_id: "t".into(),
+                client_id: String::new(),
+                kind: CredentialConfig::ManagedIdentity(config),
+                resource: "https://manage.office.com".into(),
+            };
+            credential.request(0).unwrap()
+        };
+        let (metadata, app) = (ask(None), ask(Some("shown")));
+        let query = "resource=https%3A%2F%2Fmanage.office.com&client_id=id";
+        assert_eq!(metadata.request.url().query(), Some(format!("api-version=2018-02-01&{query}").as_str()));
+        assert_eq!(app.request.url().query(), Some(format!("api-version=2019-08-01&{query}").as_str()));
+        assert_eq!(metadata.request.headers()["metadata"], "true");
+        assert!(app.request.headers()["x-identity-header"].is_sensitive() && app.secrets.len() == 1);
+        assert!(!format!("{:?}", app.request).contains("shown"));
     }
 }

@@ -48,6 +48,8 @@ const REFUSAL_BELIEVED: Seconds = 60;
 const FAILURE_BELIEVED: Seconds = 5;
 /// How often files are looked at while what was in them is refused.
 const LOOK: Duration = Duration::from_secs(2);
+/// From so many seconds on a difference of clocks may be why an assertion was refused.
+const CLOCK_MATTERS: Seconds = 60;
 /// Longest answer of the token endpoint, bytes; real ones are about 2 KiB.
 const MAX_ANSWER: usize = 256 * 1024;
 /// Time for one token request.
@@ -200,7 +202,23 @@ impl TokenSource {
         self.metrics.token_refreshes.with_label_values(&[self.tenant.as_str(), result]).inc();
     }
 
+    /// One request; and a second one where the first was refused and showed that our clock is wrong: what we sign
+    /// bears the time of theirs from then on.
     async fn request(&self) -> Result<(SecretString, Seconds), ApiError> {
+        let known = self.ahead.load(Ordering::Relaxed);
+        let answer = self.ask().await;
+        let learned = self.ahead.load(Ordering::Relaxed);
+        let is_signed = matches!(self.credential.kind, CredentialConfig::Certificate(_));
+        if is_signed && matches!(answer, Err(ApiError::Unauthorized { .. })) && (learned - known).abs() >= CLOCK_MATTERS
+        {
+            tracing::warn!(tenant = %self.tenant, seconds = learned,
+                "the token endpoint's clock is ahead of ours by so much; what we sign goes by theirs, set this machine's clock");
+            return self.ask().await;
+        }
+        answer
+    }
+
+    async fn ask(&self) -> Result<(SecretString, Seconds), ApiError> {
         let (kind, now) = (&self.credential.kind, self.clock.now());
         let asked = self.credential.request(now + self.ahead.load(Ordering::Relaxed));
         let asked = asked.map_err(|error| ApiError::Unauthorized { text: format!("credential: {error}") })?;
