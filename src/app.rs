@@ -23,7 +23,7 @@ use crate::budget::Budget;
 use crate::config::{Config, TenantConfig, TlsConfig};
 use crate::feed::Feed;
 use crate::http::{self, HttpError};
-use crate::metrics::{Metrics, total};
+use crate::metrics::Metrics;
 pub use crate::pipeline::Observer;
 use crate::pipeline::Pipeline;
 use crate::record::RecordKey;
@@ -287,11 +287,11 @@ impl App {
     }
 
     fn lost(&self) -> bool {
-        total(&self.metrics.blobs_lost) > 0 || total(&self.metrics.refused_seconds) > 0
+        self.metrics.blobs_lost.total() > 0 || self.metrics.refused_seconds.total() > 0
     }
 
     fn has_dead_letters(&self) -> bool {
-        total(&self.metrics.dead_letters) > 0
+        self.metrics.dead_letters.total() > 0
     }
 }
 

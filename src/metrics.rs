@@ -3,19 +3,20 @@
 //! combinations exist from the start, so that `rate()` and alerts see a zero before the first event.
 //! Names, units and label rules: DESIGN 3.4.
 
+mod family;
+
 use std::sync::Arc;
 
-use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use prometheus::core::Collector;
+use prometheus::{Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, TextEncoder};
+
+pub use family::{Counter, Counters, Gauge, Gauges};
 
 /// Declares the struct, its constructor and the catalogue in one table, so that none can drift.
 macro_rules! metrics {
     ($( $(#[$doc:meta])* $field:ident : $kind:ident $name:literal $help:literal [$($label:literal),*] ; )*) => {
         /// All metrics of the process. Cheap to share.
         pub struct Metrics {
-            registry: Registry,
             $( $(#[$doc])* pub $field: metrics!(@type $kind), )*
         }
 
@@ -25,34 +26,44 @@ macro_rules! metrics {
             &[$( (concat!("auditferry_", $name), stringify!($kind), $help, &[$($label),*]), )*];
 
         impl Metrics {
-            /// Registers everything in a registry of its own.
-            #[allow(clippy::expect_used, reason = "names and labels are literals; a clash fails the first test that runs")]
+            /// Everything, without a series where there are labels.
+            #[allow(clippy::expect_used, reason = "names and labels are literals; a bad one fails the first test that runs")]
             pub fn new() -> Arc<Metrics> {
-                let registry = Registry::new();
-                $( let $field = metrics!(@make $kind $name $help [$($label),*]);
-                   registry.register(Box::new($field.clone())).expect("metric names are unique"); )*
-                let metrics = Metrics { registry, $($field),* };
+                let names = Arc::new(family::Names::default());
+                $( let $field = metrics!(@make names $kind $name $help [$($label),*]); )*
+                let metrics = Metrics { $($field),* };
                 metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
                 Arc::new(metrics)
+            }
+
+            /// Every metric, in the order of declaration.
+            fn collectors(&self) -> Vec<&dyn Collector> {
+                vec![$( &self.$field ),*]
+            }
+
+            /// Forgets the series of a tenant or sink that is no more: `label` is `tenant` or `sink`.
+            pub fn forget(&self, label: &str, value: &str) {
+                $( metrics!(@forget $kind self.$field, label, value); )*
             }
         }
     };
     (@type counter) => { IntCounter };
-    (@type counters) => { IntCounterVec };
+    (@type counters) => { Counters };
     (@type gauge) => { IntGauge };
-    (@type gauges) => { IntGaugeVec };
-    (@type float_gauge) => { Gauge };
+    (@type gauges) => { Gauges };
     (@type float_gauges) => { GaugeVec };
     (@type histogram) => { Histogram };
     (@type histograms) => { HistogramVec };
-    (@make counter $name:literal $help:literal [$($label:literal),*]) => { IntCounter::with_opts(metrics!(@opts $name $help)).expect("literal") };
-    (@make counters $name:literal $help:literal [$($label:literal),*]) => { IntCounterVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
-    (@make gauge $name:literal $help:literal [$($label:literal),*]) => { IntGauge::with_opts(metrics!(@opts $name $help)).expect("literal") };
-    (@make gauges $name:literal $help:literal [$($label:literal),*]) => { IntGaugeVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
-    (@make float_gauge $name:literal $help:literal [$($label:literal),*]) => { Gauge::with_opts(metrics!(@opts $name $help)).expect("literal") };
-    (@make float_gauges $name:literal $help:literal [$($label:literal),*]) => { GaugeVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
-    (@make histogram $name:literal $help:literal [$($label:literal),*]) => { Histogram::with_opts(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec())).expect("literal") };
-    (@make histograms $name:literal $help:literal [$($label:literal),*]) => { HistogramVec::new(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec()), &[$($label),*]).expect("literal") };
+    (@make $names:ident counter $name:literal $help:literal [$($label:literal),*]) => { IntCounter::with_opts(metrics!(@opts $name $help)).expect("literal") };
+    (@make $names:ident counters $name:literal $help:literal [$($label:literal),*]) => { Counters::new(concat!("auditferry_", $name), $help, &[$($label),*], &$names).expect("literal") };
+    (@make $names:ident gauge $name:literal $help:literal [$($label:literal),*]) => { IntGauge::with_opts(metrics!(@opts $name $help)).expect("literal") };
+    (@make $names:ident gauges $name:literal $help:literal [$($label:literal),*]) => { Gauges::new(concat!("auditferry_", $name), $help, &[$($label),*], &$names).expect("literal") };
+    (@make $names:ident float_gauges $name:literal $help:literal [$($label:literal),*]) => { GaugeVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
+    (@make $names:ident histogram $name:literal $help:literal [$($label:literal),*]) => { Histogram::with_opts(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec())).expect("literal") };
+    (@make $names:ident histograms $name:literal $help:literal [$($label:literal),*]) => { HistogramVec::new(HistogramOpts::from(metrics!(@opts $name $help)).buckets(LATENCY_BUCKETS.to_vec()), &[$($label),*]).expect("literal") };
+    (@forget counters $field:expr, $label:ident, $value:ident) => { $field.forget($label, $value) };
+    (@forget gauges $field:expr, $label:ident, $value:ident) => { $field.forget($label, $value) };
+    (@forget $kind:ident $field:expr, $label:ident, $value:ident) => { let _ = &$field; };
     (@opts $name:literal $help:literal) => { Opts::new(concat!("auditferry_", $name), $help) };
 }
 
@@ -128,24 +139,20 @@ metrics! {
 }
 
 impl Metrics {
-    /// The text exposition, `process_*` included.
+    /// The text exposition, `process_*` included. One family after the other, so that the model of only one is
+    /// in memory beside the text.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
-        let encoder = TextEncoder::new();
-        let mut families = self.registry.gather();
-        families.extend(prometheus::gather());
-        match encoder.encode(&families, &mut text) {
-            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
-            Err(error) => format!("# the metrics could not be written: {error}\n"),
+        let own = self.collectors().into_iter().map(Collector::collect);
+        for mut families in own.chain(std::iter::once(prometheus::gather())) {
+            // One without a series is not there.
+            families.retain(|family| !family.get_metric().is_empty());
+            if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
+                text.extend(format!("# a metric could not be written: {error}\n").bytes());
+            }
         }
+        String::from_utf8_lossy(&text).into_owned()
     }
-}
-
-/// The sum of a counter over all its labels.
-pub fn total(counters: &IntCounterVec) -> u64 {
-    use prometheus::core::Collector;
-    let families = counters.collect();
-    families.iter().flat_map(|f| f.get_metric()).map(|m| m.get_counter().get_value() as u64).sum()
 }
 
 #[cfg(test)]

@@ -95,8 +95,10 @@ async fn hostile_floods_of_white_space_are_not_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bodies_that_drip_are_given_up_and_asked_for_again() {
-    let pair = Pair::new(WorldConfig::new().only(ContentType::General).records(2000).records_per_blob(100)).await;
-    pair.hostile.enable(Scenario::SlowBody, Some(size(0.5, 1.0)));
+    let pair =
+        Pair::new(WorldConfig::new().only(ContentType::General).records(size(2000, 6000)).records_per_blob(100)).await;
+    // Each further try of a blob waits twice as long: few must need many.
+    pair.hostile.enable(Scenario::SlowBody, Some(size(0.5, 0.4)));
     let place = Place::new();
     pair.config(&place, &place.file_sink("out"), ", stall_timeout: 2s");
     let (limit, output) = (Duration::from_secs(size(90, 240)), place.path("out"));
