@@ -4,7 +4,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::certificate;
 use crate::clock::Seconds;
 use crate::config::CredentialConfig;
 use crate::metrics::Metrics;
@@ -26,17 +25,12 @@ pub struct Warnings {
     last: Mutex<Option<(Seconds, Seconds)>>,
 }
 
-/// When the credential ends, by what its files say now.
-pub fn look(kind: &CredentialConfig) -> Option<Seconds> {
-    match kind {
-        CredentialConfig::ClientSecret { expires, .. } => *expires,
-        CredentialConfig::Certificate(config) => certificate::load(config).ok().map(|pair| pair.leaf.not_after),
-        CredentialConfig::WorkloadIdentity(_) | CredentialConfig::ManagedIdentity(_) => None,
-    }
-}
-
 impl Warnings {
-    pub fn new(tenant: &str, metrics: Arc<Metrics>) -> Warnings {
+    /// Of a tenant that signs in with this kind: what is known of another, from before a reload, is forgotten.
+    pub fn new(tenant: &str, kind: &CredentialConfig, metrics: Arc<Metrics>) -> Warnings {
+        for other in KINDS.into_iter().filter(|label| *label != kind.kind()) {
+            metrics.credential_expiry.with_label_values(&[tenant, other]).set(0);
+        }
         Warnings { tenant: tenant.to_owned(), metrics, last: Mutex::default() }
     }
 

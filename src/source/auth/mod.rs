@@ -108,10 +108,9 @@ impl TokenSource {
         metrics: Arc<Metrics>,
     ) -> TokenSource {
         let steady = Steady::of(&clock);
-        let warnings = Warnings::new(tenant, Arc::clone(&metrics));
-        // Known before the first token is asked for, which may be refused.
-        let ends = expiry::look(&credential.kind);
-        warnings.note(&credential.kind, ends, clock.now());
+        let warnings = Warnings::new(tenant, &credential.kind, Arc::clone(&metrics));
+        // A configured end is known before the first token is asked for; a certificate's is when it signs.
+        warnings.note(&credential.kind, None, clock.now());
         TokenSource {
             connections,
             clock,

@@ -3,11 +3,12 @@
 
 mod chaos;
 mod corruption;
+mod credentials;
 mod fairness;
 mod faults;
 mod hec_ack;
 mod hostile;
-pub mod identities;
+mod identities;
 mod idle;
 mod kafka;
 mod kill;

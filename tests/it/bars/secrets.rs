@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::identities::{Certificate, Issuer, trust};
+use super::credentials::{Certificate, Issuer, trust};
 use super::little_service::{LittleService, TOKEN, body};
 use crate::hec::{FakeHec, Options};
 use crate::real::kafka::Kafka;
