@@ -96,9 +96,11 @@ mod tests {
     #[test]
     fn the_end_is_a_metric_and_is_spoken_of_once_a_day_from_a_month_before() {
         let metrics = Metrics::new();
-        let warnings = Warnings::new("t", Arc::clone(&metrics));
         let ends = 1_800_000_000;
         let kind = CredentialConfig::ClientSecret { secret: SecretSource::Value("canary".into()), expires: Some(ends) };
+        metrics.credential_expiry.with_label_values(&["t", "certificate"]).set(5);
+        let warnings = Warnings::new("t", &kind, Arc::clone(&metrics));
+        assert_eq!(metrics.credential_expiry.with_label_values(&["t", "certificate"]).get(), 0, "of another kind");
         warnings.note(&kind, None, ends - 31 * DAY);
         assert_eq!(metrics.credential_expiry.with_label_values(&["t", "client_secret"]).get(), ends);
         assert!(warnings.last.lock().unwrap().is_none(), "a month ahead nothing is said");

@@ -148,7 +148,7 @@ impl TokenSource {
                 let token = Token { secret, serial: held.serial };
                 held.token = Some(Kept { token: token.clone(), made_at: now, renew_at: now + lifetime * 3 / 4 });
                 held.refusal = None;
-                self.refused.send_if_modified(|refused| std::mem::take(refused));
+                self.refused.send_if_modified(std::mem::take);
                 self.count("ok");
                 self.metrics.token_expiry.with_label_values(&[&self.tenant]).set(self.clock.now() + lifetime);
                 Ok(token)
