@@ -59,7 +59,16 @@ pub struct ReloadStatus {
 pub struct TenantStatus {
     pub name: String,
     pub tenant_id: String,
+    pub credential: CredentialStatus,
     pub feeds: Vec<FeedStatus>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CredentialStatus {
+    /// The key of `auth` in the configuration.
+    pub kind: &'static str,
+    /// When it ends, if that is known.
+    pub expires: Option<Seconds>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

@@ -118,6 +118,7 @@ metrics! {
     api_refused_urls: counters "api_refused_urls_total" "server-made URLs outside the pinned host and path; no token was sent" ["tenant"];
     token_refreshes: counters "token_refreshes_total" "token requests by result" ["tenant", "result"];
     token_expiry: gauges "token_expiry_timestamp_seconds" "when the current token ends" ["tenant"];
+    credential_expiry: gauges "credential_expiry_timestamp_seconds" "when what the tenant signs in with ends: its certificate, or its secret as configured; 0 if not known" ["tenant", "kind"];
     subscription_starts: counters "subscription_starts_total" "subscription starts by result" ["tenant", "content_type", "result"];
     clock_skew: float_gauges "clock_skew_seconds" "server clock minus ours" ["tenant"];
 

@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::graph::Graph;
-use crate::admin::{ConfigStatus, FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus};
+use crate::admin::{
+    ConfigStatus, CredentialStatus, FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus,
+};
 use crate::budget::Budget;
 use crate::config::TenantConfig;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::route::Intake;
-use crate::source::{Troubles, grid};
+use crate::source::{CREDENTIALS_THAT_END, Troubles, grid};
 use crate::state::State;
 
 /// What is looked at.
@@ -62,8 +64,17 @@ impl Look {
         TenantStatus {
             name: config.tenant.name.clone(),
             tenant_id: config.tenant.id.clone(),
+            credential: self.credential(config),
             feeds: config.content_types.iter().copied().map(feed_status).collect(),
         }
+    }
+
+    fn credential(&self, config: &TenantConfig) -> CredentialStatus {
+        let kind = config.credential.kind();
+        let is_watched = CREDENTIALS_THAT_END.contains(&kind);
+        let expires = is_watched
+            .then(|| self.metrics.credential_expiry.with_label_values(&[config.tenant.name.as_str(), kind]).get());
+        CredentialStatus { kind, expires: expires.filter(|at| *at > 0) }
     }
 
     fn sink(&self, graph: &Graph, name: &str) -> SinkStatus {

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::check_auth;
 use super::check_sinks::sinks;
 use super::faults::{Place, Reader};
-use super::file::{AuthFile, CollectFile, EndpointsFile, File, StateFile, TenantFile};
+use super::file::{CollectFile, EndpointsFile, File, StateFile, TenantFile};
 use super::section::{Field, Section};
 use super::values::{Cloud, Listen, Size, is_loopback};
 use crate::clock::Clock;
@@ -201,39 +202,18 @@ fn tenant(
     ids: &mut Seen<String>,
     reader: &mut Reader<'_>,
 ) -> Option<TenantConfig> {
-    let (place, title) = (file.place, TenantFile::TITLE);
+    let (place, title) = (file.place.clone(), TenantFile::TITLE);
+    let tenant_id = check_auth::tenant_id(&file, &defaults.auth, reader);
     let name = file.name.required("name", title, &place, "a short label: it stands in metrics and events", reader);
-    let tenant_id =
-        file.tenant_id.required("tenant_id", title, &place, "the directory id from the portal's overview page", reader);
-    let client_id = file.client_id.or(&defaults.client_id);
-    let client_id = client_id.required(
-        "client_id",
-        title,
-        &place,
-        "the id of the app registration, here or in `tenant_defaults`",
-        reader,
-    );
-    let auth = file.auth.or(&defaults.auth);
-    let auth = auth.required(
-        "auth",
-        title,
-        &place,
-        "`auth: { client_secret: \"${file:/run/secrets/…}\" }`, here or in `tenant_defaults`",
-        reader,
-    );
-    let secret = auth.and_then(|auth| {
-        auth.value.client_secret.required(
-            "client_secret",
-            AuthFile::TITLE,
-            &auth.place,
-            "best as \"${file:/run/secrets/…}\"",
-            reader,
-        )
-    });
-    if let Some(secret) = secret.as_ref().filter(|secret| secret.value.literal) {
-        warn_of_literal(&secret.place, "client secret", reader);
-    }
-    let (api, login) = roots(file.cloud.or(&defaults.cloud), file.endpoints.or(&defaults.endpoints));
+    let written = check_auth::Written {
+        place: &place,
+        client_id: file.client_id.or(&defaults.client_id),
+        tenant_id: tenant_id.as_ref().map(|id| id.value.0.clone()),
+        auth: file.auth.or(&defaults.auth),
+    };
+    let identity = check_auth::identity(written, reader);
+    let host = identity.as_ref().and_then(|identity| identity.authority_host.clone());
+    let (api, login) = roots(file.cloud.or(&defaults.cloud), file.endpoints.or(&defaults.endpoints), host);
     let content_types = content_types(file.content_types.or(&defaults.content_types), reader);
     let domains = file.domains.or(&defaults.domains).value().unwrap_or_default();
     let publisher_id = file.publisher_id.or(&defaults.publisher_id).value();
@@ -246,23 +226,29 @@ fn tenant(
     Some(TenantConfig {
         publisher_id: publisher_id.map_or_else(|| id.clone(), |publisher| publisher.0),
         tenant: Arc::new(Tenant { name: name.value, id, domains }),
-        client_id: client_id?.value.0,
-        client_secret: secret?.value.source,
+        client_id: identity.as_ref()?.client_id.clone(),
+        credential: identity?.credential,
         api,
         login,
         content_types,
     })
 }
 
-/// Roots of the API and of the token endpoint: the cloud's, each overridden by `endpoints`.
+/// Roots of the API and of the token endpoint: the cloud's, each overridden by `endpoints`. Where neither says
+/// where to sign in, `host` does: what the workload identity webhook put into the environment.
 #[expect(clippy::expect_used, reason = "the presets are literals and a test reads them all")]
-fn roots(cloud: Field<Cloud>, endpoints: Field<EndpointsFile>) -> (Url, Url) {
+fn roots(cloud: Field<Cloud>, endpoints: Field<EndpointsFile>, host: Option<Url>) -> (Url, Url) {
+    let host = host.filter(|_| matches!(cloud, Field::Absent));
     let (api, login) = cloud.value().unwrap_or(Cloud::Enterprise).roots();
     let endpoints = endpoints.value().unwrap_or_default();
     let root = |given: Field<Url>, preset: &str| {
         given.value().unwrap_or_else(|| Url::parse(preset).expect("a preset is a URL"))
     };
-    (root(endpoints.api, api), root(endpoints.login, login))
+    let login = match (&endpoints.login, host) {
+        (Field::Absent, Some(host)) => host,
+        _ => root(endpoints.login, login),
+    };
+    (root(endpoints.api, api), login)
 }
 
 fn content_types(field: Field<Vec<super::values::At<ContentType>>>, reader: &mut Reader<'_>) -> Vec<ContentType> {

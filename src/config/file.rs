@@ -11,7 +11,7 @@ use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::faults::{Place, Reader};
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
-use super::values::{AckEnabled, At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
+use super::values::{AckEnabled, At, Cloud, Compression, Date, FromNode, Guid, Listen, Secret, Size};
 use super::when::WhenFile;
 use crate::config::Format;
 use crate::feed::ContentType;
@@ -69,7 +69,26 @@ section! {
 }
 
 section! {
-    AuthFile in "`auth`" { client_secret: Secret } later { "certificate", "workload_identity" }
+    /// How the application proves who it is: exactly one of the four.
+    AuthFile in "`auth`" {
+        client_secret: Secret,
+        client_secret_expires: Date,
+        certificate: CertificateFile,
+        workload_identity: WorkloadIdentityFile,
+        managed_identity: ManagedIdentityFile,
+    } later {}
+}
+
+section! {
+    CertificateFile in "`certificate`" { file: PathBuf, key_file: PathBuf, password: Secret } later {}
+}
+
+section! {
+    WorkloadIdentityFile in "`workload_identity`" { token_file: PathBuf, client_id: Guid, tenant_id: Guid } later {}
+}
+
+section! {
+    ManagedIdentityFile in "`managed_identity`" { client_id: Guid } later {}
 }
 
 section! {
@@ -236,6 +255,9 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (CollectFile::TITLE, CollectFile::KEYS),
     (TenantFile::TITLE, TenantFile::KEYS),
     (AuthFile::TITLE, AuthFile::KEYS),
+    (CertificateFile::TITLE, CertificateFile::KEYS),
+    (WorkloadIdentityFile::TITLE, WorkloadIdentityFile::KEYS),
+    (ManagedIdentityFile::TITLE, ManagedIdentityFile::KEYS),
     (EndpointsFile::TITLE, EndpointsFile::KEYS),
     (NormalizeFile::TITLE, NormalizeFile::KEYS),
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),

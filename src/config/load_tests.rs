@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Format, SinkKind};
+use crate::config::{CredentialConfig, Format, SinkKind};
 use crate::secret::SecretSource;
 
 const TENANT: &str = "{name: a, tenant_id: 00000000-0000-4000-8000-00000000000A, client_id: 00000000-0000-4000-8000-00000000000b, auth: {client_secret: canary-secret}}";
@@ -78,7 +78,7 @@ fn each_fault_is_said_at_its_place_with_a_hint() {
         ("detect: {}", "c.yaml:3:1: error: `detect`", "not in this release yet"),
         ("normalize: {ecs_profile: elastic}", "c.yaml:3:26: error: profile `elastic`", "not in this release yet"),
         ("state: {kafka: {}}", "c.yaml:3:9: error: `kafka`", "not in this release yet"),
-        ("tenant_defaults: {auth: {certificate: {}}}", "c.yaml:3:26: error: `certificate`", "not in this release yet"),
+        ("tenant_defaults: {auth: {certficate: {}}}", "c.yaml:3:26: error: unknown key `certficate`", "`certificate`?"),
         ("collect: {backfill: 30}", "c.yaml:3:21: error: `30` is not a duration", "`7d`"),
         ("collect: {backfill: 8d}", "c.yaml:3:21: error: the value is out of range", "at most 7d"),
         ("collect: {in_flight: 32mb}", "c.yaml:3:22: error: `32mb` is not a size", "`32MiB`"),
@@ -215,7 +215,7 @@ fn a_secret_is_a_file_that_is_read_at_each_use_or_a_value_that_is_never_shown() 
     std::fs::write(file.path(), "first\n").unwrap();
     let source = format!("'${{file:{}}}'", file.path().display());
     let config = good(&text("").replace("canary-secret", &source)).config;
-    let secret = &config.tenants[0].client_secret;
+    let CredentialConfig::ClientSecret { secret, .. } = &config.tenants[0].credential else { panic!() };
     assert!(matches!(secret, SecretSource::File(path) if path == file.path()));
     std::fs::write(file.path(), "second\n").unwrap();
     assert_eq!(secrecy::ExposeSecret::expose_secret(&secret.read().unwrap()), "second");

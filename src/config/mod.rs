@@ -2,9 +2,11 @@
 //! left. Read from YAML by [`load()`]; all faults are reported at once, each with its place.
 
 mod check;
+mod check_auth;
 mod check_kafka;
 mod check_sinks;
 mod condition;
+mod credential;
 mod example;
 mod faults;
 mod file;
@@ -18,6 +20,7 @@ mod values;
 mod when;
 
 pub use condition::{Key, Matcher, Network, Test, When};
+pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
@@ -84,8 +87,10 @@ pub struct CollectConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TenantConfig {
     pub tenant: Arc<Tenant>,
+    /// The application; empty where a managed identity says by itself who it is.
     pub client_id: String,
-    pub client_secret: SecretSource,
+    /// How the application proves who it is.
+    pub credential: CredentialConfig,
     /// Root of the Management Activity API; the only host that is ever sent a token.
     pub api: Url,
     /// Root of the token endpoint.

@@ -12,6 +12,7 @@ use url::Url;
 use super::faults::{Place, Reader};
 use super::interpolate::{interpolate, is_literal, sole_file};
 use super::tree::{Node, Value};
+use crate::clock::Seconds;
 use crate::config::{AckMode, Format};
 use crate::feed::ContentType;
 use crate::secret::SecretSource;
@@ -213,10 +214,25 @@ impl FromNode for Guid {
     }
 }
 
-fn is_guid(text: &str) -> bool {
+pub(super) fn is_guid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();
     groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
         && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A day, as the first second of it in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Date(pub Seconds);
+
+impl FromNode for Date {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Date> {
+        let hint = "write the day as `2027-01-31`: the portal shows it beside the secret; UTC";
+        read(node, "a date", hint, reader, |text| {
+            let day: jiff::civil::Date = text.parse().ok().filter(|_| text.len() == 10)?;
+            let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+            Some(Date(start.timestamp().as_second()))
+        })
+    }
 }
 
 impl FromNode for Url {

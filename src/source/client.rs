@@ -138,6 +138,11 @@ impl Client {
         self.tokens.renew_if_older(age).await;
     }
 
+    /// Resolves when a credential that was refused has been replaced.
+    pub async fn credential_changed(&self) {
+        self.tokens.changed().await;
+    }
+
     /// A blob's body, or a further page of it.
     pub async fn content(&self, url: &PinnedUrl) -> Result<Body, ApiError> {
         match self.call("get_content", Method::GET, url).await? {
@@ -272,7 +277,7 @@ fn retry_after(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now_ms)
 }
 
-fn http_date(text: &str) -> Option<Seconds> {
+pub(super) fn http_date(text: &str) -> Option<Seconds> {
     jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp().as_second())
 }
 

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use reqwest::{Body, Request, Response};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::http::error_chain;
+use crate::http::{CONNECT_TIMEOUT, error_chain};
 
 /// Requests that may await the head of their answer at once, over all tenants. At 200 ms an answer
 /// this is 320 requests a second, what a thousand tenants polled every 30 seconds need.
@@ -60,6 +60,20 @@ impl Connections {
     /// The same way out for one tenant; its clones count as this tenant.
     pub fn for_tenant(&self) -> Connections {
         Connections { of_tenant: Arc::new(Semaphore::new(AWAITING_OF_TENANT)), ..self.clone() }
+    }
+
+    /// The same turns, and no proxy: for what is asked of this machine's own link. A redirect is not followed either.
+    pub fn direct(&self) -> Connections {
+        let transport = match &self.transport {
+            Transport::Network(client) => {
+                let plain = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+                // Nothing is configured that could fail to build.
+                let plain = plain.connect_timeout(CONNECT_TIMEOUT).build();
+                Transport::Network(plain.unwrap_or_else(|_| client.clone()))
+            }
+            in_process => in_process.clone(),
+        };
+        Connections { transport, ..self.clone() }
     }
 
     /// Sends a request; returns when the head of the answer is there.

@@ -35,13 +35,14 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use auth::KINDS as CREDENTIALS_THAT_END;
 pub use connections::{InProcess, Transport};
 pub use fetch::{Arrival, OversizedRecord, RawBatch};
 pub use troubles::Troubles;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::{CollectConfig, TenantConfig};
+use crate::config::{CollectConfig, CredentialConfig, TenantConfig};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::route::Intake;
@@ -213,15 +214,14 @@ fn client(
     metrics: &Arc<Metrics>,
 ) -> client::Client {
     let name = &config.tenant.name;
-    let credential = auth::Credential {
-        login: config.login.clone(),
-        tenant_id: config.tenant.id.clone(),
-        client_id: config.client_id.clone(),
-        client_secret: config.client_secret.clone(),
-        scope: format!("{}/.default", config.api.as_str().trim_end_matches('/')),
-    };
+    let credential = auth::Credential::of(config);
     let connections = connections.for_tenant();
-    let tokens = auth::TokenSource::new(connections.clone(), clock.clone(), credential, name, Arc::clone(metrics));
+    // A managed identity is asked for over the machine's own link, which no proxy can reach.
+    let asking = match config.credential {
+        CredentialConfig::ManagedIdentity(_) => connections.direct(),
+        _ => connections.clone(),
+    };
+    let tokens = auth::TokenSource::new(asking, clock.clone(), credential, name, Arc::clone(metrics));
     client::Client::new(
         connections,
         pin::Pin::new(config.api.clone(), &config.tenant.id, &config.publisher_id),
@@ -279,6 +279,9 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
     metrics.listing_unreadable.with_label_values(&[tenant]);
     metrics.api_refused_urls.with_label_values(&[tenant]);
     metrics.token_expiry.with_label_values(&[tenant]);
+    for kind in auth::KINDS {
+        metrics.credential_expiry.with_label_values(&[tenant, kind]);
+    }
     metrics.clock_skew.with_label_values(&[tenant]);
     for result in ["ok", "refused", "failed"] {
         metrics.token_refreshes.with_label_values(&[tenant, result]);

@@ -147,6 +147,20 @@ fn links_between_the_papers_lead_somewhere() {
     }
 }
 
+/// Every configuration of the page on identities, with a sink.
+#[test]
+fn the_configurations_of_the_page_on_identities_are_ones() {
+    let text = read("docs/identities.md");
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 4, "one for each kind");
+    for block in blocks {
+        let whole = format!("{block}sinks: [{{ name: out, type: stdout }}]\n");
+        if let Err(faults) = auditferry::config::load_str("docs/identities.md", &whole) {
+            panic!("{faults}");
+        }
+    }
+}
+
 /// The first YAML block of the README is what a newcomer copies.
 #[test]
 fn the_readmes_configuration_is_one() {
