@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::ack::Outcome;
 use crate::admin::{Heartbeat, StatusSource};
 use crate::budget::Budget;
-use crate::config::{Config, TenantConfig, TlsConfig};
+use crate::config::{Config, TenantConfig};
 use crate::feed::Feed;
 use crate::http::{self, HttpError};
 use crate::metrics::{Metrics, total};
@@ -153,7 +153,7 @@ impl App {
             spool_dir: config.state.dir.clone(),
             transport: match options.service {
                 Some(service) => Transport::InProcess(service),
-                None => Transport::Network(http::client(&TlsConfig::default(), None)?),
+                None => Transport::Network(http::client(&config.collect.tls, &config.collect.proxy, None)?),
             },
             troubles: troubles.clone(),
         };

@@ -15,6 +15,7 @@ mod support;
 mod bars;
 mod edges;
 mod fuzzing;
+mod network;
 mod normalize;
 mod papers;
 mod routes;
