@@ -135,6 +135,9 @@ impl Outfit {
             );
         }
         let way = ProxyRule::new(proxy)?;
+        if let Some(proxy) = way.shown() {
+            tracing::info!(proxy, "https goes through a proxy, but for what is named as an exception");
+        }
         Ok(Outfit { authorities, with_platform: tls.with_platform, identity, verify, way })
     }
 

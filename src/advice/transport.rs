@@ -40,7 +40,7 @@ pub(super) const TRANSPORT: &[Advice] = &[
     },
     Advice {
         code: "dns",
-        marks: &["dns error", "failed to lookup address"],
+        marks: &["dns error", "failed to lookup address", "invalid dns name"],
         meaning: "the host's name cannot be resolved",
         action: "check the name and the resolver (`getent hosts NAME`); where only a proxy may resolve names, set `proxy`",
         passes: ByItself,
@@ -110,8 +110,8 @@ pub(super) const TRANSPORT: &[Advice] = &[
     },
     Advice {
         code: "http2-goaway",
-        marks: &["GOAWAY", "GoAway"],
-        meaning: "the server ended the HTTP/2 connection, as it does when it is being replaced",
+        marks: &["http2 error: connection error received"],
+        meaning: "the server ended the HTTP/2 connection (GOAWAY), as it does when it is being replaced or asked too much",
         action: "nothing to do: it is asked again on a new connection",
         passes: ByItself,
     },

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::Exit;
 use crate::config::{Config, Format, SinkConfig, load_with_warnings};
 use crate::feed::ContentType;
+use crate::http::ProxyRule;
 
 /// Checks the configuration at `path`.
 pub(super) fn validate(path: &Path) -> anyhow::Result<Exit> {
@@ -44,6 +45,10 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
     }
     let days = config.collect.backfill.as_secs_f64() / 86_400.0;
     writeln!(out, "collect  every {:?}, the first start goes {days:.1} days back", config.collect.poll_interval)?;
+    match ProxyRule::new(&config.collect.proxy) {
+        Ok(rule) => writeln!(out, "proxy    {}", rule.shown().as_deref().unwrap_or("none"))?,
+        Err(error) => writeln!(out, "proxy    {error}")?,
+    }
     if config.clock.speed() != 1.0 {
         writeln!(out, "clock    simulated, {} times as fast", config.clock.speed())?;
     }
@@ -68,7 +73,11 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out, "  {:width$}  {}", "", sink.kind.guarantee())?;
     }
-    Ok(())
+    // No server was asked; when `run` asks, this is what helps to read the answers.
+    writeln!(
+        out,
+        "\nIf a server refuses, `auditferry explain CODE` says what its code means (AADSTS…, AF…, proxy-407, …)."
+    )
 }
 
 fn sink_line(sink: &SinkConfig) -> String {

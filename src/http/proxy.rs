@@ -69,6 +69,11 @@ impl ProxyRule {
         (!past).then_some(&through.address)
     }
 
+    /// The proxy, for people; `None`: everything goes straight.
+    pub fn shown(&self) -> Option<String> {
+        self.0.as_ref().map(|through| through.address.shown())
+    }
+
     /// The same for reqwest, with credentials.
     pub(super) fn into_proxy(self) -> Option<Proxy> {
         self.0.as_ref()?;

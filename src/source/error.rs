@@ -234,6 +234,8 @@ mod tests {
         ];
         for (status, code, message, expected) in table {
             assert_eq!(class(status, code, message), expected, "{status} {code} {message}");
+            let is_documented = code.starts_with("AF") && code != "AF99999";
+            assert!(!is_documented || crate::advice::of_code(code).is_some(), "there is no advice for {code}");
         }
     }
 
