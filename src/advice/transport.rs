@@ -112,7 +112,7 @@ pub(super) const TRANSPORT: &[Advice] = &[
         code: "http2-goaway",
         marks: &["http2 error: connection error received"],
         meaning: "the server ended the HTTP/2 connection (GOAWAY), as it does when it is being replaced or asked too much",
-        action: "nothing to do: it is asked again on a new connection",
+        action: "nothing: it is asked again on a new connection",
         passes: ByItself,
     },
     Advice {
@@ -133,7 +133,7 @@ pub(super) const TRANSPORT: &[Advice] = &[
         code: "connection-reset",
         marks: &["Connection reset", "connection closed before message completed", "Broken pipe", "connection reset"],
         meaning: "the connection broke before the answer was complete",
-        action: "nothing to do: it is tried again; if it lasts, a firewall or proxy on the way cuts connections",
+        action: "nothing: it is tried again; if it lasts, a firewall or proxy on the way cuts connections",
         passes: ByItself,
     },
     Advice {

@@ -99,8 +99,9 @@ fn log(place: &Place) -> String {
 async fn trouble(admin: &str) -> String {
     let status = reqwest::get(format!("http://{admin}/status")).await.unwrap().text().await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    let feeds = status["tenants"][0]["feeds"].as_array().unwrap();
-    feeds.iter().filter_map(|feed| feed["trouble"].as_str()).collect::<Vec<_>>().join("\n")
+    // While it starts there are none.
+    let feeds = status["tenants"][0]["feeds"].as_array().into_iter().flatten();
+    feeds.filter_map(|feed| feed["trouble"].as_str()).collect::<Vec<_>>().join("\n")
 }
 
 async fn trouble_that_says(admin: &str, part: &str, place: &Place) -> String {
