@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::admin::{Heartbeat, StatusSource};
 use crate::budget::Budget;
-use crate::config::{Config, SinkConfig, TenantConfig, TlsConfig};
+use crate::config::{Config, SinkConfig, TenantConfig};
 use crate::http::{self, HttpError};
 use crate::metrics::Metrics;
 pub use crate::pipeline::Observer;
@@ -183,7 +183,7 @@ impl App {
             spool_dir: config.state.dir.clone(),
             transport: match options.service {
                 Some(service) => Transport::InProcess(service),
-                None => Transport::Network(http::client(&TlsConfig::default(), None)?),
+                None => Transport::Network(http::client(&config.collect.tls, &config.collect.proxy, None)?),
             },
             troubles: troubles.clone(),
         };

@@ -84,6 +84,9 @@ impl Change {
             // By default it lies in the state directory.
             ("dead_letters.file", old.dead_letters != *dead_letters && !moved),
             ("clock", old.clock != *clock),
+            // One client serves all tenants as long as the process lives.
+            ("collect.tls", old.collect.tls != collect.tls),
+            ("proxy", old.collect.proxy != collect.proxy),
         ];
         change.needs_restart = fixed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
         change

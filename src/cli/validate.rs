@@ -9,6 +9,7 @@ use super::Exit;
 use crate::clock::Seconds;
 use crate::config::{Config, CredentialConfig, Format, SinkConfig, load_with_warnings};
 use crate::feed::ContentType;
+use crate::http::ProxyRule;
 use crate::source::auth::certificate::{self, CertificateError};
 use crate::source::auth::day;
 
@@ -93,6 +94,10 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
     }
     let days = config.collect.backfill.as_secs_f64() / 86_400.0;
     writeln!(out, "collect  every {:?}, the first start goes {days:.1} days back", config.collect.poll_interval)?;
+    match ProxyRule::new(&config.collect.proxy) {
+        Ok(rule) => writeln!(out, "proxy    {}", rule.shown().as_deref().unwrap_or("none"))?,
+        Err(error) => writeln!(out, "proxy    {error}")?,
+    }
     if config.clock.speed() != 1.0 {
         writeln!(out, "clock    simulated, {} times as fast", config.clock.speed())?;
     }
@@ -118,7 +123,11 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out, "  {:width$}  {}", "", sink.kind.guarantee())?;
     }
-    Ok(())
+    // No server was asked; when `run` asks, this is what helps to read the answers.
+    writeln!(
+        out,
+        "\nIf a server refuses, `auditferry explain CODE` says what its code means (AADSTS…, AF…, proxy-407, …)."
+    )
 }
 
 fn sink_line(sink: &SinkConfig) -> String {

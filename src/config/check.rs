@@ -12,13 +12,14 @@ use std::time::Duration;
 use url::Url;
 
 use super::check_auth;
-use super::check_sinks::sinks;
+use super::check_sinks::{sinks, tls};
 use super::faults::{Place, Reader};
-use super::file::{CollectFile, EndpointsFile, File, StateFile, TenantFile};
+use super::file::{CollectFile, EndpointsFile, File, SourceTlsFile, StateFile, TenantFile, TlsFile};
+use super::proxy::ProxyFile;
 use super::section::{Field, Section};
 use super::values::{Cloud, Listen, Size, is_loopback};
 use crate::clock::Clock;
-use crate::config::{AdminConfig, CollectConfig, Config, StateConfig, TenantConfig};
+use crate::config::{AdminConfig, CollectConfig, Config, ProxyConfig, StateConfig, TenantConfig, TlsConfig};
 use crate::feed::{ContentType, Tenant};
 
 const KIB: u64 = 1 << 10;
@@ -77,7 +78,8 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
             .unwrap_or(Listen(Some(([127, 0, 0, 1], 9464).into())))
             .0,
     };
-    let collect = collect(file.collect.value().unwrap_or_default(), reader);
+    let ProxyFile(proxy) = file.proxy.value().unwrap_or(ProxyFile(ProxyConfig::Environment));
+    let collect = collect(file.collect.value().unwrap_or_default(), &proxy, reader);
     let none = match &file.sinks {
         Field::Absent => true,
         Field::Faulty => false,
@@ -91,7 +93,7 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
         );
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let sinks = sinks(file.sinks.value().unwrap_or_default(), dead_letters.as_ref(), &names, reader);
+    let sinks = sinks(file.sinks.value().unwrap_or_default(), dead_letters.as_ref(), &names, &proxy, reader);
     let dead_letters = dead_letters.map_or_else(|| state.dir.join("dead.ndjson"), |at| at.value);
     Some(Config { state, admin, collect, tenants, dead_letters, sinks, clock })
 }
@@ -121,7 +123,7 @@ fn check_profile(profile: Field<String>, reader: &mut Reader<'_>) {
     }
 }
 
-fn collect(file: CollectFile, reader: &mut Reader<'_>) -> CollectConfig {
+fn collect(file: CollectFile, proxy: &ProxyConfig, reader: &mut Reader<'_>) -> CollectConfig {
     let seconds = Duration::from_secs;
     let bytes = |size: &Size| size.0;
     let as_usize = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -174,7 +176,17 @@ fn collect(file: CollectFile, reader: &mut Reader<'_>) -> CollectConfig {
             seconds(60),
             same,
         ),
+        tls: source_tls(file.tls.value().unwrap_or_default(), reader),
+        proxy: proxy.clone(),
     }
+}
+
+/// An authority of one's own is mostly that of a proxy that opens TLS, which leaves some hosts alone: so it is
+/// believed beside the platform's. Verification cannot be switched off: a token would go to anybody.
+fn source_tls(file: SourceTlsFile, reader: &mut Reader<'_>) -> TlsConfig {
+    let SourceTlsFile { place, ca_file, cert_file, key_file } = file;
+    let written = TlsFile { place, ca_file, cert_file, key_file, verify: Field::Absent };
+    TlsConfig { with_platform: true, ..tls(written, reader) }
 }
 
 fn tenants(files: Vec<TenantFile>, defaults: &TenantFile, reader: &mut Reader<'_>) -> Vec<TenantConfig> {

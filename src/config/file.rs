@@ -9,6 +9,7 @@ use url::Url;
 
 use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::faults::{Place, Reader};
+use super::proxy::ProxyFile;
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
 use super::values::{AckEnabled, At, Cloud, Compression, Date, FromNode, Guid, Listen, Secret, Size};
@@ -21,6 +22,7 @@ section! {
     File in "the configuration" {
         state: StateFile,
         admin: AdminFile,
+        proxy: ProxyFile,
         collect: CollectFile,
         tenant_defaults: TenantFile,
         tenants_from: PathBuf,
@@ -50,7 +52,13 @@ section! {
         fetches_per_tenant: usize,
         fetches: usize,
         stall_timeout: Duration,
+        tls: SourceTlsFile,
     } later {}
+}
+
+section! {
+    /// Towards the service, which is never asked unverified.
+    SourceTlsFile in "`collect.tls`" { ca_file: PathBuf, cert_file: PathBuf, key_file: PathBuf } later {}
 }
 
 section! {
@@ -153,7 +161,8 @@ section! {
         tls: TlsFile,
         timeout: Duration,
         indexer_acknowledgement: AckFile,
-    } later { "proxy" }
+        proxy: ProxyFile,
+    } later {}
 }
 
 section! {
@@ -253,6 +262,8 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (StateFile::TITLE, StateFile::KEYS),
     (AdminFile::TITLE, AdminFile::KEYS),
     (CollectFile::TITLE, CollectFile::KEYS),
+    (SourceTlsFile::TITLE, SourceTlsFile::KEYS),
+    super::proxy::SECTION,
     (TenantFile::TITLE, TenantFile::KEYS),
     (AuthFile::TITLE, AuthFile::KEYS),
     (CertificateFile::TITLE, CertificateFile::KEYS),

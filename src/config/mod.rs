@@ -14,6 +14,7 @@ mod inputs;
 mod interpolate;
 mod kafka;
 mod load;
+mod proxy;
 mod section;
 mod tree;
 mod values;
@@ -26,6 +27,7 @@ pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, load, load_str, load_with_inputs, load_with_warnings};
+pub use proxy::{ProxyAddress, ProxyConfig};
 pub use values::{is_loopback, parse_duration};
 pub use when::starts_with;
 
@@ -82,6 +84,10 @@ pub struct CollectConfig {
     pub fetches: usize,
     /// A body must bring 16 KiB, or its end, in every stretch of this length.
     pub stall_timeout: Duration,
+    /// Towards the service, the token endpoint included.
+    pub tls: TlsConfig,
+    /// The way to the service.
+    pub proxy: ProxyConfig,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -223,6 +229,7 @@ pub struct HecConfig {
     pub host: Option<String>,
     pub gzip: bool,
     pub tls: TlsConfig,
+    pub proxy: ProxyConfig,
     pub timeout: Duration,
     pub ack: AckConfig,
 }
@@ -261,10 +268,12 @@ pub enum AckMode {
     Off,
 }
 
-/// TLS of a sink: the platform's roots unless a CA of one's own is given.
+/// TLS of a sink or of the source: the platform's authorities unless some of one's own are given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsConfig {
     pub ca_file: Option<PathBuf>,
+    /// `ca_file` is believed beside the platform's authorities, not instead of them.
+    pub with_platform: bool,
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     /// Off switches verification off, loudly.

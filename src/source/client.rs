@@ -15,10 +15,11 @@ use tokio::time::Instant;
 use super::auth::{Token, TokenSource};
 use super::body::{Body, next_page_uri};
 use super::connections::Connections;
-use super::error::{ApiError, Refusal, classify};
+use super::error::{ApiError, Refusal, classify, request_ids};
 use super::pin::{Pin, PinnedUrl};
 use super::server_clock::ServerClock;
 use super::throttle::Throttle;
+use crate::advice::hint;
 use crate::clock::{Clock, Seconds};
 use crate::feed::ContentType;
 use crate::metrics::Metrics;
@@ -175,9 +176,11 @@ impl Client {
             }
             let status = response.status().as_u16();
             let after = retry_after(response.headers(), self.server_clock.now() * 1000);
+            let ids = request_ids(response.headers());
             // The status alone is an answer too, if the body cannot be read.
             let body = Body::new(response, self.stall).collect(MAX_ERROR).await.unwrap_or_default();
-            match classify(status, after, &scrub(&body, token.secret.expose_secret().as_bytes())) {
+            let said = scrub(&body, token.secret.expose_secret().as_bytes());
+            match classify(status, after, &said).with(&ids) {
                 Refusal::AlreadyEnabled => return Ok(None),
                 Refusal::Token { .. } if !is_repeat => {
                     self.tokens.invalidate(&token).await;
@@ -234,7 +237,7 @@ impl Client {
             }
             Err(_) => {
                 self.count(operation, "transport");
-                return Err(ApiError::Transient { text: format!("no answer in {:?}", self.stall) });
+                return Err(ApiError::Transient { text: no_answer(url, self.stall) });
             }
         };
         self.count(operation, status_class(response.status().as_u16()));
@@ -249,6 +252,13 @@ impl Client {
         self.metrics.api_requests.with_label_values(&[operation, code]).inc();
         self.metrics.api_tenant_requests.with_label_values(&[&self.tenant]).inc();
     }
+}
+
+fn no_answer(url: &PinnedUrl, stall: Duration) -> String {
+    let host = url.as_url().host_str().unwrap_or_default();
+    let text = format!("no answer in {stall:?} from `{host}`");
+    let hint = hint(&text);
+    text + &hint
 }
 
 fn bearer(token: &Token) -> Result<HeaderValue, ApiError> {

@@ -201,6 +201,9 @@ impl FeedRun {
                     tracing::warn!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, cell = listing.cell,
                         error = %error, "listing keeps failing, trying on with back-off; nothing is lost by it");
                 }
+                if tries >= 3 {
+                    self.note_trouble(Some(error.to_string()));
+                }
                 self.react(&error, now)
             }
         }

@@ -42,7 +42,7 @@ pub use troubles::Troubles;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::{CollectConfig, CredentialConfig, TenantConfig};
+use crate::config::{CollectConfig, TenantConfig};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::route::Intake;
@@ -216,12 +216,8 @@ fn client(
     let name = &config.tenant.name;
     let credential = auth::Credential::of(config);
     let connections = connections.for_tenant();
-    // A managed identity is asked for over the machine's own link, which no proxy can reach.
-    let asking = match config.credential {
-        CredentialConfig::ManagedIdentity(_) => connections.direct(),
-        _ => connections.clone(),
-    };
-    let tokens = auth::TokenSource::new(asking, clock.clone(), credential, name, Arc::clone(metrics));
+    // A managed identity is asked for over the machine's own link, which the client never asks through a proxy.
+    let tokens = auth::TokenSource::new(connections.clone(), clock.clone(), credential, name, Arc::clone(metrics));
     client::Client::new(
         connections,
         pin::Pin::new(config.api.clone(), &config.tenant.id, &config.publisher_id),

@@ -16,6 +16,7 @@ mod bars;
 mod board;
 mod edges;
 mod fuzzing;
+mod network;
 mod normalize;
 mod papers;
 mod reload;

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::super::error::{ApiError, printable};
+use crate::advice;
 use crate::clock::Seconds;
 use crate::secret::scrub;
 
@@ -30,6 +31,10 @@ struct Denial {
     error: String,
     #[serde(default, alias = "message")]
     error_description: String,
+    #[serde(default)]
+    trace_id: String,
+    #[serde(default)]
+    correlation_id: String,
 }
 
 /// `said` without the secrets that were sent, nor anything that looks like a signed token.
@@ -85,16 +90,23 @@ pub(super) fn read_answer(body: &[u8], now: Seconds) -> Option<(SecretString, Se
 }
 
 /// 429 and 5xx are the endpoint's trouble; anything else is about our credential. Clients are told to
-/// go by `error`, not by the AADSTS number in the text (operations 6). A machine's metadata service says 404 and 410
-/// while it is being updated.
-pub(super) fn read_denial(whom: &str, status: u16, body: &[u8]) -> ApiError {
+/// go by `error`, not by the AADSTS number in the text, which only chooses the advice (operations 6).
+/// Everything that the endpoint said stays, ids included (`ids`: those of the head): without them Microsoft cannot
+/// find the request. A machine's metadata service says 404 and 410 while it is being updated.
+pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str) -> ApiError {
     let denial = serde_json::from_slice::<Denial>(body).ok();
     let text = match &denial {
         Some(denial) => {
-            let said = printable(denial.error_description.lines().next().unwrap_or(""));
-            format!("{whom}: status {status}, `{}`: {said}{}", printable(&denial.error), advice(&said))
+            let mut said = printable(denial.error_description.trim());
+            for (name, id) in [("trace id", &denial.trace_id), ("correlation id", &denial.correlation_id)] {
+                if !id.is_empty() && !denial.error_description.contains(id.as_str()) {
+                    said = format!("{said}; {name} {}", printable(id));
+                }
+            }
+            let error = printable(&denial.error);
+            format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint(&said))
         }
-        None => format!("{whom}: status {status} without a readable error"),
+        None => format!("{whom}: status {status} without a readable error{ids}"),
     };
     let temporary = denial.as_ref().is_some_and(|d| d.error == "temporarily_unavailable");
     match status {
@@ -102,19 +114,6 @@ pub(super) fn read_denial(whom: &str, status: u16, body: &[u8]) -> ApiError {
         _ if temporary || denial.is_none() => ApiError::Transient { text },
         _ => ApiError::Unauthorized { text },
     }
-}
-
-/// The way out for the refusals that users meet most (operations 6).
-fn advice(text: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 6] = [
-        ("AADSTS7000215", "; the secret is wrong: was its id pasted instead of its value?"),
-        ("AADSTS7000222", "; the secret expired: create a new one"),
-        ("AADSTS700016", "; `client_id` is not known in this tenant: wrong id, wrong tenant, or no admin consent"),
-        ("AADSTS90002", "; `tenant_id` is not known: a typing error, or the wrong cloud"),
-        ("AADSTS500011", "; the Office 365 Management APIs are not provisioned in this tenant: grant admin consent"),
-        ("AADSTS65001", "; an administrator must grant consent"),
-    ];
-    KNOWN.iter().find(|(code, _)| text.contains(code)).map_or("", |(_, advice)| advice)
 }
 
 #[cfg(test)]
@@ -141,10 +140,33 @@ mod tests {
     #[test]
     fn a_refusal_names_the_way_out_and_an_outage_is_no_refusal() {
         let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace"}"#;
-        let ApiError::Unauthorized { text } = read_denial("token endpoint", 401, body) else { panic!() };
-        assert!(text.contains("pasted instead of its value"), "{text}");
-        assert!(matches!(read_denial("x", 503, b"<html>"), ApiError::Transient { .. }));
-        assert!(matches!(read_denial("x", 400, b"<html>"), ApiError::Transient { .. }));
+        let ApiError::Unauthorized { text } = read_denial("token endpoint", 401, body, "") else { panic!() };
+        assert!(text.contains("value was pasted and not its id"), "{text}");
+        assert!(matches!(read_denial("x", 503, b"<html>", ""), ApiError::Transient { .. }));
+        assert!(matches!(read_denial("x", 400, b"<html>", ""), ApiError::Transient { .. }));
+    }
+
+    #[test]
+    fn all_that_the_endpoint_said_is_shown_with_the_ids_that_support_asks_for() {
+        let said = |description: &str| {
+            let body = format!(
+                r#"{{"error":"unauthorized_client","error_description":"{description}","trace_id":"7aa1-trace","correlation_id":"9bb2-correlation"}}"#
+            );
+            read_denial("token endpoint", 400, body.as_bytes(), " (x-ms-request-id 5cc3)").to_string()
+        };
+        let lines = said(
+            "AADSTS700016: Not found.\\r\\nTrace ID: 7aa1-trace\\r\\nCorrelation ID: 9bb2-correlation\\r\\nTimestamp: 2026-11-22 03:00:00Z",
+        );
+        let fields = said("AADSTS99999991: new");
+        for text in [&lines, &fields] {
+            for part in ["`unauthorized_client`", "7aa1-trace", "9bb2-correlation", "x-ms-request-id 5cc3"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+            assert!(!text.contains(['\r', '\n']), "{text:?}");
+        }
+        assert_eq!(lines.matches("7aa1-trace").count(), 1, "{lines}");
+        assert!(lines.contains("Timestamp: 2026") && lines.contains("explain AADSTS700016"), "{lines}");
+        assert!(fields.contains("error?code=99999991"), "{fields}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use expiry::{KINDS, Warnings, day};
 use super::body::Body;
 use super::client::http_date;
 use super::connections::Connections;
-use super::error::ApiError;
+use super::error::{ApiError, request_ids};
 use super::steady::Steady;
 use crate::clock::{Clock, Seconds};
 use crate::config::CredentialConfig;
@@ -234,11 +234,12 @@ impl TokenSource {
         if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date) {
             self.ahead.store(date - self.clock.now(), Ordering::Relaxed);
         }
+        let ids = request_ids(response.headers());
         let body = Body::new(response, TIMEOUT).collect(MAX_ANSWER).await.map_err(|e| transient(e.to_string()))?;
         if status.is_success() {
             return read_answer(&body, now).ok_or_else(|| transient("an answer without a token".into()));
         }
-        let error = read_denial(whom, status.as_u16(), &clean(&body, &asked.secrets));
+        let error = read_denial(whom, status.as_u16(), &clean(&body, &asked.secrets), &ids);
         Err(explain::explained(error, &self.credential, asked.leaf.as_ref(), now))
     }
 }
