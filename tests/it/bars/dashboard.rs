@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use auditferry::metrics::CATALOGUE;
 use auditferry::simulator::{Scenario, WorldConfig};
 use serde_json::Value;
 
