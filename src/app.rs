@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::ack::Outcome;
@@ -90,7 +90,7 @@ pub enum AppError {
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("a start-up task failed: {0}")]
-    Task(#[from] tokio::task::JoinError),
+    Task(#[from] JoinError),
 }
 
 type Drivers = Arc<HashMap<SinkId, DriverHandle>>;
@@ -202,39 +202,17 @@ impl App {
         let once_timeout = self.once.unwrap_or(Duration::MAX);
         // A part that panicked would leave its feeds standing still in silence: rather end and be started anew.
         let sources = async {
-            while let Some(ended) = self.sources.join_next().await {
-                if ended.is_err() {
-                    return Ending::Fault;
-                }
-            }
-            if !is_once {
-                std::future::pending::<()>().await;
-            }
-            Ending::Clean
-        };
-        let workers = async {
-            let workers = async {
-                while let Some(ended) = self.workers.join_next().await {
-                    if ended.is_err() {
-                        return;
-                    }
-                }
-                std::future::pending::<()>().await;
-            };
-            let burial = async {
-                if !matches!(self.burial.join_next().await, Some(Err(_))) {
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                () = workers => {}
-                () = burial => {}
+            match all_ended(&mut self.sources).await {
+                Err(_) => Ending::Fault,
+                Ok(()) if is_once => Ending::Clean,
+                Ok(()) => std::future::pending().await,
             }
         };
         let mut ending = tokio::select! {
             () = stop => Ending::Clean,
             ending = sources => ending,
-            () = workers => Ending::Fault,
+            Err(_) = all_ended(&mut self.workers) => Ending::Fault,
+            Err(_) = all_ended(&mut self.burial) => Ending::Fault,
             () = tokio::time::sleep(once_timeout), if is_once => Ending::Unreachable,
             error = self.state.failed() => return Ending::StateUnusable(error),
         };
@@ -293,6 +271,14 @@ impl App {
     fn has_dead_letters(&self) -> bool {
         self.metrics.dead_letters.total() > 0
     }
+}
+
+/// Returns when all tasks have ended, or the first has panicked.
+async fn all_ended(tasks: &mut JoinSet<()>) -> Result<(), JoinError> {
+    while let Some(ended) = tasks.join_next().await {
+        ended?;
+    }
+    Ok(())
 }
 
 async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, AppError> {

@@ -159,6 +159,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_name_is_declared_twice() {
+        let names: std::collections::HashSet<_> = CATALOGUE.iter().map(|(name, ..)| name).collect();
+        assert_eq!(names.len(), CATALOGUE.len());
+    }
+
+    #[test]
     fn the_version_is_shown() {
         let line = format!("auditferry_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
         assert!(Metrics::new().render().contains(&line));
