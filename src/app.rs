@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 pub use crate::pipeline::Observer;
 use crate::pipeline::Pipeline;
 use crate::record::RecordKey;
-use crate::route::{Intake, Routes};
+use crate::route::{Down, Intake, Routes};
 use crate::sink::dead_letters::{DeadLetterError, DeadLetters, LetterHead};
 use crate::sink::driver::{self, DriverHandle};
 use crate::sink::{self, SinkBuildError, SinkId, SinkSet};
@@ -137,7 +137,7 @@ impl App {
         };
         let workers = start_workers(worker);
 
-        let (down, told) = watch::channel(SinkSet::EMPTY);
+        let (down, told) = watch::channel(Down::default());
         let intake = Intake::new(Arc::clone(&routes), told, state.health());
         let intake_task = tokio::spawn(watch_sinks(watched(&config, &routes, &drivers, &names), down));
 

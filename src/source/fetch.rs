@@ -101,6 +101,9 @@ pub enum FetchError {
     Malformed { error: Malformed, print: (u64, u32) },
     #[error("cannot spool an oversized record in `{path}`: {source}")]
     Spool { path: PathBuf, source: std::io::Error },
+    /// Given up half-way for feeds that can go on, while a sink that this one needs takes nothing.
+    #[error("made way for other feeds while its sink takes nothing")]
+    MadeWay,
     /// The pipeline is gone: the process is ending.
     #[error("the pipeline is closed")]
     Closed,
