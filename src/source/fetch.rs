@@ -184,11 +184,16 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     fn new(context: &'a FetchContext, blob: &'a BlobId, ack: &'a Finalizer, manner: Manner) -> Attempt<'a> {
         let tenant = Arc::from(blob.feed.tenant.id.as_str());
+        let (budget, content_type) = (&context.budget, blob.feed.content_type);
         Attempt {
             context,
             blob,
             ack,
-            charge: if manner.slow { context.budget.charge_beside(&tenant) } else { context.budget.charge(&tenant) },
+            charge: if manner.slow {
+                budget.charge_beside(&tenant, content_type)
+            } else {
+                budget.charge(&tenant, content_type)
+            },
             splitter: Splitter::default(),
             buffer: Room::default(),
             spans: Vec::new(),
