@@ -17,7 +17,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("ack", &[]),
     ("secret", &[]),
     ("metrics", &[]),
-    ("budget", &[]),
+    ("budget", &["feed"]),
     ("retry", &["clock"]),
     ("http", &["config", "secret", "clock"]),
     // What Microsoft sends, and what becomes of it: pure.
