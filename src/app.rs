@@ -32,10 +32,10 @@ use crate::config::{Config, SinkConfig, TenantConfig};
 use crate::http::{self, HttpError};
 use crate::metrics::Metrics;
 pub use crate::pipeline::Observer;
-use crate::route::{Intake, Routes};
+use crate::route::{Down, Intake, Routes};
+use crate::sink::SinkBuildError;
 use crate::sink::dead_letters::{DeadLetterError, DeadLetters};
 use crate::sink::driver::{self, DriverHandle};
-use crate::sink::{SinkBuildError, SinkSet};
 pub use crate::source::InProcess;
 use crate::source::{self, Source, TenantLoop, Transport, Troubles};
 use crate::state::{State, StateError};
@@ -119,7 +119,7 @@ pub struct App {
     graph: watch::Sender<Arc<Graph>>,
     routes: watch::Sender<Arc<Routes>>,
     /// The required sinks that take nothing.
-    down: Arc<watch::Sender<SinkSet>>,
+    down: Arc<watch::Sender<Down>>,
     /// `None` once the process ends.
     source: Option<Source>,
     loops: JoinSet<()>,
@@ -166,7 +166,7 @@ impl App {
         let arrivals = Arc::new(Mutex::new(arrivals));
         let workers = start_workers(Worker { graph: told_graph.clone(), state: state.clone(), oversized, arrivals });
 
-        let (down, told_down) = watch::channel(SinkSet::EMPTY);
+        let (down, told_down) = watch::channel(Down::default());
         let down = Arc::new(down);
         let intake = Intake::new(told_routes, told_down, state.health());
         let watched = watched(&graph.borrow());

@@ -3,14 +3,18 @@
 //!
 //! Nobody may hold more than a quarter, so that one tenant's flood leaves room for the others.
 //! A body below 8 MiB goes forward only when whole, so several half-read bodies could fill the
-//! budget and wait for each other for ever; one of them at a time may therefore go over it
-//! (the *overdraft*), which keeps at least one body moving; and one of those that are read slowly beside them.
+//! budget, or their tenant's quarter, and wait for each other for ever. One body at a time may therefore go
+//! over the budget (the *overdraft*), and one of each feed over its tenant's quarter: of each, because an
+//! overdraft ends when its bytes are done, and those of one feed may wait long for a sink that the others do
+//! without. Bodies that are read slowly beside the rest have the same apart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+
+use crate::feed::ContentType;
 
 /// The share of the budget that one tenant may hold: a quarter (DESIGN, flow 2.6).
 const TENANT_SHARE: usize = 4;
@@ -29,11 +33,14 @@ struct Inner {
 struct Held {
     total: usize,
     by_tenant: HashMap<Arc<str>, usize>,
-    overdraft_taken: [bool; 2],
+    /// Whoever is over the budget, by lane.
+    over_all: [bool; 2],
+    /// The feeds that are over their tenant's quarter, by lane.
+    over_share: HashSet<(Arc<str>, ContentType, Lane)>,
 }
 
 /// Whose overdraft a charge may take. One for both would be held for hours by a body that is read slowly.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Lane {
     Common,
     Beside,
@@ -45,19 +52,20 @@ impl Budget {
         Budget(Arc::new(Inner { limit: AtomicUsize::new(limit), held: Mutex::default(), freed: Notify::new() }))
     }
 
-    /// An empty charge in the name of `tenant`.
-    pub fn charge(&self, tenant: &Arc<str>) -> Charge {
-        self.charge_in(Lane::Common, tenant)
+    /// An empty charge in the name of a feed of `tenant`.
+    pub fn charge(&self, tenant: &Arc<str>, content_type: ContentType) -> Charge {
+        self.charge_in(Lane::Common, tenant, content_type)
     }
 
     /// The same for a body that is read beside the others for as long as it takes: with an overdraft that is
     /// taken only by such, so that it neither waits for its own bytes nor keeps the others from theirs.
-    pub fn charge_beside(&self, tenant: &Arc<str>) -> Charge {
-        self.charge_in(Lane::Beside, tenant)
+    pub fn charge_beside(&self, tenant: &Arc<str>, content_type: ContentType) -> Charge {
+        self.charge_in(Lane::Beside, tenant, content_type)
     }
 
-    fn charge_in(&self, lane: Lane, tenant: &Arc<str>) -> Charge {
-        Charge { budget: self.clone(), tenant: Arc::clone(tenant), bytes: 0, lane, overdraft: false }
+    fn charge_in(&self, lane: Lane, tenant: &Arc<str>, content_type: ContentType) -> Charge {
+        let over = Over::default();
+        Charge { budget: self.clone(), tenant: Arc::clone(tenant), content_type, bytes: 0, lane, over }
     }
 
     /// Bytes in flight now.
@@ -108,14 +116,24 @@ impl Held {
 pub struct Charge {
     budget: Budget,
     tenant: Arc<str>,
+    content_type: ContentType,
     bytes: usize,
     lane: Lane,
-    overdraft: bool,
+    over: Over,
+}
+
+/// The overdrafts that a charge has taken.
+#[derive(Clone, Copy, Default)]
+struct Over {
+    /// Over the budget, and with that over every share of it: whoever has this waits for nobody.
+    all: bool,
+    /// Over the tenant's quarter.
+    share: bool,
 }
 
 impl Charge {
     /// Waits until `bytes` more fit, then holds them. With `may_overdraw` the wait also ends when
-    /// the overdraft is free; the charge then goes over the budget until it is dropped.
+    /// the overdraft that it takes is free; the charge then goes over until it is dropped.
     pub async fn reserve(&mut self, bytes: usize, may_overdraw: bool) {
         let inner = Arc::clone(&self.budget.0);
         loop {
@@ -135,16 +153,28 @@ impl Charge {
         // Something larger than the whole share must still pass, alone.
         let fits_tenant = of_tenant == 0 || of_tenant + bytes <= inner.limit() / TENANT_SHARE;
         let fits_all = held.total == 0 || held.total + bytes <= inner.limit();
-        if !(self.overdraft || fits_tenant && fits_all) {
-            if !may_overdraw || held.overdraft_taken[self.lane as usize] {
+        if !(self.over.all || fits_all && (fits_tenant || self.over.share)) {
+            if !may_overdraw || !self.overdraw(&mut held, fits_all) {
                 return false;
             }
-            held.overdraft_taken[self.lane as usize] = true;
-            self.overdraft = true;
         }
         held.add(&self.tenant, bytes);
         self.bytes += bytes;
         true
+    }
+
+    /// Takes the overdraft that lets it go on, if it is free.
+    fn overdraw(&mut self, held: &mut Held, fits_all: bool) -> bool {
+        if fits_all {
+            self.over.share = held.over_share.insert(self.feed());
+            return self.over.share;
+        }
+        self.over.all = !std::mem::replace(&mut held.over_all[self.lane as usize], true);
+        self.over.all
+    }
+
+    fn feed(&self) -> (Arc<str>, ContentType, Lane) {
+        (Arc::clone(&self.tenant), self.content_type, self.lane)
     }
 
     /// Holds `bytes` more without waiting, even over the limit: for what is made of bytes already
@@ -154,13 +184,14 @@ impl Charge {
         self.bytes += bytes;
     }
 
-    /// Moves `bytes` (at most what is held) into a charge of their own. The overdraft goes along
-    /// with the first split, so that it is free again when those bytes are done.
+    /// Moves `bytes` (at most what is held) into a charge of their own. Overdrafts go along
+    /// with the first split, so that they are free again when those bytes are done.
     pub fn split(&mut self, bytes: usize) -> Charge {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        let overdraft = std::mem::take(&mut self.overdraft);
-        Charge { budget: self.budget.clone(), tenant: Arc::clone(&self.tenant), bytes, lane: self.lane, overdraft }
+        let mut part = self.budget.charge_in(self.lane, &self.tenant, self.content_type);
+        (part.bytes, part.over) = (bytes, std::mem::take(&mut self.over));
+        part
     }
 
     /// Gives back all but `bytes`.
@@ -183,8 +214,11 @@ impl Drop for Charge {
     fn drop(&mut self) {
         let mut held = self.budget.0.held();
         held.remove(&self.tenant, self.bytes);
-        if self.overdraft {
-            held.overdraft_taken[self.lane as usize] = false;
+        if self.over.all {
+            held.over_all[self.lane as usize] = false;
+        }
+        if self.over.share {
+            held.over_share.remove(&self.feed());
         }
         drop(held);
         self.budget.0.freed.notify_waiters();
@@ -200,15 +234,17 @@ mod tests {
         tokio::time::timeout(Duration::from_millis(20), charge.reserve(bytes, may_overdraw)).await.is_err()
     }
 
+    const FEED: ContentType = ContentType::Exchange;
+
     #[tokio::test]
     async fn a_tenant_holds_no_more_than_a_quarter_and_dropping_gives_back() {
         let budget = Budget::new(400);
         let (a, b) = (Arc::from("a"), Arc::from("b"));
-        let mut first = budget.charge(&a);
+        let mut first = budget.charge(&a, FEED);
         first.reserve(100, false).await;
-        let mut second = budget.charge(&a);
+        let mut second = budget.charge(&a, FEED);
         assert!(waits(&mut second, 1, false).await, "a tenant must not pass its quarter");
-        budget.charge(&b).reserve(100, false).await;
+        budget.charge(&b, FEED).reserve(100, false).await;
         drop(first);
         second.reserve(100, false).await;
         drop(second);
@@ -218,27 +254,50 @@ mod tests {
     #[tokio::test]
     async fn exactly_one_charge_may_overdraw_until_its_bytes_are_done() {
         let budget = Budget::new(40);
-        let a: Arc<str> = Arc::from("a");
-        let mut one = budget.charge(&a);
+        let feeds = [Arc::from("a"), Arc::from("b")];
+        let mut one = budget.charge(&feeds[0], FEED);
+        one.reserve(40, true).await;
         one.reserve(10, true).await;
-        one.reserve(10, true).await;
-        let mut two = budget.charge(&a);
+        let mut two = budget.charge(&feeds[1], FEED);
         assert!(waits(&mut two, 10, true).await, "only one overdraft at a time");
-        let part = one.split(20);
-        assert_eq!((one.bytes(), part.bytes()), (0, 20));
+        let part = one.split(50);
+        assert_eq!((one.bytes(), part.bytes()), (0, 50));
         drop(one);
         assert!(waits(&mut two, 10, true).await, "the overdraft went with the part");
         drop(part);
         two.reserve(10, true).await;
+        assert_eq!(budget.used(), 10);
+    }
+
+    #[tokio::test]
+    async fn one_body_of_each_feed_may_pass_its_tenants_quarter_until_its_bytes_are_done() {
+        let budget = Budget::new(400);
+        let (a, b): (Arc<str>, Arc<str>) = (Arc::from("a"), Arc::from("b"));
+        let mut held_up = budget.charge(&a, FEED);
+        held_up.reserve(100, true).await;
+        held_up.reserve(10, true).await;
+        let held_up = held_up.split(110);
+        assert!(waits(&mut budget.charge(&a, FEED), 1, true).await, "what its part waits for, its feed waits for");
+        // Neither another feed of the tenant nor another tenant does.
+        let mut other_feed = budget.charge(&a, ContentType::Dlp);
+        assert!(!waits(&mut other_feed, 10, true).await);
+        let mut bodies = [budget.charge(&b, FEED), budget.charge(&b, FEED)];
+        for body in &mut bodies {
+            body.reserve(50, true).await;
+        }
+        assert!(!waits(&mut bodies[0], 50, true).await, "half-read bodies of one tenant wait for each other");
+        assert!(waits(&mut bodies[1], 50, true).await, "one at a time");
+        drop(held_up);
+        assert!(!waits(&mut budget.charge(&a, FEED), 1, true).await);
     }
 
     #[tokio::test]
     async fn a_charge_beside_the_others_overdraws_apart_from_theirs_and_goes_on_alone() {
         let budget = Budget::new(40);
         let a: Arc<str> = Arc::from("a");
-        let (mut one, mut two) = (budget.charge_beside(&a), budget.charge_beside(&a));
+        let (mut one, mut two) = (budget.charge_beside(&a, FEED), budget.charge_beside(&a, FEED));
         one.reserve(10, true).await;
-        let mut common = budget.charge(&a);
+        let mut common = budget.charge(&a, FEED);
         common.reserve(10, true).await;
         assert!(!waits(&mut one, 30, true).await, "it must not wait for its own bytes");
         assert!(waits(&mut two, 1, true).await, "one of them at a time");

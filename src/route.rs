@@ -8,7 +8,7 @@
 mod condition;
 mod intake;
 
-pub use intake::Intake;
+pub use intake::{Down, Intake};
 
 use crate::config::{Format, SinkConfig, When};
 use crate::feed::Feed;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::graph::{Graph, feeds};
+use crate::route::Down;
 use crate::sink::driver::DriverHandle;
 use crate::sink::{SinkId, SinkSet};
 
@@ -15,8 +16,8 @@ pub(super) struct Watched {
     sink: SinkId,
     name: String,
     health: watch::Receiver<bool>,
-    /// Where some feeds do not need the sink: what waits for it while it is down is given back, so that
-    /// it does not hold their memory.
+    /// Where some feeds do not need the sink: what waits for it while it is down is given back, and what is
+    /// being read for it makes way, so that neither holds their memory and their turns.
     driver: Option<DriverHandle>,
 }
 
@@ -35,16 +36,19 @@ pub(super) fn watched(graph: &Graph) -> Vec<Watched> {
 }
 
 /// Tells the source which required sinks take nothing.
-pub(super) async fn watch_sinks(mut watched: Vec<Watched>, down: Arc<watch::Sender<SinkSet>>) {
+pub(super) async fn watch_sinks(mut watched: Vec<Watched>, down: Arc<watch::Sender<Down>>) {
     loop {
         let before = *down.borrow();
-        let mut now = SinkSet::EMPTY;
+        let mut now = Down::default();
         for Watched { sink, name, health, driver } in &mut watched {
             let (only, healthy) = (SinkSet::of(*sink), *health.borrow_and_update());
             if !healthy {
-                now = now.union(only);
+                now.all = now.all.union(only);
+                if driver.is_some() {
+                    now.shared = now.shared.union(only);
+                }
             }
-            if healthy == before.contains(*sink) {
+            if healthy == before.all.contains(*sink) {
                 if let Some(driver) = driver {
                     driver.give_back(!healthy);
                 }

@@ -69,7 +69,7 @@ fn process(pipeline: &Pipeline, records: &[&str]) -> Went {
     let tenant = Arc::new(Tenant { name: "contoso".into(), id: "a".into(), domains: Vec::new() });
     let feed = Feed { tenant, content_type: ContentType::Exchange };
     let blob = BlobId { feed, content_id: Arc::from("blob-1"), created_ms: 1_000_000 };
-    let charge = Budget::new(1 << 20).charge(&Arc::from("a"));
+    let charge = Budget::new(1 << 20).charge(&Arc::from("a"), ContentType::Exchange);
     let delivered = Delivered::new(&pipeline.metrics);
     let batch = RawBatch { blob, bytes: Bytes::from(raw), spans, ack, charge };
     let deliveries = pipeline.process(batch, &delivered);

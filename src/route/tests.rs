@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 use super::*;
@@ -107,7 +108,7 @@ fn what_nobody_could_read_goes_where_it_may_be_wanted() {
 
 #[test]
 fn a_feed_fetches_while_all_that_it_may_need_takes_data() {
-    let (down, told) = watch::channel(SinkSet::EMPTY);
+    let (down, told) = watch::channel(Down::default());
     let (journal, written) = watch::channel(true);
     let intake = |when: &str| {
         let (_, routes) = watch::channel(Arc::new(routes(when)));
@@ -115,12 +116,30 @@ fn a_feed_fetches_while_all_that_it_may_need_takes_data() {
     };
     let (contoso, fabrikam) = (feed("contoso", ContentType::Dlp), feed("fabrikam", ContentType::Dlp));
     assert!(intake("{tenant: contoso}").takes(&contoso));
-    down.send_replace(SinkSet::of(SINK));
+    let only = |sink| Down { all: SinkSet::of(sink), ..Down::default() };
+    down.send_replace(only(SINK));
     assert!(!intake("{tenant: contoso}").takes(&contoso) && intake("{tenant: contoso}").takes(&fabrikam));
     assert!(!intake("{operation: Send}").takes(&fabrikam), "one of its records may be wanted");
     assert_eq!(intake("{tenant: contoso}").held_by(&contoso), SinkSet::of(SINK));
-    down.send_replace(SinkSet::of(SinkId(0)));
+    down.send_replace(only(SinkId(0)));
     assert!(intake("{tenant: contoso}").takes(&contoso), "another sink is down");
     journal.send_replace(false);
     assert!(!intake("{tenant: contoso}").takes(&contoso), "nothing is begun that could not be written down");
+}
+
+#[tokio::test]
+async fn only_what_needs_a_sink_that_others_do_without_makes_way() {
+    let (down, told) = watch::channel(Down::default());
+    let (_journal, written) = watch::channel(true);
+    let (_routes, told_routes) = watch::channel(Arc::new(routes("{tenant: contoso}")));
+    let mut intake = Intake::new(told_routes, told, written);
+    let (contoso, fabrikam) = (feed("contoso", ContentType::Dlp), feed("fabrikam", ContentType::Dlp));
+    assert!(intake.makes_way(&contoso).now_or_never().is_none());
+    down.send_replace(Down { all: SinkSet::of(SINK), shared: SinkSet::EMPTY });
+    assert!(intake.makes_way(&contoso).now_or_never().is_none(), "nobody could use the room");
+    down.send_replace(Down { all: SinkSet::of(SINK), shared: SinkSet::of(SINK) });
+    assert!(intake.makes_way(&contoso).now_or_never().is_some());
+    assert!(intake.makes_way(&fabrikam).now_or_never().is_none());
+    drop(down);
+    assert!(intake.makes_way(&fabrikam).now_or_never().is_none(), "an end is no reason");
 }

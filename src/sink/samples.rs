@@ -43,7 +43,7 @@ pub(crate) fn part(records: &[&str]) -> Arc<Part> {
     }
     let tenant = Arc::new(Tenant { name: "con\"toso".into(), id: "6f1c".into(), domains: Vec::new() });
     let feed = Feed { tenant, content_type: ContentType::Exchange };
-    let charge = Budget::new(1 << 20).charge(&Arc::from("t"));
+    let charge = Budget::new(1 << 20).charge(&Arc::from("t"), ContentType::Exchange);
     Arc::new(Part {
         blob: BlobId { feed, content_id: Arc::from("blob-1"), created_ms: 0 },
         raw: Bytes::from(raw),

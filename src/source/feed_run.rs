@@ -288,6 +288,12 @@ impl FeedRun {
             // At a stop a body may be complete and done though its fetch never came to say so; not
             // knowing, the next start fetches it again and finds everything delivered.
             Err(FetchError::Closed) => {}
+            // Nothing was wrong with it; its feed is fetched on when the sink takes data again.
+            Err(FetchError::MadeWay) => {
+                if let Some(pending) = self.books.pending(&key) {
+                    self.push_delayed(now, pending.blob.created_ms, key);
+                }
+            }
             Err(error) => self.failed(key, error, now),
         }
         self.books.count(&counts);

@@ -101,6 +101,9 @@ pub enum FetchError {
     Malformed { error: Malformed, print: (u64, u32) },
     #[error("cannot spool an oversized record in `{path}`: {source}")]
     Spool { path: PathBuf, source: std::io::Error },
+    /// Given up half-way for feeds that can go on, while a sink that this one needs takes nothing.
+    #[error("made way for other feeds while its sink takes nothing")]
+    MadeWay,
     /// The pipeline is gone: the process is ending.
     #[error("the pipeline is closed")]
     Closed,
@@ -182,11 +185,16 @@ struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     fn new(context: &'a FetchContext, blob: &'a BlobId, ack: &'a Finalizer, manner: Manner) -> Attempt<'a> {
         let tenant = Arc::from(blob.feed.tenant.id.as_str());
+        let (budget, content_type) = (&context.budget, blob.feed.content_type);
         Attempt {
             context,
             blob,
             ack,
-            charge: if manner.slow { context.budget.charge_beside(&tenant) } else { context.budget.charge(&tenant) },
+            charge: if manner.slow {
+                budget.charge_beside(&tenant, content_type)
+            } else {
+                budget.charge(&tenant, content_type)
+            },
             splitter: Splitter::default(),
             buffer: Room::default(),
             spans: Vec::new(),

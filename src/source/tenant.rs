@@ -260,7 +260,12 @@ impl TenantRun {
             if !manner.slow {
                 inbox.push(Event::FetchBegan);
             }
-            let result = fetch(&shared.fetch, &client, &blob, &uri, ack, manner).await;
+            let mut intake = shared.intake.clone();
+            let result = tokio::select! {
+                biased;
+                () = intake.makes_way(&blob.feed) => Err(FetchError::MadeWay),
+                result = fetch(&shared.fetch, &client, &blob, &uri, ack, manner) => result,
+            };
             drop(turn);
             inbox.push(Event::Fetched(index, key, manner, result));
         });

@@ -192,8 +192,8 @@ async fn a_sink_that_is_down_costs_only_those_that_need_it() {
         &place,
         &[("stuck", &stuck, ALL_TYPES), ("free", &free, ALL_TYPES)],
         &format!("{}{file}", hec_sink("splunk", &hec, &only("stuck"))),
-        // Little memory: four of the six could fill it.
-        ", requests_per_minute: 100000, in_flight: 4MiB",
+        // Little memory and few turns: four of the six could take them all.
+        ", requests_per_minute: 100000, in_flight: 4MiB, fetches: 4",
     );
     let process = place.start(&[], &[]);
 

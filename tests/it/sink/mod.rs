@@ -186,7 +186,7 @@ fn part_of(records: impl IntoIterator<Item = String>) -> (Arc<Part>, Vec<RecordK
     let keys = events.iter().map(|event| event.key).collect();
     let tenant = Arc::new(Tenant { name: "contoso".into(), id: "6f1c".into(), domains: Vec::new() });
     let feed = Feed { tenant, content_type: ContentType::Exchange };
-    let charge = Budget::new(1 << 30).charge(&Arc::from("contoso"));
+    let charge = Budget::new(1 << 30).charge(&Arc::from("contoso"), ContentType::Exchange);
     let blob = BlobId { feed, content_id: Arc::from("blob"), created_ms: 0 };
     (Arc::new(Part { blob, raw: raw.into(), docs: Vec::new(), events, charge }), keys)
 }
