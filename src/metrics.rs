@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Declares the struct, its constructor and the catalogue in one table, so that none can drift.
@@ -39,6 +39,7 @@ macro_rules! metrics {
     };
     (@type counter) => { IntCounter };
     (@type counters) => { IntCounterVec };
+    (@type float_counters) => { CounterVec };
     (@type gauge) => { IntGauge };
     (@type gauges) => { IntGaugeVec };
     (@type float_gauge) => { Gauge };
@@ -47,6 +48,7 @@ macro_rules! metrics {
     (@type histograms) => { HistogramVec };
     (@make counter $name:literal $help:literal [$($label:literal),*]) => { IntCounter::with_opts(metrics!(@opts $name $help)).expect("literal") };
     (@make counters $name:literal $help:literal [$($label:literal),*]) => { IntCounterVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
+    (@make float_counters $name:literal $help:literal [$($label:literal),*]) => { CounterVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
     (@make gauge $name:literal $help:literal [$($label:literal),*]) => { IntGauge::with_opts(metrics!(@opts $name $help)).expect("literal") };
     (@make gauges $name:literal $help:literal [$($label:literal),*]) => { IntGaugeVec::new(metrics!(@opts $name $help), &[$($label),*]).expect("literal") };
     (@make float_gauge $name:literal $help:literal [$($label:literal),*]) => { Gauge::with_opts(metrics!(@opts $name $help)).expect("literal") };
@@ -107,6 +109,7 @@ metrics! {
     sink_acks_waiting: gauges "sink_indexer_acks_waiting" "batches accepted by a Splunk HEC receiver and not yet acknowledged by its indexers" ["sink"];
     sink_acks: counters "sink_indexer_acks_total" "ends of the wait for an indexer acknowledgement: confirmed, or timed_out or forgotten, after which the batch is sent again" ["sink", "result"];
     sink_resent: counters "sink_resent_events_total" "events sent again although the receiver may have them, by why: duplicates with the same key are possible" ["sink", "reason"];
+    sink_limited_seconds: float_counters "sink_limited_seconds_total" "seconds that batches waited because of the sink's rate_limit" ["sink"];
     sink_long_events: counters "sink_long_events_total" "delivered events above 10,000 bytes, which Splunk cuts unless TRUNCATE in its props.conf allows more" ["sink"];
     kafka_throttled: counters "kafka_throttled_seconds_total" "seconds that Kafka's brokers made requests wait because of a quota" ["sink"];
     kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error or because the login changed" ["sink", "reason"];

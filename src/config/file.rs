@@ -14,6 +14,7 @@ use super::tree::{Entry, Node};
 use super::values::{AckEnabled, At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
 use super::when::WhenFile;
 use crate::config::Format;
+use crate::edit::FieldPath;
 use crate::feed::ContentType;
 
 section! {
@@ -99,7 +100,19 @@ section! {
         batch: BatchFile,
         retry: RetryFile,
         concurrency: usize,
-    } later { "drop_fields", "hash_fields", "add_fields", "rate_limit", "ecs_profile" }
+        drop_fields: Vec<At<FieldPath>>,
+        hash_fields: HashFile,
+        add_fields: Pairs,
+        rate_limit: RateLimitFile,
+    } later { "ecs_profile" }
+}
+
+section! {
+    HashFile in "`hash_fields`" { key: Secret, fields: Vec<At<FieldPath>> } later {}
+}
+
+section! {
+    RateLimitFile in "`rate_limit`" { events_per_second: usize, bytes_per_second: Size, burst: Duration } later {}
 }
 
 section! {
@@ -242,6 +255,8 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),
     ("`when`", super::when::KEYS),
+    (HashFile::TITLE, HashFile::KEYS),
+    (RateLimitFile::TITLE, RateLimitFile::KEYS),
     (BatchFile::TITLE, BatchFile::KEYS),
     (RetryFile::TITLE, RetryFile::KEYS),
     (FileSinkFile::TITLE, FileSinkFile::KEYS),

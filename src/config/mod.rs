@@ -2,6 +2,7 @@
 //! left. Read from YAML by [`load()`]; all faults are reported at once, each with its place.
 
 mod check;
+mod check_edit;
 mod check_kafka;
 mod check_sinks;
 mod condition;
@@ -12,6 +13,7 @@ mod interpolate;
 mod kafka;
 mod load;
 mod section;
+mod templates;
 mod tree;
 mod values;
 mod when;
@@ -21,6 +23,7 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, load, load_str, load_with_warnings};
+pub use templates::places as template_places;
 pub use values::{is_loopback, parse_duration};
 pub use when::starts_with;
 
@@ -32,6 +35,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::clock::Clock;
+use crate::edit::FieldPath;
 use crate::feed::{ContentType, Tenant};
 use crate::secret::SecretSource;
 
@@ -108,9 +112,51 @@ pub struct SinkConfig {
     pub format: Format,
     /// `None`: everything.
     pub when: Option<When>,
+    pub edit: EditConfig,
+    /// `None`: as fast as the receiver takes it.
+    pub rate_limit: Option<RateLimitConfig>,
     pub batch: BatchConfig,
     pub retry: RetryConfig,
     pub kind: SinkKind,
+}
+
+/// What a sink is shown of an event.
+#[derive(Clone, Debug, Default)]
+pub struct EditConfig {
+    pub drop: Vec<FieldPath>,
+    pub hash: Option<HashConfig>,
+    /// Fields put in, each with its template.
+    pub add: Vec<(FieldPath, String)>,
+}
+
+impl EditConfig {
+    /// Whether the sink is shown everything as it is.
+    pub fn is_empty(&self) -> bool {
+        self.add.is_empty() && !self.takes_away()
+    }
+
+    /// Whether something of a record is kept from the sink.
+    pub fn takes_away(&self) -> bool {
+        !self.drop.is_empty() || self.hash.is_some()
+    }
+}
+
+/// Fields that leave as pseudonyms.
+#[derive(Clone, Debug)]
+pub struct HashConfig {
+    /// Read once, when the sink is built: another key is another set of pseudonyms.
+    pub key: SecretSource,
+    pub fields: Vec<FieldPath>,
+}
+
+/// How fast a sink may be sent to; at least one of the two is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimitConfig {
+    pub events_per_second: Option<u64>,
+    /// Bytes as encoded, before compression.
+    pub bytes_per_second: Option<u64>,
+    /// How long unused allowance is saved up.
+    pub burst: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ use super::faults::{Place, Reader};
 use super::interpolate::{interpolate, is_literal, sole_file};
 use super::tree::{Node, Value};
 use crate::config::{AckMode, Format};
+use crate::edit::FieldPath;
 use crate::feed::ContentType;
 use crate::secret::SecretSource;
 
@@ -126,6 +127,18 @@ impl FromNode for f64 {
 impl FromNode for PathBuf {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<PathBuf> {
         String::from_node(node, reader).map(PathBuf::from)
+    }
+}
+
+impl FromNode for FieldPath {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<FieldPath> {
+        let scalar = scalar(node, "the name of a field", reader)?;
+        FieldPath::parse(&scalar.value)
+            .map_err(|error| {
+                let hint = "join the names on the way by dots, as `source.ip` or `ModifiedProperties.NewValue`";
+                reader.fault(&node.place, format!("`{}` names no field: {error}", scalar.written), hint);
+            })
+            .ok()
     }
 }
 

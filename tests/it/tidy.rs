@@ -11,6 +11,7 @@ const WALLS: &[(&str, &[&str])] = &[
     // Plain values and tools: at the bottom.
     ("clock", &[]),
     ("disk", &["clock"]),
+    ("edit", &["escape"]),
     ("escape", &[]),
     ("failpoint", &[]),
     ("feed", &[]),
@@ -25,7 +26,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("normalize", &["escape", "record", "feed"]),
     ("event", &["budget", "feed", "record"]),
     ("route", &["sink", "config", "feed", "record", "normalize"]),
-    ("config", &["clock", "feed", "record::types", "secret"]),
+    ("config", &["clock", "edit", "feed", "record::types", "secret"]),
     // A sink sees events and the record key, never a record type.
     (
         "sink",
@@ -35,6 +36,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "config",
             "delivered",
             "disk",
+            "edit",
             "escape",
             "event",
             "failpoint",
