@@ -240,8 +240,8 @@ fn kind<T: Section>(node: &Node, entries: &[Entry], reader: &mut Reader<'_>) -> 
     T::fields(&node.place, entries, reader)
 }
 
-/// Every section with its keys, for the test that holds the example against them.
-#[cfg(test)]
+/// Every section with its keys: for the test that holds the example against them, and for snippets, which
+/// show no other words of a line.
 pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (File::TITLE, File::KEYS),
     (StateFile::TITLE, StateFile::KEYS),

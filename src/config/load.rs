@@ -1,6 +1,7 @@
 //! Files → [`Config`]: reads the file and the directory of tenants, and hands everything to the
 //! check. Comes in: a path. Goes out: the configuration and its warnings, or all faults of all files.
 
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ pub(super) fn load_text(
     variables: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, ConfigFaults> {
     let mut reader = Reader::new(variables);
+    reader.text(0, text);
     let config = parse(0, &Arc::from(name), text, &mut reader).and_then(|root| read(&root, &mut reader));
     finish(config, reader)
 }
@@ -77,16 +79,52 @@ fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Config> {
 
 fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
     let name: Arc<str> = Arc::from(path.to_string_lossy());
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse(order, &name, &text, reader),
+    let whole = Place::whole(order, &name);
+    let bytes = match read_bytes(path) {
+        Ok(bytes) => bytes,
         Err(error) => {
-            reader.fault(
-                &Place::whole(order, &name),
-                format!("cannot read the file: {error}"),
-                "check the path and the permissions",
-            );
+            let hint = match error.kind() {
+                ErrorKind::IsADirectory => "name the file in it; a directory of tenants goes into `tenants_from`",
+                ErrorKind::FileTooLarge => "a configuration is text; is this the right file?",
+                _ => "check the path and the permissions",
+            };
+            reader.fault(&whole, format!("cannot read the file: {error}"), hint);
+            return None;
+        }
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => {
+            // A mark of byte order is no part of the text, and would move the first line's columns.
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+            reader.text(order, text);
+            parse(order, &name, text, reader)
+        }
+        Err(_) if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => {
+            reader.fault(&whole, "the file is in UTF-16, a configuration is in UTF-8", "save it as UTF-8");
             None
         }
+        Err(error) => {
+            let before = &bytes[..error.valid_up_to()];
+            let line = memchr::memchr_iter(b'\n', before).count() as u64 + 1;
+            let begin = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
+            let column = String::from_utf8_lossy(&before[begin..]).chars().count() as u64 + 1;
+            let place = Place { line, column, ..whole };
+            let hint = "save the file as UTF-8; an older editor may have written it as Latin-1 or Windows-1252";
+            reader.fault(&place, "here stands a byte that is not UTF-8", hint);
+            None
+        }
+    }
+}
+
+/// Far above a thousand tenants in one file, far below what memory is for.
+const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+
+fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LARGEST_FILE {
+        true => Err(std::io::Error::new(ErrorKind::FileTooLarge, "it has more than 16 MiB")),
+        false => Ok(bytes),
     }
 }
 

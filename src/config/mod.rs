@@ -13,6 +13,8 @@ mod interpolate;
 mod kafka;
 mod load;
 mod section;
+mod snippet;
+mod syntax;
 mod templates;
 mod tree;
 mod values;

@@ -90,8 +90,10 @@ pub(super) trait Section: Default {
 /// The value of `key`; nothing written after the colon is as good as no key.
 pub(super) fn field<T: FromNode>(entries: &[Entry], key: &str, reader: &mut Reader<'_>) -> Field<T> {
     let Some(entry) = entries.iter().find(|entry| entry.key == key) else { return Field::Absent };
-    if matches!(entry.node.value, Value::Null) {
-        return Field::Absent;
+    match entry.node.value {
+        Value::Null => return Field::Absent,
+        Value::Broken => return Field::Faulty,
+        _ => {}
     }
     T::from_node(&entry.node, reader)
         .map_or(Field::Faulty, |value| Field::Given(At { value, place: entry.node.place.clone() }))
@@ -102,11 +104,11 @@ pub(super) fn entries<'a>(node: &'a Node, title: &str, reader: &mut Reader<'_>) 
     match &node.value {
         Value::Map(entries) => Some(entries),
         other => {
-            reader.fault(
-                &node.place,
-                format!("here stands {}, {title} is a mapping", other.shape()),
-                "write `key: value` lines, indented below",
-            );
+            let hint = match other {
+                Value::Scalar(text) if text.contains(':') => "a blank must follow the colon: `key: value`",
+                _ => "write `key: value` lines, indented below",
+            };
+            reader.fault(&node.place, format!("here stands {}, {title} is a mapping", other.shape()), hint);
             None
         }
     }

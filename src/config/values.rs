@@ -63,7 +63,8 @@ fn scalar<'a>(node: &'a Node, wanted: &str, reader: &mut Reader<'_>) -> Option<S
     match &node.value {
         Value::Scalar(written) => Some(Scalar { written, value: interpolate(written, &node.place, reader)? }),
         other => {
-            reader.fault(&node.place, format!("here stands {}, {wanted} is wanted", other.shape()), "");
+            let hint = "write one plain value behind the colon";
+            reader.fault(&node.place, format!("here stands {}, {wanted} is wanted", other.shape()), hint);
             None
         }
     }
@@ -98,7 +99,7 @@ impl FromNode for String {
 
 impl FromNode for bool {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<bool> {
-        read(node, "true or false", "", reader, |text| match text {
+        read(node, "true or false", "write `true` or `false`", reader, |text| match text {
             "true" | "True" | "TRUE" => Some(true),
             "false" | "False" | "FALSE" => Some(false),
             _ => None,
@@ -120,7 +121,9 @@ impl FromNode for i64 {
 
 impl FromNode for f64 {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<f64> {
-        read(node, "a number", "", reader, |text| text.parse().ok().filter(|number: &f64| number.is_finite()))
+        read(node, "a number", "write digits, as `60` or `0.5`", reader, |text| {
+            text.parse().ok().filter(|number: &f64| number.is_finite())
+        })
     }
 }
 

@@ -59,14 +59,20 @@ fn condition(node: &Node, depth: usize, file: &mut WhenFile, reader: &mut Reader
         return None;
     }
     let mut when = When::default();
+    let mut good = true;
     for Entry { key, node, .. } in entries {
         if key == "any" {
-            when.any = any(node, depth, file, reader)?;
+            let read = any(node, depth, file, reader);
+            good &= read.is_some();
+            when.any = read.unwrap_or_default();
         } else if let Some(key) = Key::ALL.into_iter().find(|known| known.as_str() == key) {
-            when.tests.push(Test { key, wanted: values(key, node, depth, file, reader)? });
+            match values(key, node, depth, file, reader) {
+                Some(wanted) => when.tests.push(Test { key, wanted }),
+                None => good = false,
+            }
         }
     }
-    Some(when)
+    good.then_some(when)
 }
 
 fn any(node: &Node, depth: usize, file: &mut WhenFile, reader: &mut Reader<'_>) -> Option<Vec<When>> {
@@ -118,27 +124,33 @@ fn matcher(key: Key, node: &Node, depth: usize, file: &mut WhenFile, reader: &mu
         reader.fault(&node.place, "the value is empty", "one of `prefix:`, `cidr:`, `not:`, or a plain value");
         return None;
     }
-    let mut all = Vec::new();
-    for Entry { key: form, place, node } in forms {
-        all.push(match form.as_str() {
-            "prefix" => {
-                texts(node, reader)?.iter().map(|text| prefix(key, text, file, reader)).collect::<Option<_>>()?
-            }
-            "cidr" if key == Key::SourceIp => {
-                texts(node, reader)?.iter().map(|text| network(text, reader)).collect::<Option<_>>()?
-            }
-            "cidr" => {
-                let text = format!("`{}` is no address", key.as_str());
-                reader.fault(place, text, "`cidr` goes with `source_ip`");
-                return None;
-            }
-            "not" => vec![Matcher::Not(values(key, node, depth + 1, file, reader)?)],
-            _ => return None,
-        });
-    }
+    let read: Vec<Option<Vec<Matcher>>> = forms.iter().map(|form| self::form(key, form, depth, file, reader)).collect();
+    let mut all: Vec<Vec<Matcher>> = read.into_iter().collect::<Option<_>>()?;
     match all.len() {
         1 if all[0].len() == 1 => all.pop()?.pop(),
         _ => Some(Matcher::All(all)),
+    }
+}
+
+/// One form of a mapping of forms.
+fn form(key: Key, entry: &Entry, depth: usize, file: &mut WhenFile, reader: &mut Reader<'_>) -> Option<Vec<Matcher>> {
+    let node = &entry.node;
+    match entry.key.as_str() {
+        "prefix" => {
+            let read: Vec<_> = texts(node, reader)?.iter().map(|text| prefix(key, text, file, reader)).collect();
+            read.into_iter().collect()
+        }
+        "cidr" if key == Key::SourceIp => {
+            let read: Vec<_> = texts(node, reader)?.iter().map(|text| network(text, reader)).collect();
+            read.into_iter().collect()
+        }
+        "cidr" => {
+            let text = format!("`{}` is no address", key.as_str());
+            reader.fault(&entry.place, text, "`cidr` goes with `source_ip`");
+            None
+        }
+        "not" => Some(vec![Matcher::Not(values(key, node, depth + 1, file, reader)?)]),
+        _ => None,
     }
 }
 
@@ -246,7 +258,8 @@ fn network(text: &At<String>, reader: &mut Reader<'_>) -> Option<Matcher> {
 
 /// Says which of the named tenants are not configured.
 pub(super) fn check(file: &WhenFile, tenants: &[&str], reader: &mut Reader<'_>) {
-    for name in &file.tenants {
+    // Without any tenant that has been said, and is what is to be mended.
+    for name in file.tenants.iter().filter(|_| !tenants.is_empty()) {
         if !tenants.contains(&name.value.as_str()) {
             let hint = nearest(&name.value, tenants.iter().copied()).map_or_else(
                 || "the condition takes the `name` of a tenant in this configuration".to_owned(),
@@ -255,7 +268,7 @@ pub(super) fn check(file: &WhenFile, tenants: &[&str], reader: &mut Reader<'_>) 
             reader.fault(&name.place, "no tenant of this name is configured", hint);
         }
     }
-    for prefix in &file.tenant_prefixes {
+    for prefix in file.tenant_prefixes.iter().filter(|_| !tenants.is_empty()) {
         if !tenants.iter().any(|name| name.starts_with(&prefix.value)) {
             reader.fault(&prefix.place, "no configured tenant's name begins so", "names are those below `tenants:`");
         }
