@@ -156,6 +156,8 @@ struct StateShowArgs {
 enum ConfigVerb {
     /// Print a complete configuration with comments.
     Example,
+    /// Print the JSON Schema of the configuration: an editor completes and checks with it.
+    Schema,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -181,6 +183,7 @@ impl Cli {
             Verb::Verify(args) => verify::verify(&args.config.config, args.json).await,
             Verb::State(StateVerb::Show(args)) => show_state(&args),
             Verb::Config(ConfigVerb::Example) => config::example(),
+            Verb::Config(ConfigVerb::Schema) => config::schema(),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::check_sinks::tls;
 use super::faults::{Place, Reader};
 use super::file::{KafkaFile, SaslFile};
 use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, PassedThrough, SaslConfig, refused};
+use super::schema::{self, Schema};
 use super::section::{Field, Section};
 use super::tree::{Node, Value};
 use super::values::{At, FromNode, is_loopback_host};
@@ -30,6 +31,10 @@ impl FromNode for Pairs {
         });
         Some(Pairs(pairs.collect()))
     }
+
+    fn schema() -> Schema {
+        schema::pairs()
+    }
 }
 
 /// One of librdkafka's compressions.
@@ -40,6 +45,10 @@ impl FromNode for KafkaCompression {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<KafkaCompression> {
         one_of(node, "a compression of Kafka's", &COMPRESSIONS, reader).map(KafkaCompression)
     }
+
+    fn schema() -> Schema {
+        schema::one_of(COMPRESSIONS)
+    }
 }
 
 /// One of the mechanisms of SASL that we support.
@@ -49,6 +58,10 @@ pub(super) struct Mechanism(&'static str);
 impl FromNode for Mechanism {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Mechanism> {
         one_of(node, "a mechanism of SASL that is supported", &MECHANISMS, reader).map(Mechanism)
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(MECHANISMS)
     }
 }
 

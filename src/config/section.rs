@@ -4,6 +4,7 @@
 //! does not belong there. Never stops at the first fault.
 
 use super::faults::{Place, Reader};
+use super::schema::Schema;
 use super::tree::{Entry, Node, Value};
 use super::values::{At, FromNode};
 
@@ -83,6 +84,9 @@ pub(super) trait Section: Default {
     /// Keys of later releases.
     const LATER: &'static [&'static str];
 
+    /// The keys with what they accept and what is said of them.
+    fn properties() -> Vec<(&'static str, Schema)>;
+
     /// Reads the known keys; the others are [`refuse_unknown`]'s.
     fn fields(place: &Place, entries: &[Entry], reader: &mut Reader<'_>) -> Self;
 }
@@ -157,19 +161,23 @@ pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> O
 
 /// Declares a section: `Name in "how faults call it" { key: Type, … } later { "key", … }`.
 macro_rules! section {
-    ($(#[$doc:meta])* $name:ident in $title:literal { $( $field:ident : $type:ty ),* $(,)? } later { $($later:literal),* $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident in $title:literal { $( $(#[doc = $says:literal])* $field:ident : $type:ty ),* $(,)? } later { $($later:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default)]
         pub(super) struct $name {
             #[allow(dead_code, reason = "not every section has a fault of its own to place")]
             pub place: Place,
-            $( pub $field: Field<$type>, )*
+            $( $(#[doc = $says])* pub $field: Field<$type>, )*
         }
 
         impl Section for $name {
             const TITLE: &'static str = $title;
             const KEYS: &'static [&'static str] = &[$(stringify!($field)),*];
             const LATER: &'static [&'static str] = &[$($later),*];
+
+            fn properties() -> Vec<(&'static str, Schema)> {
+                vec![$( (stringify!($field), schema::described(<$type>::schema(), &[$($says),*])), )*]
+            }
 
             #[allow(unused_variables, reason = "a section may have no keys")]
             fn fields(place: &Place, entries: &[Entry], reader: &mut Reader<'_>) -> Self {
@@ -182,6 +190,10 @@ macro_rules! section {
                 let entries = entries(node, Self::TITLE, reader)?;
                 refuse_unknown(entries, &[Self::KEYS], &[Self::LATER], Self::TITLE, reader);
                 Some(Self::fields(&node.place, entries, reader))
+            }
+
+            fn schema() -> Schema {
+                schema::mapping(Self::properties())
             }
         }
     };

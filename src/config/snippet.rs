@@ -67,9 +67,10 @@ impl Masked {
                 // Outside of brackets a value goes on to the end of the line.
                 let end = if depth == 0 { chars.len() } else { end };
                 let value: String = chars[index..end].iter().collect();
+                let blanks = value.chars().rev().take_while(|c| *c == ' ').count();
                 let value = value.trim_end().trim_matches(['"', '\'']);
-                masked.push(&chars[index..end], index, at, quotes(words, value) || is_reference(value));
-                index = end;
+                masked.push(&chars[index..end - blanks], index, at, quotes(words, value) || is_reference(value));
+                index = end - blanks;
             }
         }
         masked.mark = masked.mark.min(masked.text.trim_end().chars().count());

@@ -74,7 +74,12 @@ pub(super) fn parse(order: u32, file: &Arc<str>, text: &str, reader: &mut Reader
             let line = error.location().map_or(0, |at| at.line());
             Some(usize::try_from(line).unwrap_or(usize::MAX).saturating_sub(1))
         };
-        let culprit = if left_out.len() < MOST_BROKEN { syntax::culprit(text, &left_out, line, stops) } else { None };
+        // A file of `tenants_from` is one block: what is below is not told apart.
+        let culprit = if order == 0 && left_out.len() < MOST_BROKEN {
+            syntax::culprit(text, &left_out, line, stops)
+        } else {
+            None
+        };
         let hint = match &culprit {
             Some(block) if block.end <= line => format!(
                 "something that is not closed, a quote or a bracket, begins above: in `{}`, line {}",
@@ -319,7 +324,8 @@ mod tests {
     #[test]
     fn a_fault_of_the_syntax_has_a_place_and_shows_no_line_of_the_file() {
         let mut reader = Reader::new(&|_| None);
-        assert!(parse(0, &Arc::from("c.yaml"), "token: canary\n  bad: [canary\n", &mut reader).is_none());
+        let root = parse(0, &Arc::from("c.yaml"), "token: canary\n  bad: [canary\n", &mut reader).unwrap();
+        assert!(matches!(&root.value, Value::Map(entries) if matches!(entries[0].node.value, Value::Broken)));
         let fault = &reader.faults[0];
         assert!(fault.place.line >= 1, "{fault}");
         assert!(!fault.to_string().contains("canary"), "{fault}");

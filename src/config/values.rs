@@ -11,6 +11,7 @@ use url::Url;
 
 use super::faults::{Place, Reader};
 use super::interpolate::{interpolate, is_literal, sole_file};
+use super::schema::{self, Schema};
 use super::tree::{Node, Value};
 use crate::config::{AckMode, Format};
 use crate::edit::FieldPath;
@@ -20,6 +21,11 @@ use crate::secret::SecretSource;
 /// Reads itself from a node; `None` after a fault has been said.
 pub(super) trait FromNode: Sized {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// What is accepted, as JSON Schema; a test sees where none is given.
+    fn schema() -> Schema {
+        Schema::Object(serde_json::Map::new())
+    }
 }
 
 /// A value and where it stands.
@@ -32,6 +38,10 @@ pub(super) struct At<T> {
 impl<T: FromNode> FromNode for At<T> {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<At<T>> {
         Some(At { value: T::from_node(node, reader)?, place: node.place.clone() })
+    }
+
+    fn schema() -> Schema {
+        T::schema()
     }
 }
 
@@ -50,6 +60,10 @@ impl<T: FromNode> FromNode for Vec<T> {
                 None
             }
         }
+    }
+
+    fn schema() -> Schema {
+        schema::list(T::schema())
     }
 }
 
@@ -95,6 +109,10 @@ impl FromNode for String {
         }
         Some(value)
     }
+
+    fn schema() -> Schema {
+        schema::text()
+    }
 }
 
 impl FromNode for bool {
@@ -105,17 +123,29 @@ impl FromNode for bool {
             _ => None,
         })
     }
+
+    fn schema() -> Schema {
+        schema::boolean()
+    }
 }
 
 impl FromNode for usize {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
         read(node, "a whole number", "write digits only", reader, |text| text.parse().ok())
     }
+
+    fn schema() -> Schema {
+        schema::number("integer")
+    }
 }
 
 impl FromNode for i64 {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<i64> {
         read(node, "a whole number", "write digits only", reader, |text| text.parse().ok())
+    }
+
+    fn schema() -> Schema {
+        schema::number("integer")
     }
 }
 
@@ -125,11 +155,19 @@ impl FromNode for f64 {
             text.parse().ok().filter(|number: &f64| number.is_finite())
         })
     }
+
+    fn schema() -> Schema {
+        schema::number("number")
+    }
 }
 
 impl FromNode for PathBuf {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<PathBuf> {
         String::from_node(node, reader).map(PathBuf::from)
+    }
+
+    fn schema() -> Schema {
+        schema::text()
     }
 }
 
@@ -142,6 +180,10 @@ impl FromNode for FieldPath {
                 reader.fault(&node.place, format!("`{}` names no field: {error}", scalar.written), hint);
             })
             .ok()
+    }
+
+    fn schema() -> Schema {
+        schema::pattern("[^*]+")
     }
 }
 
@@ -157,11 +199,19 @@ impl FromNode for Listen {
             address => address.parse().ok().map(|address| Listen(Some(address))),
         })
     }
+
+    fn schema() -> Schema {
+        schema::pattern("off|.+:[0-9]+")
+    }
 }
 
 impl FromNode for Duration {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Duration> {
         read(node, "a duration", "write a number and a unit: `500ms`, `30s`, `5m`, `12h`, `7d`", reader, parse_duration)
+    }
+
+    fn schema() -> Schema {
+        schema::pattern("([0-9]+(ms|s|m|h|d|w))+")
     }
 }
 
@@ -197,6 +247,10 @@ impl FromNode for Size {
         let hint = "write a number and a unit: `100KiB`, `32MiB`, `2GiB` (or `8MB`, in thousands)";
         read(node, "a size", hint, reader, parse_size).map(Size)
     }
+
+    fn schema() -> Schema {
+        schema::size()
+    }
 }
 
 /// `32MiB`, `8MB`, `100KiB`, or plain bytes.
@@ -226,6 +280,10 @@ impl FromNode for Guid {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Guid> {
         let hint = "write the id as the portal shows it: 8-4-4-4-12 hexadecimal digits";
         read(node, "a GUID", hint, reader, |text| is_guid(text).then(|| Guid(text.to_ascii_lowercase())))
+    }
+
+    fn schema() -> Schema {
+        schema::pattern("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
     }
 }
 
@@ -259,6 +317,10 @@ impl FromNode for Url {
         }
         Some(url)
     }
+
+    fn schema() -> Schema {
+        schema::pattern("https?://.+")
+    }
 }
 
 /// Whether nothing leaves this machine on the way to `url`.
@@ -279,6 +341,10 @@ impl FromNode for ContentType {
         let hint = format!("one of {}", names.join(", "));
         read(node, "a content type", &hint, reader, ContentType::parse)
     }
+
+    fn schema() -> Schema {
+        schema::one_of(ContentType::ALL.map(ContentType::as_str))
+    }
 }
 
 impl FromNode for Format {
@@ -296,6 +362,10 @@ impl FromNode for Format {
                 None
             }
         }
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(["raw", "ecs"])
     }
 }
 
@@ -334,6 +404,10 @@ impl FromNode for AckEnabled {
             _ => None,
         })
     }
+
+    fn schema() -> Schema {
+        schema::choice(["auto"], schema::boolean())
+    }
 }
 
 impl FromNode for Cloud {
@@ -346,6 +420,10 @@ impl FromNode for Cloud {
             "dod" => Some(Cloud::Dod),
             _ => None,
         })
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(["enterprise", "gcc", "gcc_high", "dod"])
     }
 }
 
@@ -363,6 +441,10 @@ impl FromNode for Compression {
             "none" => Some(Compression::None),
             _ => None,
         })
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(["gzip", "none"])
     }
 }
 
@@ -397,6 +479,10 @@ impl FromNode for Secret {
             return None;
         }
         Some(Secret { source: SecretSource::Value(SecretString::from(value)), literal: is_literal(written) })
+    }
+
+    fn schema() -> Schema {
+        schema::text()
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::condition::{Key, Matcher, Network, Test, When};
 use super::faults::{Place, Reader};
+use super::schema::{self, Schema};
 use super::section::{entries, nearest, refuse_unknown};
 use super::tree::{Entry, Node, Value};
 use super::values::{At, FromNode};
@@ -38,6 +39,35 @@ impl FromNode for WhenFile {
         file.when = condition(node, 0, &mut file, reader)?;
         Some(file)
     }
+
+    fn schema() -> Schema {
+        schema::reference("when")
+    }
+}
+
+/// The definitions that [`WhenFile`]'s schema refers to: a condition, and the values of each key.
+pub(super) fn definitions() -> Vec<(String, Schema)> {
+    let leaf = |key: Key| match key {
+        Key::ContentType => ContentType::schema(),
+        Key::Outcome => schema::one_of(OUTCOMES.iter().copied()),
+        Key::Kind => schema::one_of(KINDS.iter().copied()),
+        _ => schema::text(),
+    };
+    let name = |key: Key| format!("when_{}", key.as_str());
+    let mut keys: Vec<(&str, Schema)> =
+        Key::ALL.into_iter().map(|key| (key.as_str(), schema::reference(&name(key)))).collect();
+    keys.push(("any", schema::items(schema::reference("when"))));
+    let mut all = vec![("when".to_owned(), schema::mapping(keys))];
+    for key in Key::ALL {
+        let form = |form: &'static str| match form {
+            "not" => (form, schema::reference(&name(key))),
+            _ => (form, schema::list(schema::text())),
+        };
+        let forms = FORMS.iter().filter(|form| (**form == "cidr") == (key == Key::SourceIp) || **form == "not");
+        let one = schema::any_of([leaf(key), schema::mapping(forms.map(|one| form(one)).collect())]);
+        all.push((name(key), schema::any_of([one.clone(), schema::items(one)])));
+    }
+    all
 }
 
 /// A fault where conditions stand too deep in each other.

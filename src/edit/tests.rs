@@ -150,7 +150,10 @@ fn documents() -> Vec<(String, String)> {
                 match serde_json::from_str::<Value>(&text) {
                     Ok(Value::Array(all)) => found.extend(all.iter().map(|one| (name.clone(), one.to_string()))),
                     Ok(_) => found.push((name, text)),
-                    Err(_) => found.extend(text.lines().map(|line| (name.clone(), line.to_owned()))),
+                    Err(_) => {
+                        let lines = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok());
+                        found.extend(lines.map(|line| (name.clone(), line.to_owned())));
+                    }
                 }
             }
         }

@@ -18,6 +18,7 @@ mod fuzzing;
 mod normalize;
 mod papers;
 mod routes;
+mod schema;
 mod sink;
 mod state_dir;
 mod tidy;

@@ -2,6 +2,7 @@
 //! whose figures are quoted. One file a bar.
 
 mod chaos;
+mod configuration;
 mod corruption;
 mod fairness;
 mod faults;
