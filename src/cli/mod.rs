@@ -2,6 +2,7 @@
 //! The command line: one file a verb; parse, call the library, print. Comes in: arguments. Goes out:
 //! an [`Exit`] for `main`. Nothing here decides anything about records.
 
+mod banner;
 mod config;
 mod demo;
 mod elements;

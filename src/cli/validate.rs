@@ -63,6 +63,9 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
     let width = config.sinks.iter().map(|sink| sink.name.chars().count()).max().unwrap_or(0);
     for sink in &config.sinks {
         writeln!(out, "  {:width$}  {}", sink.name, sink_line(sink))?;
+        if let Some(shaped) = super::banner::shaped(sink) {
+            writeln!(out, "  {:width$}  {shaped}", "")?;
+        }
         if let Some(when) = &sink.when {
             writeln!(out, "  {:width$}  only when {when}", "")?;
         }

@@ -33,6 +33,9 @@ pub fn load_with_warnings(path: &Path) -> Result<Loaded, ConfigFaults> {
     let variables = |name: &str| std::env::var(name).ok();
     let mut reader = Reader::new(&variables);
     let config = read_file(0, path, &mut reader).and_then(|root| read(&root, &mut reader));
+    if let Some(config) = &config {
+        warn_of_memory(&config.state.dir, &Place::whole(0, &Arc::from(path.to_string_lossy())), &mut reader);
+    }
     finish(config, reader)
 }
 
@@ -113,6 +116,22 @@ fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
             reader.fault(&place, "here stands a byte that is not UTF-8", hint);
             None
         }
+    }
+}
+
+/// A state that lies in memory is gone after a restart of the machine or of the container.
+fn warn_of_memory(dir: &Path, place: &Place, reader: &mut Reader<'_>) {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` (linux/magic.h).
+    const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+    let there = dir.ancestors().find(|dir| dir.exists());
+    let Some(Ok(found)) = there.map(rustix::fs::statfs) else { return };
+    #[allow(clippy::useless_conversion, reason = "its width differs between platforms")]
+    if i64::try_from(found.f_type).is_ok_and(|kind| IN_MEMORY.contains(&kind)) {
+        reader.warning(
+            place,
+            format!("`state.dir` ({}) lies on a file system in memory", dir.display()),
+            "give it a disk: without its state a start lists 7 days again and may deliver them twice",
+        );
     }
 }
 

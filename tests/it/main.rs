@@ -14,6 +14,7 @@ mod support;
 
 mod bars;
 mod edges;
+mod edits;
 mod fuzzing;
 mod normalize;
 mod papers;
