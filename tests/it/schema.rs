@@ -74,6 +74,9 @@ fn examples() -> Vec<(String, Value)> {
                 sink.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
                 value = serde_json::json!({ "tenants_from": "d", "sinks": [sink] });
             }
+            if value.get("tenants").is_none() {
+                value["tenants_from"] = "d".into();
+            }
             found.push((format!("{paper}: {}", block.lines().next().unwrap_or_default()), value));
         }
     }
