@@ -28,11 +28,7 @@ pub(super) fn words(error: &Error, line: &str) -> (String, &'static str) {
             "a second document begins here, and a configuration is one",
             "remove the `---`; further tenants go into files of a directory, named in `tenants_from`",
         ),
-        Error::Budget { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::AliasReplayCounterOverflow { .. } => said(
+        _ if is_too_much(error) => said(
             "this file unfolds to more than any configuration holds",
             "aliases of aliases multiply, and nesting has an end: write out what is meant",
         ),
@@ -58,6 +54,18 @@ pub(super) fn words(error: &Error, line: &str) -> (String, &'static str) {
         ),
         _ => said("this cannot be read as YAML", "compare it with `auditferry config example`"),
     }
+}
+
+/// Whether the file unfolds beyond all bounds: then nothing more of it is read.
+pub(super) fn is_too_much(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Budget { .. }
+            | Error::AliasReplayLimitExceeded { .. }
+            | Error::AliasExpansionLimitExceeded { .. }
+            | Error::AliasReplayStackDepthExceeded { .. }
+            | Error::AliasReplayCounterOverflow { .. }
+    )
 }
 
 /// The blocks of the top level, by their keys in the first column.
