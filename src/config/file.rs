@@ -406,6 +406,7 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),
     ("`when`", super::when::KEYS),
+    ("the value", super::when::FORMS),
     (HashFile::TITLE, HashFile::KEYS),
     (RateLimitFile::TITLE, RateLimitFile::KEYS),
     (BatchFile::TITLE, BatchFile::KEYS),

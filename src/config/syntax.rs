@@ -61,11 +61,18 @@ pub(super) fn is_too_much(error: &Error) -> bool {
     matches!(
         error,
         Error::Budget { .. }
+            // What strikes while an alias is unfolded.
+            | Error::AliasError { .. }
             | Error::AliasReplayLimitExceeded { .. }
             | Error::AliasExpansionLimitExceeded { .. }
             | Error::AliasReplayStackDepthExceeded { .. }
             | Error::AliasReplayCounterOverflow { .. }
     )
+}
+
+/// Whether nothing that follows can be told apart from what is wrong.
+pub(super) fn is_the_end(error: &Error) -> bool {
+    is_too_much(error) || matches!(error, Error::MultipleDocuments { .. })
 }
 
 /// The blocks of the top level, by their keys in the first column.
@@ -88,10 +95,21 @@ pub(super) fn blocks(text: &str) -> Vec<Block> {
     found
 }
 
-/// The text without the lines of these blocks, which stay as empty lines.
+/// The text without these blocks, of which blanks stay, so that every place in the others stays what it is.
 pub(super) fn without(text: &str, left_out: &[Block]) -> String {
     let is_out = |number: usize| left_out.iter().any(|block| (block.first..block.end).contains(&number));
-    text.split_inclusive('\n').enumerate().map(|(number, line)| if is_out(number) { "\n" } else { line }).collect()
+    let mut left = String::with_capacity(text.len());
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        match line.strip_suffix('\n') {
+            _ if !is_out(number) => left.push_str(line),
+            Some(inside) => {
+                left.extend(std::iter::repeat_n(' ', inside.len()));
+                left.push('\n');
+            }
+            None => left.extend(std::iter::repeat_n(' ', line.len())),
+        }
+    }
+    left
 }
 
 /// Says which block to leave out so that `error_line` (from 0) is no longer where the parser stops: the one
@@ -115,4 +133,19 @@ pub(super) fn culprit(
         let others: Vec<Block> = blocks.iter().filter(|other| *other != block).cloned().collect();
         goes_on && stops(&without(text, &others)).is_some()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_moves_nothing() {
+        let text = "a: 1\nbé:\n  c: é\n# note\nd: 2";
+        let blocks = blocks(text);
+        let keys: Vec<(&str, usize, usize)> = blocks.iter().map(|b| (b.key.as_str(), b.first, b.end)).collect();
+        assert_eq!(keys, [("a", 0, 4), ("d", 4, 5)], "a key of the schema is a plain word");
+        let left = without(text, &blocks[..1]);
+        assert_eq!((left.len(), left.find("d: 2"), left.trim()), (text.len(), text.find("d: 2"), "d: 2"));
+    }
 }

@@ -75,7 +75,7 @@ pub(super) fn parse(order: u32, file: &Arc<str>, text: &str, reader: &mut Reader
             Some(usize::try_from(line).unwrap_or(usize::MAX).saturating_sub(1))
         };
         // A file of `tenants_from` is one block: what is below is not told apart.
-        let goes_on = order == 0 && left_out.len() < MOST_BROKEN && !syntax::is_too_much(error.without_snippet());
+        let goes_on = order == 0 && left_out.len() < MOST_BROKEN && !syntax::is_the_end(error.without_snippet());
         let culprit = if goes_on { syntax::culprit(text, &left_out, line, stops) } else { None };
         let hint = match &culprit {
             Some(block) if block.end <= line => format!(
@@ -85,6 +85,10 @@ pub(super) fn parse(order: u32, file: &Arc<str>, text: &str, reader: &mut Reader
             ),
             _ => hint.to_owned(),
         };
+        // The key of the block, for no other is known.
+        if let Some(block) = syntax::blocks(text).iter().rfind(|block| block.first <= line) {
+            reader.name(&place, std::slice::from_ref(&block.key));
+        }
         // An anchor that was left out with its block is no fault of whoever refers to it.
         if left_out.is_empty() || !matches!(error.without_snippet(), serde_saphyr::Error::UnknownAnchor { .. }) {
             reader.fault(&place, said, hint);

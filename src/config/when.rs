@@ -16,7 +16,7 @@ use crate::record::types;
 /// The keys of a condition, as written.
 pub(super) const KEYS: &[&str] =
     &["tenant", "content_type", "workload", "operation", "outcome", "kind", "record_type", "user", "source_ip", "any"];
-const FORMS: &[&str] = &["prefix", "cidr", "not"];
+pub(super) const FORMS: &[&str] = &["prefix", "cidr", "not"];
 const OUTCOMES: &[&str] = &["success", "failure", "unknown"];
 const KINDS: &[&str] = &["audit", "alert"];
 /// How deep `any` and `not` may stand in each other; deeper nobody can read it.
