@@ -1,6 +1,6 @@
 # What there is to do here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars bench fuzz lint tools servers
+.PHONY: help demo test bars bench fuzz lint manifests tools servers
 
 CARGO ?= cargo
 
@@ -59,13 +59,22 @@ tools:
 	fi; \
 	[ -z "$$missing$$rust" ]
 
-# What the tests' real servers need: Kafka runs on Java and comes by Maven, the Collector is built with Go.
+# What the tests' real servers and tools need: Kafka runs on Java and comes by Maven, the Collector is built with Go, helm and
+# kubectl come by npm, schemas and hadolint by PyPI and the Go module proxy.
 servers:
 	@missing=""; \
 	command -v java >/dev/null || missing="$$missing openjdk-17-jdk-headless"; \
 	command -v mvn >/dev/null || missing="$$missing maven"; \
 	command -v go >/dev/null || missing="$$missing golang-go"; \
+	command -v npm >/dev/null || missing="$$missing npm"; \
+	python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	command -v openssl >/dev/null || missing="$$missing openssl"; \
+	command -v unshare >/dev/null || missing="$$missing util-linux"; \
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$$missing ca-certificates"; \
 	if [ -n "$$missing" ]; then \
-	  echo "missing for the tests:$$missing (Java 17 or later, Maven, Go 1.24 or later). On Debian: sudo apt-get install -y$$missing" >&2; \
+	  echo "missing for the tests:$$missing (Java 17 or later, Maven, Go 1.24 or later, npm, Python 3.9 or later). On Debian: sudo apt-get install -y$$missing" >&2; \
 	  exit 1; \
 	fi
+
+manifests: ## derive deploy/kubernetes, deploy/kustomize/base and the chart's copies from their sources
+	UPDATE_MANIFESTS=1 $(CARGO) test --locked --features failpoints --test it chart_what_is_derived

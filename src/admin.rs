@@ -2,11 +2,13 @@
 //! `/readyz` and `/status` (JSON). Comes in: a bound listener and shared, read-only views of the
 //! process. Goes out: answers. Never changes anything, never shows a secret or a record.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -28,13 +30,45 @@ pub struct Status {
     pub sinks: Vec<SinkStatus>,
     pub state: StateStatus,
     pub in_flight: InFlight,
+    pub config: ConfigStatus,
+}
+
+/// The running configuration.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ConfigStatus {
+    /// Equal for equal configurations of one release, whatever their secrets.
+    pub fingerprint: String,
+    /// When it was read.
+    pub loaded_at: Seconds,
+    pub last_reload: Option<ReloadStatus>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ReloadStatus {
+    pub at: Seconds,
+    /// `applied`, `unchanged`, or `refused`: then the configuration before it runs on.
+    pub result: &'static str,
+    /// What was asked for by: a signal, a file that changed.
+    pub cause: &'static str,
+    /// What changed; what is wrong with it.
+    pub changes: String,
+    pub faults: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TenantStatus {
     pub name: String,
     pub tenant_id: String,
+    pub credential: CredentialStatus,
     pub feeds: Vec<FeedStatus>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CredentialStatus {
+    /// The key of `auth` in the configuration.
+    pub kind: &'static str,
+    /// When it ends, if that is known.
+    pub expires: Option<Seconds>,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -156,7 +190,9 @@ impl Admin {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.0.metrics.render()).into_response()
+    let pages = Arc::clone(&admin.0.metrics).pages().filter(|page| !page.is_empty()).map(Ok::<_, Infallible>);
+    let body = Body::from_stream(futures_util::stream::iter(pages));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
 }
 
 async fn livez(State(admin): State<Admin>) -> Response {

@@ -1,42 +1,52 @@
 //! The running process: builds every room from the configuration, wires the two lanes, owns the
-//! order of start and drain.
+//! order of start, reload and drain.
 //!
 //! Start: state, dead letters, sinks and their drivers, pipeline workers, source loops; so that
 //! nothing arrives before what takes it is there. Drain: the source stops reading, the workers run dry,
 //! the drivers send what is queued, the journal is closed; a drain cut short loses nothing, because
 //! what was not acknowledged is fetched again.
+//!
+//! What outlives a reload is here: state, budget, workers, source. What a reload replaces is in [`graph`]: it is swapped
+//! in one step, and only what changed is started or retired. What a retired sink has not taken in time counts as lost, so
+//! its blobs are fetched again, for the sinks that there are then.
 
+mod change;
+mod graph;
 mod health;
+mod reload;
 mod status;
+mod work;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::ack::Outcome;
 use crate::admin::{Heartbeat, StatusSource};
 use crate::budget::Budget;
-use crate::config::{Config, TenantConfig, TlsConfig};
-use crate::feed::Feed;
+use crate::config::{Config, SinkConfig, TenantConfig};
 use crate::http::{self, HttpError};
-use crate::metrics::{Metrics, total};
+use crate::metrics::Metrics;
 pub use crate::pipeline::Observer;
-use crate::pipeline::Pipeline;
-use crate::record::RecordKey;
 use crate::route::{Intake, Routes};
-use crate::sink::dead_letters::{DeadLetterError, DeadLetters, LetterHead};
+use crate::sink::dead_letters::{DeadLetterError, DeadLetters};
 use crate::sink::driver::{self, DriverHandle};
-use crate::sink::{self, SinkBuildError, SinkId, SinkSet};
+use crate::sink::{SinkBuildError, SinkSet};
 pub use crate::source::InProcess;
-use crate::source::{self, Arrival, OversizedRecord, Transport, Troubles};
+use crate::source::{self, Source, TenantLoop, Transport, Troubles};
 use crate::state::{State, StateError};
 
+use change::Change;
+use graph::{Built, Drivers, Graph, Known};
 use health::{watch_sinks, watched};
+pub use reload::Reload;
+use reload::{Prepared, Reloader, Step};
 use status::Look;
+use work::{DEAD_LETTERS, Undertaker, Worker, start_workers};
 
 /// Parts between source and pipeline. Their bytes are bounded by the budget; a handful keeps the workers busy.
 const FORWARD: usize = 8;
@@ -50,8 +60,13 @@ const DRAIN: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_secs(1);
 /// The same on a clock that jumps: a week of seconds would be most of what is computed.
 const JUMPING_TICK: Duration = Duration::from_secs(600);
-/// The name under which the dead letters count as a sink: an oversized record goes to them alone.
-const DEAD_LETTERS: &str = "dead_letters";
+/// How long a sink that leaves or changes may go on taking what is queued for it, if it takes anything.
+const RETIRE: Duration = Duration::from_secs(15);
+/// How long the new loop of a tenant waits for the old one to hear of what it has in the air. Beyond, both look after
+/// the tenant's books, which costs a second fetch of those blobs and nothing else.
+const SUCCESSION: Duration = Duration::from_secs(5);
+/// How long a worker may still be at a part for the graph before. The part's deliveries would be lost, and fetched again.
+const LAST_PARTS: Duration = Duration::from_secs(2);
 
 /// How to run.
 #[derive(Clone, Default)]
@@ -61,6 +76,8 @@ pub struct RunOptions {
     pub observer: Option<Arc<dyn Observer>>,
     /// Answers requests to the service in this process, in place of the network.
     pub service: Option<InProcess>,
+    /// How the configuration is read anew; `None`: it never is.
+    pub reload: Option<Reload>,
     /// Ticked by the app while it makes progress.
     pub heartbeat: Heartbeat,
 }
@@ -93,18 +110,30 @@ pub enum AppError {
     Task(#[from] tokio::task::JoinError),
 }
 
-type Drivers = Arc<HashMap<SinkId, DriverHandle>>;
-
 pub struct App {
     state: State,
-    sources: JoinSet<()>,
-    stop_sources: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
+    budget: Budget,
+    dead: DeadLetters,
+    observer: Option<Arc<dyn Observer>>,
+    graph: watch::Sender<Arc<Graph>>,
+    routes: watch::Sender<Arc<Routes>>,
+    /// The required sinks that take nothing.
+    down: Arc<watch::Sender<SinkSet>>,
+    /// `None` once the process ends.
+    source: Option<Source>,
+    loops: JoinSet<()>,
+    /// By tenant id.
+    tenants: HashMap<String, TenantLoop>,
     workers: JoinSet<()>,
     /// The one task that puts oversized records into the dead letters; ends after the workers.
     burial: JoinSet<()>,
-    drivers: Drivers,
+    reloader: Reloader,
+    /// Drivers of the graph before, while they drain.
+    retired: Vec<DriverHandle>,
+    /// Wait for tenants that leave, to forget their metrics.
+    leaving: JoinSet<()>,
     status: StatusSource,
-    metrics: Arc<Metrics>,
     once: Option<Duration>,
     pulse: JoinHandle<()>,
     intake: JoinHandle<()>,
@@ -114,34 +143,35 @@ pub struct App {
 impl App {
     /// Builds and starts everything.
     pub async fn start(config: Config, metrics: Arc<Metrics>, options: RunOptions) -> Result<App, AppError> {
+        metrics.declare(crate::memory::limit());
         let state = open_state(&config, &metrics).await?;
         let pace = config.clock.may_jump().then(|| tokio::spawn(state.commit_by_jumping_clock()));
         let dead = DeadLetters::open(&config.dead_letters, Arc::clone(&metrics))?;
-        let (drivers, routes) = start_sinks(&config, &state, &dead, &metrics)?;
-        let names = sink_names(&config, &state);
+        let (mut drivers, mut known) = (Drivers::new(), Known::new());
+        for built in graph::build::<AppError>(&config.sinks, &state, &metrics)? {
+            known.insert(built.config.name.clone(), (built.id, built.files.clone()));
+            drivers.insert(built.id, start_driver(std::future::ready(()), built, &state, &dead, &metrics));
+        }
         let dead_id = state.sink_id(DEAD_LETTERS)?;
+        let reloader = Reloader::new(options.reload, &config, Arc::clone(&metrics));
+        let first = Arc::new(Graph::new(config.clone(), known, drivers, &metrics, options.observer.clone()));
+        let (routes, told_routes) = watch::channel(Arc::clone(&first.routes));
+        let (graph, told_graph) = watch::channel(first);
 
         let budget = Budget::new(config.collect.in_flight);
         let (forward, arrivals) = mpsc::channel(FORWARD);
-        let name = |id| names.get(&id).cloned().unwrap_or_default();
-        let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(&metrics), options.observer, name);
         let (oversized, to_bury) = mpsc::channel(BURIALS);
         let mut burial = JoinSet::new();
-        burial.spawn(Undertaker { state: state.clone(), dead, dead_id }.run(to_bury));
-        let worker = Worker {
-            pipeline: Arc::new(pipeline),
-            state: state.clone(),
-            drivers: Arc::clone(&drivers),
-            oversized,
-            arrivals: Arc::new(Mutex::new(arrivals)),
-        };
-        let workers = start_workers(worker);
+        burial.spawn(Undertaker { state: state.clone(), dead: dead.clone(), dead_id }.run(to_bury));
+        let arrivals = Arc::new(Mutex::new(arrivals));
+        let workers = start_workers(Worker { graph: told_graph.clone(), state: state.clone(), oversized, arrivals });
 
-        let (down, told) = watch::channel(SinkSet::EMPTY);
-        let intake = Intake::new(Arc::clone(&routes), told, state.health());
-        let intake_task = tokio::spawn(watch_sinks(watched(&config, &routes, &drivers, &names), down));
+        let (down, told_down) = watch::channel(SinkSet::EMPTY);
+        let down = Arc::new(down);
+        let intake = Intake::new(told_routes, told_down, state.health());
+        let watched = watched(&graph.borrow());
+        let intake_task = tokio::spawn(watch_sinks(watched, Arc::clone(&down)));
 
-        let (stop_sources, stop) = watch::channel(false);
         let troubles = Troubles::default();
         let context = source::Context {
             state: state.clone(),
@@ -153,38 +183,47 @@ impl App {
             spool_dir: config.state.dir.clone(),
             transport: match options.service {
                 Some(service) => Transport::InProcess(service),
-                None => Transport::Network(http::client(&TlsConfig::default(), None)?),
+                None => Transport::Network(http::client(&config.collect.tls, &config.collect.proxy, None)?),
             },
             troubles: troubles.clone(),
         };
-        let sources = source::spawn(&config.collect, &config.tenants, context, options.once.is_some(), &stop);
+        let mut source = Source::new(&config.collect, context, options.once.is_some());
+        let mut loops = JoinSet::new();
+        let start = |tenant: &TenantConfig| {
+            (tenant.tenant.id.clone(), source.start(tenant, std::future::ready(()), &mut loops))
+        };
+        let tenants = config.tenants.iter().map(start).collect();
 
         let look = Look {
-            tenants: config.tenants.clone(),
-            clock: config.clock.clone(),
-            sinks: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
-            names,
+            graph: told_graph,
+            config: reloader.status(),
             state: state.clone(),
             budget: budget.clone(),
-            drivers: Arc::clone(&drivers),
             metrics: Arc::clone(&metrics),
             troubles,
             intake,
         };
-        let status = look.into_source();
         let tick = if config.clock.may_jump() { JUMPING_TICK } else { TICK };
-        let pulse = tokio::spawn(beat(options.heartbeat, budget, Arc::clone(&metrics), tick));
-        let once = options.once;
+        let pulse = tokio::spawn(beat(options.heartbeat, budget.clone(), Arc::clone(&metrics), tick));
         Ok(App {
             state,
-            sources,
-            stop_sources,
+            metrics,
+            budget,
+            dead,
+            observer: options.observer,
+            graph,
+            routes,
+            down,
+            source: Some(source),
+            loops,
+            tenants,
             workers,
             burial,
-            drivers,
-            status,
-            metrics,
-            once,
+            reloader,
+            retired: Vec::new(),
+            leaving: JoinSet::new(),
+            status: look.into_source(),
+            once: options.once,
             pulse,
             intake: intake_task,
             pace,
@@ -199,51 +238,35 @@ impl App {
     /// Runs until `stop`, until a run that ends is done, or until the state can no longer be kept.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Ending {
         let is_once = self.once.is_some();
-        let once_timeout = self.once.unwrap_or(Duration::MAX);
-        // A part that panicked would leave its feeds standing still in silence: rather end and be started anew.
-        let sources = async {
-            while let Some(ended) = self.sources.join_next().await {
-                if ended.is_err() {
+        let timeout = tokio::time::sleep(self.once.unwrap_or(Duration::MAX));
+        tokio::pin!(stop, timeout);
+        let mut ending = loop {
+            let step = tokio::select! {
+                () = &mut stop => break Ending::Clean,
+                // A part that panicked would leave its feeds standing still in silence: rather end and be started anew.
+                ended = loops_ended(&mut self.loops, is_once) => match ended {
+                    Ok(()) => break Ending::Clean,
+                    Err(Panicked) => Step::Fault,
+                },
+                Err(Panicked) = all_ended(&mut self.workers) => Step::Fault,
+                Err(Panicked) = all_ended(&mut self.burial) => Step::Fault,
+                () = &mut timeout, if is_once => break Ending::Unreachable,
+                error = self.state.failed() => return Ending::StateUnusable(error),
+                step = self.reloader.next() => step,
+            };
+            match step {
+                Step::Asked => self.reloader.read(Arc::clone(&self.graph.borrow()), self.state.clone()),
+                Step::Read(Ok(prepared)) => self.apply(*prepared),
+                Step::Read(Err(refusal)) => self.reloader.refused(refusal),
+                Step::Done => self.retired.clear(),
+                Step::Fault => {
+                    tracing::error!(
+                        "a part of the process failed by a fault of ours; the process ends, and what was not acknowledged is fetched again after the next start"
+                    );
                     return Ending::Fault;
                 }
             }
-            if !is_once {
-                std::future::pending::<()>().await;
-            }
-            Ending::Clean
         };
-        let workers = async {
-            let workers = async {
-                while let Some(ended) = self.workers.join_next().await {
-                    if ended.is_err() {
-                        return;
-                    }
-                }
-                std::future::pending::<()>().await;
-            };
-            let burial = async {
-                if !matches!(self.burial.join_next().await, Some(Err(_))) {
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                () = workers => {}
-                () = burial => {}
-            }
-        };
-        let mut ending = tokio::select! {
-            () = stop => Ending::Clean,
-            ending = sources => ending,
-            () = workers => Ending::Fault,
-            () = tokio::time::sleep(once_timeout), if is_once => Ending::Unreachable,
-            error = self.state.failed() => return Ending::StateUnusable(error),
-        };
-        if matches!(ending, Ending::Fault) {
-            tracing::error!(
-                "a part of the process failed by a fault of ours; the process ends, and what was not acknowledged is fetched again after the next start"
-            );
-            return ending;
-        }
         if let Err(error) = self.drain().await {
             return Ending::StateUnusable(error);
         }
@@ -253,23 +276,112 @@ impl App {
         ending
     }
 
+    /// Puts a new configuration into force. Nothing here waits: what must come after something else waits by itself.
+    fn apply(&mut self, prepared: Prepared) {
+        let Prepared { config, change, built, known } = prepared;
+        let old = Arc::clone(&self.graph.borrow());
+        let is_retired = |name: &String| change.sinks.removed.contains(name) || change.sinks.changed.contains(name);
+        let leaving: Vec<Leaving> = old
+            .names
+            .iter()
+            .filter(|(_, name)| is_retired(name))
+            .filter_map(|(id, name)| {
+                let (end, ended) = watch::channel(());
+                let (config, _) = old.sink(name)?;
+                let is_removed = change.sinks.removed.contains(name);
+                Some(Leaving {
+                    config: config.clone(),
+                    driver: old.drivers.get(id)?.clone(),
+                    id: *id,
+                    is_removed,
+                    end,
+                    ended,
+                })
+            })
+            .collect();
+
+        let mut drivers = old.drivers.clone();
+        leaving.iter().for_each(|leaving| drop(drivers.remove(&leaving.id)));
+        for built in built {
+            let turn = after(leaving.iter().filter(|leaving| leaving.is_before(&built.config)));
+            drivers.insert(built.id, start_driver(turn, built, &self.state, &self.dead, &self.metrics));
+        }
+        let new = Arc::new(Graph::new(config, known, drivers, &self.metrics, self.observer.clone()));
+        self.routes.send_replace(Arc::clone(&new.routes));
+        self.graph.send_replace(Arc::clone(&new));
+        self.intake.abort();
+        self.intake = tokio::spawn(watch_sinks(watched(&new), Arc::clone(&self.down)));
+
+        self.budget.set_limit(new.config.collect.in_flight);
+        self.metrics.in_flight_limit.set(i64::try_from(self.budget.limit()).unwrap_or(i64::MAX));
+        self.apply_tenants(&old, &new, &change);
+
+        let mut retiring = JoinSet::new();
+        self.retired = leaving.iter().map(|leaving| leaving.driver.clone()).collect();
+        let last = Arc::downgrade(&old);
+        for leaving in leaving {
+            let told = self.graph.subscribe();
+            retiring.spawn(leaving.retire(Weak::clone(&last), told, self.state.clone(), Arc::clone(&self.metrics)));
+        }
+        self.reloader.applied(&new.config, &change, retiring);
+    }
+
+    /// Stops and starts what the change asks for; the others go on with their token and what they know.
+    fn apply_tenants(&mut self, old: &Graph, new: &Graph, change: &Change) {
+        let Some(source) = &mut self.source else { return };
+        if change.collect {
+            source.set_collect(&new.config.collect);
+        }
+        let mut before = HashMap::new();
+        for tenant in &old.config.tenants {
+            let stays = new.config.tenants.contains(tenant) && !change.collect;
+            if let Some(running) = self.tenants.get(&tenant.tenant.id).filter(|_| !stays) {
+                running.stop();
+                self.leaving.spawn(forget(
+                    running.ended(),
+                    tenant.clone(),
+                    self.graph.subscribe(),
+                    Arc::clone(&self.metrics),
+                ));
+                before.insert(tenant.tenant.id.clone(), running.ended());
+                self.tenants.remove(&tenant.tenant.id);
+            }
+        }
+        for tenant in &new.config.tenants {
+            let id = &tenant.tenant.id;
+            if self.tenants.contains_key(id) {
+                continue;
+            }
+            let before = before.remove(id);
+            let turn = async move {
+                if let Some(before) = before {
+                    let _ = tokio::time::timeout(SUCCESSION, before).await;
+                }
+            };
+            self.tenants.insert(id.clone(), source.start(tenant, turn, &mut self.loops));
+        }
+        while self.leaving.try_join_next().is_some() {}
+    }
+
     /// Ends everything in the order of the flow, within [`DRAIN`].
     async fn drain(&mut self) -> Result<(), StateError> {
         let deadline = Instant::now() + DRAIN;
-        self.stop_sources.send_replace(true);
+        self.reloader.end().await;
+        self.source = None;
+        self.tenants.values().for_each(TenantLoop::stop);
         let at_rest = async {
-            while self.sources.join_next().await.is_some() {}
+            while self.loops.join_next().await.is_some() {}
             while self.workers.join_next().await.is_some() {}
         };
         if tokio::time::timeout_at(deadline, at_rest).await.is_err() {
             tracing::warn!("the drain is cut short; what was not acknowledged is fetched again after the next start");
         }
-        self.sources.shutdown().await;
+        self.loops.shutdown().await;
         self.workers.shutdown().await;
-        for driver in self.drivers.values() {
-            driver.close();
-        }
-        let sinks = futures_util::future::join_all(self.drivers.values().map(|driver| driver.finish(deadline)));
+        let mut drivers: Vec<DriverHandle> = self.graph.borrow().drivers.values().cloned().collect();
+        drivers.append(&mut self.retired);
+        drivers.iter().for_each(DriverHandle::close);
+        let sinks = futures_util::future::join_all(drivers.iter().map(|driver| driver.finish(deadline)));
         let burial = async {
             let buried = async { while self.burial.join_next().await.is_some() {} };
             if tokio::time::timeout_at(deadline, buried).await.is_err() {
@@ -280,6 +392,7 @@ impl App {
         };
         tokio::join!(sinks, burial);
         self.burial.shutdown().await;
+        self.leaving.shutdown().await;
         self.pulse.abort();
         self.intake.abort();
         self.pace.iter().for_each(JoinHandle::abort);
@@ -287,11 +400,119 @@ impl App {
     }
 
     fn lost(&self) -> bool {
-        total(&self.metrics.blobs_lost) > 0 || total(&self.metrics.refused_seconds) > 0
+        self.metrics.blobs_lost.total() > 0 || self.metrics.refused_seconds.total() > 0
     }
 
     fn has_dead_letters(&self) -> bool {
-        total(&self.metrics.dead_letters) > 0
+        self.metrics.dead_letters.total() > 0
+    }
+}
+
+/// A task of the set panicked.
+struct Panicked;
+
+/// Returns when all tasks have ended.
+async fn all_ended(tasks: &mut JoinSet<()>) -> Result<(), Panicked> {
+    while let Some(ended) = tasks.join_next().await {
+        ended.map_err(|_| Panicked)?;
+    }
+    Ok(())
+}
+
+/// The same for tenants' loops: unless it is a run that ends, that none is left is no end, for a reload may start one.
+async fn loops_ended(loops: &mut JoinSet<()>, is_once: bool) -> Result<(), Panicked> {
+    all_ended(loops).await?;
+    if !is_once {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+/// A driver on its way out.
+struct Leaving {
+    config: SinkConfig,
+    driver: DriverHandle,
+    id: crate::sink::SinkId,
+    is_removed: bool,
+    /// Dropped when the driver has ended.
+    end: watch::Sender<()>,
+    ended: watch::Receiver<()>,
+}
+
+impl Leaving {
+    /// Whether `new` must send nothing before this one has ended: they are one sink, or write to one file.
+    fn is_before(&self, new: &SinkConfig) -> bool {
+        let writes = |sink: &SinkConfig| (sink.kind.type_name(), sink.kind.target());
+        self.config.name == new.name || writes(&self.config) == writes(new)
+    }
+
+    /// Lets the driver send what is queued, within bounds; what it has not sent then is given back. `last` is the graph
+    /// that it is of; `running` the one of the moment.
+    async fn retire(
+        self,
+        last: Weak<Graph>,
+        running: watch::Receiver<Arc<Graph>>,
+        state: State,
+        metrics: Arc<Metrics>,
+    ) {
+        let Leaving { config: SinkConfig { name, .. }, driver, id, is_removed, end, .. } = self;
+        // A worker may be at a part of which this sink is to get something.
+        let parts = async {
+            while last.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await
+            }
+        };
+        let _ = tokio::time::timeout(LAST_PARTS, parts).await;
+        let lost = || metrics.sink_events.with_label_values(&[&name, "lost"]).get();
+        let before = lost();
+        let took_all = driver.retire(Instant::now() + RETIRE).await;
+        state.sink_ended(id);
+        let released = lost().saturating_sub(before);
+        match (is_removed, took_all) {
+            (true, true) => tracing::info!(sink = name, "the removed sink has taken all that was on its way to it"),
+            (true, false) => tracing::warn!(
+                sink = name,
+                events = released,
+                "the removed sink has not taken all that was on its way to it; its share is released, the other sinks get what they lack"
+            ),
+            (false, _) => {
+                tracing::info!(sink = name, fetched_again = released, "the sink goes on with its new configuration")
+            }
+        }
+        if is_removed && running.borrow().sink(&name).is_none() {
+            metrics.forget(&[("sink", &name)]);
+        }
+        drop(end);
+    }
+}
+
+/// Returns when all of these have ended.
+fn after<'a>(leaving: impl Iterator<Item = &'a Leaving>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let ended: Vec<_> = leaving.map(|leaving| leaving.ended.clone()).collect();
+    Box::pin(async move {
+        for mut ended in ended {
+            while ended.changed().await.is_ok() {}
+        }
+    })
+}
+
+/// Forgets the metrics of a tenant's feeds that are not collected any more, once nobody counts for them.
+async fn forget(
+    ended: impl Future<Output = ()>,
+    tenant: TenantConfig,
+    running: watch::Receiver<Arc<Graph>>,
+    metrics: Arc<Metrics>,
+) {
+    ended.await;
+    let graph = Arc::clone(&running.borrow());
+    let name = tenant.tenant.name.as_str();
+    match graph.tenant(name) {
+        None => metrics.forget(&[("tenant", name)]),
+        Some(now) => {
+            for gone in tenant.content_types.iter().filter(|kind| !now.content_types.contains(kind)) {
+                metrics.forget(&[("tenant", name), ("content_type", gone.as_str())]);
+            }
+        }
     }
 }
 
@@ -300,132 +521,15 @@ async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, Ap
     Ok(tokio::task::spawn_blocking(move || State::open(&settings, metrics)).await??)
 }
 
-/// Builds the sinks and starts their drivers.
-fn start_sinks(
-    config: &Config,
+fn start_driver(
+    turn: impl Future<Output = ()> + Send + 'static,
+    built: Built,
     state: &State,
     dead: &DeadLetters,
     metrics: &Arc<Metrics>,
-) -> Result<(Drivers, Arc<Routes>), AppError> {
-    let mut drivers = HashMap::new();
-    let mut routes = Routes::default();
-    for sink in &config.sinks {
-        let id = state.sink_id(&sink.name)?;
-        let built = sink::build(sink, id, state, Arc::clone(metrics))?;
-        let driver = driver::spawn(sink.clone(), id, built, state.clone(), dead.clone(), Arc::clone(metrics));
-        drivers.insert(id, driver);
-        routes.add(id, sink);
-    }
-    warn_of_unwanted(config, &routes);
-    Ok((Arc::new(drivers), Arc::new(routes)))
-}
-
-fn sink_names(config: &Config, state: &State) -> HashMap<SinkId, String> {
-    config.sinks.iter().filter_map(|sink| Some((state.sink_id(&sink.name).ok()?, sink.name.clone()))).collect()
-}
-
-fn feeds(config: &Config) -> impl Iterator<Item = Feed> {
-    let of = |tenant: &TenantConfig, content_type| Feed { tenant: Arc::clone(&tenant.tenant), content_type };
-    config.tenants.iter().flat_map(move |tenant| tenant.content_types.iter().map(move |kind| of(tenant, *kind)))
-}
-
-/// A feed that no sink's condition lets through is fetched for nothing: hardly what was meant.
-fn warn_of_unwanted(config: &Config, routes: &Routes) {
-    for feed in feeds(config).filter(|feed| routes.of(feed).possible().is_empty()) {
-        tracing::warn!(tenant = %feed.tenant.name, content_type = %feed.content_type,
-            "no sink's `when` lets anything of this feed through; its records are fetched, counted as filtered, and go nowhere");
-    }
-}
-
-/// Takes arrivals through the pipeline to the drivers.
-#[derive(Clone)]
-struct Worker {
-    pipeline: Arc<Pipeline>,
-    state: State,
-    drivers: Drivers,
-    oversized: mpsc::Sender<OversizedRecord>,
-    arrivals: Arc<Mutex<mpsc::Receiver<Arrival>>>,
-}
-
-/// One worker a core: a part is handled by one, blobs run side by side.
-fn start_workers(worker: Worker) -> JoinSet<()> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut workers = JoinSet::new();
-    for _ in 0..cores {
-        workers.spawn(worker.clone().run());
-    }
-    workers
-}
-
-impl Worker {
-    async fn run(self) {
-        loop {
-            let arrival = self.arrivals.lock().await.recv().await;
-            match arrival {
-                Some(Arrival::Batch(batch)) => {
-                    let deliveries = self.pipeline.process(batch, self.state.delivered()).into_iter();
-                    for (sink, delivery) in deliveries {
-                        if let Some(driver) = self.drivers.get(&sink) {
-                            driver.send(delivery);
-                        }
-                    }
-                }
-                Some(Arrival::Oversized(record)) => {
-                    if self.oversized.try_send(record).is_err() {
-                        tracing::warn!(
-                            "too many oversized records wait for the dead letters; one more counts as lost and is fetched again"
-                        );
-                    }
-                }
-                None => return,
-            }
-        }
-    }
-}
-
-/// Puts oversized records into the dead letters, beside the workers: while their disk is full that takes
-/// as long as it is.
-struct Undertaker {
-    state: State,
-    dead: DeadLetters,
-    dead_id: SinkId,
-}
-
-impl Undertaker {
-    /// Returns when the last worker is gone and everything is put away. What is dropped before counts as lost.
-    async fn run(self, mut records: mpsc::Receiver<OversizedRecord>) {
-        while let Some(record) = records.recv().await {
-            self.bury(record).await;
-        }
-    }
-
-    /// Puts a record that is too large for memory into the dead letters, once.
-    async fn bury(&self, record: OversizedRecord) {
-        let OversizedRecord { blob, file, bytes, hash, is_kept, ack } = record;
-        let (key, only) = (RecordKey(hash), SinkSet::of(self.dead_id));
-        let wanted = self.state.delivered().claim(only, only, std::iter::once((key, ack)));
-        if wanted.first().is_none_or(|sinks| sinks.is_empty()) {
-            return;
-        }
-        let head = LetterHead {
-            sink: DEAD_LETTERS.to_owned(),
-            reason: "oversized",
-            answer: if is_kept {
-                format!("the record has {bytes} bytes, more than `collect.max_record`")
-            } else {
-                let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!(
-                    "the record has {bytes} bytes, too many to keep; 128 bits of the BLAKE3 hash of its bytes: {hash}"
-                )
-            },
-            blob,
-            key: Some(key),
-            event_id: Vec::new(),
-        };
-        // Nobody has read it as JSON, so it is kept as a string.
-        self.dead.append_stream(head, file, false).await;
-        self.state.acked(self.dead_id, Outcome::Rejected, &[key], None);
-    }
+) -> DriverHandle {
+    let Built { config, id, sink, .. } = built;
+    driver::spawn_after(turn, config, id, sink, state.clone(), dead.clone(), Arc::clone(metrics))
 }
 
 async fn beat(heartbeat: Heartbeat, budget: Budget, metrics: Arc<Metrics>, tick: Duration) {

@@ -7,6 +7,7 @@
 //! (the *overdraft*), which keeps at least one body moving; and one of those that are read slowly beside them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,7 +20,7 @@ const TENANT_SHARE: usize = 4;
 pub struct Budget(Arc<Inner>);
 
 struct Inner {
-    limit: usize,
+    limit: AtomicUsize,
     held: Mutex<Held>,
     freed: Notify,
 }
@@ -41,7 +42,7 @@ enum Lane {
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Budget {
-        Budget(Arc::new(Inner { limit, held: Mutex::default(), freed: Notify::new() }))
+        Budget(Arc::new(Inner { limit: AtomicUsize::new(limit), held: Mutex::default(), freed: Notify::new() }))
     }
 
     /// An empty charge in the name of `tenant`.
@@ -66,11 +67,21 @@ impl Budget {
 
     /// The configured limit in bytes.
     pub fn limit(&self) -> usize {
-        self.0.limit
+        self.0.limit()
+    }
+
+    /// Another limit from now on; what is held stays.
+    pub fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
+        self.0.freed.notify_waiters();
     }
 }
 
 impl Inner {
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,8 +133,8 @@ impl Charge {
         let mut held = inner.held();
         let of_tenant = held.by_tenant.get(&self.tenant).copied().unwrap_or(0);
         // Something larger than the whole share must still pass, alone.
-        let fits_tenant = of_tenant == 0 || of_tenant + bytes <= inner.limit / TENANT_SHARE;
-        let fits_all = held.total == 0 || held.total + bytes <= inner.limit;
+        let fits_tenant = of_tenant == 0 || of_tenant + bytes <= inner.limit() / TENANT_SHARE;
+        let fits_all = held.total == 0 || held.total + bytes <= inner.limit();
         if !(self.overdraft || fits_tenant && fits_all) {
             if !may_overdraw || held.overdraft_taken[self.lane as usize] {
                 return false;

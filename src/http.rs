@@ -1,18 +1,25 @@
 //! HTTP clients: one way to build them, for the source and the sinks alike.
 //!
-//! Comes in: TLS settings and a time limit. Goes out: a [`reqwest::Client`] that follows no redirect
-//! (a redirect would carry a token to a host nobody configured), waits at most [`CONNECT_TIMEOUT`]
-//! for a connection, and sends plain HTTP to nobody but this machine: [`require_https`] is asked for
-//! each configured URL, and a proxy from the environment is used for https alone.
+//! Comes in: TLS settings, the way out (a proxy or none) and a time limit. Goes out: an [`HttpClient`] that follows
+//! no redirect (a redirect would carry a token to a host nobody configured), speaks TLS 1.2 or newer, waits at most
+//! [`CONNECT_TIMEOUT`] for a connection, and sends plain HTTP to nobody but this machine: [`require_https`] is
+//! asked for each configured URL, and a [`proxy`] is used for https alone. What went wrong is said with the proxy,
+//! the cause and the way out, and never with a credential.
 
-use std::env;
+mod proxy;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, redirect};
+use reqwest::{
+    Certificate, Client, ClientBuilder, Identity, IntoUrl, Request, RequestBuilder, Response, redirect, tls,
+};
 use url::Url;
 
-use crate::config::{TlsConfig, is_loopback};
+pub use proxy::ProxyRule;
+
+use crate::advice;
+use crate::config::{ProxyConfig, TlsConfig, is_loopback};
 
 /// How long a connection, TLS included, may take to stand. A receiver that needs longer is down.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,29 +45,83 @@ pub enum HttpError {
     HalfIdentity,
     #[error("`{url}` is plain http to another machine, where anybody could read the token; use https")]
     PlainHttp { url: String },
-    #[error("the proxy in `{variable}` is not usable: {reason}; give it as `http://host:port`")]
-    Proxy { variable: &'static str, reason: String },
+    #[error("the proxy in `{variable}` is not usable: {reason}; give it as `http://host:port`, or set `proxy: off`")]
+    Proxy { variable: &'static str, reason: &'static str },
     #[error("cannot build an HTTP client: {0}; check the TLS settings")]
     Build(String),
 }
 
-/// A client with these TLS settings. `timeout` bounds a whole exchange, from connecting to the last
-/// byte of the answer; `None` leaves that to the caller.
-pub fn client(tls: &TlsConfig, timeout: Option<Duration>) -> Result<Client, HttpError> {
-    TlsFiles::read(tls)?.client(timeout)
+/// A client with these TLS settings that goes this way. `timeout` bounds a whole exchange, from connecting to
+/// the last byte of the answer; `None` leaves that to the caller.
+pub fn client(tls: &TlsConfig, proxy: &ProxyConfig, timeout: Option<Duration>) -> Result<HttpClient, HttpError> {
+    Outfit::read(tls, proxy)?.client(timeout)
 }
 
-/// TLS settings with what their files hold, read once for many clients.
+/// A client, and by which way its requests go. Cheap to clone.
 #[derive(Clone)]
-pub struct TlsFiles {
+pub struct HttpClient {
+    client: Client,
+    way: ProxyRule,
+}
+
+/// No answer, or not all of it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot reach `{host}`{through}: {reason}")]
+pub struct HttpFailure {
+    /// Host and port.
+    host: String,
+    /// ` through the proxy …`, where there is one.
+    pub through: String,
+    /// The causes, and what to do.
+    pub reason: String,
+    /// Nothing was sent: the connection did not come about.
+    pub is_connect: bool,
+}
+
+impl HttpClient {
+    /// Sends a request; returns when the head of the answer is there.
+    pub async fn execute(&self, request: Request) -> Result<Response, HttpFailure> {
+        self.client.execute(request).await.map_err(|error| self.failure(&error))
+    }
+
+    pub fn get(&self, url: impl IntoUrl) -> RequestBuilder {
+        self.client.get(url)
+    }
+
+    pub fn post(&self, url: impl IntoUrl) -> RequestBuilder {
+        self.client.post(url)
+    }
+
+    /// What an error of one of this client's requests means.
+    pub fn failure(&self, error: &reqwest::Error) -> HttpFailure {
+        let through = error.url().and_then(|url| self.way.of(url));
+        let unreadable =
+            through.and_then(proxy::unreadable_password).map_or_else(String::new, |why| format!("; {why}"));
+        let host = error.url().and_then(|url| Some((url.host_str()?, url.port())));
+        HttpFailure {
+            host: host.map_or_else(String::new, |(host, port)| {
+                port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+            }),
+            through: through.map_or_else(String::new, |proxy| format!(" through the proxy `{}`", proxy.shown())),
+            reason: format!("{}{unreadable}", error_chain(error)),
+            is_connect: error.is_connect(),
+        }
+    }
+}
+
+/// TLS settings with what their files hold, and the way out, read once for many clients.
+#[derive(Clone)]
+pub struct Outfit {
     authorities: Option<Vec<Certificate>>,
+    with_platform: bool,
     identity: Option<Identity>,
     verify: bool,
+    way: ProxyRule,
 }
 
-impl TlsFiles {
+impl Outfit {
     /// Reads the files, and warns where verification is off.
-    pub fn read(tls: &TlsConfig) -> Result<TlsFiles, HttpError> {
+    pub fn read(tls: &TlsConfig, proxy: &ProxyConfig) -> Result<Outfit, HttpError> {
         let authorities = tls.ca_file.as_deref().map(certificates).transpose()?;
         let identity = match (&tls.cert_file, &tls.key_file) {
             (Some(cert), Some(key)) => Some(identity(cert, key)?),
@@ -73,35 +134,43 @@ impl TlsFiles {
                 "tls verification is off: anybody on the way can read the token and every record; give `ca_file` instead"
             );
         }
-        Ok(TlsFiles { authorities, identity, verify })
+        let way = ProxyRule::new(proxy)?;
+        if let Some(proxy) = way.shown() {
+            tracing::info!(proxy, "https goes through a proxy, but for what is named as an exception");
+        }
+        Ok(Outfit { authorities, with_platform: tls.with_platform, identity, verify, way })
     }
 
     /// As [`client`].
-    pub fn client(&self, timeout: Option<Duration>) -> Result<Client, HttpError> {
-        build(self.builder(timeout)?)
+    pub fn client(&self, timeout: Option<Duration>) -> Result<HttpClient, HttpError> {
+        self.build(self.builder(timeout))
     }
 
     /// A client that keeps no more than one connection for its next exchange: whoever makes one exchange
     /// after the other stays with one server behind a load balancer.
-    pub fn client_of_one_connection(&self, timeout: Option<Duration>) -> Result<Client, HttpError> {
-        build(self.builder(timeout)?.pool_max_idle_per_host(1))
+    pub fn client_of_one_connection(&self, timeout: Option<Duration>) -> Result<HttpClient, HttpError> {
+        self.build(self.builder(timeout).pool_max_idle_per_host(1))
     }
 
-    fn builder(&self, timeout: Option<Duration>) -> Result<ClientBuilder, HttpError> {
+    fn builder(&self, timeout: Option<Duration>) -> ClientBuilder {
         let mut builder = Client::builder()
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .user_agent(USER_AGENT)
+            .tls_version_min(tls::Version::TLS_1_2)
             .no_proxy();
         if let Some(timeout) = timeout {
             builder = builder.timeout(timeout);
         }
-        if let Some(proxy) = https_proxy()? {
+        if let Some(proxy) = self.way.clone().into_proxy() {
             builder = builder.proxy(proxy);
         }
         if let Some(authorities) = &self.authorities {
-            builder = builder.tls_certs_only(authorities.clone());
+            builder = match self.with_platform {
+                true => builder.tls_certs_merge(authorities.clone()),
+                false => builder.tls_certs_only(authorities.clone()),
+            };
         }
         if let Some(identity) = &self.identity {
             builder = builder.identity(identity.clone());
@@ -109,12 +178,13 @@ impl TlsFiles {
         if !self.verify {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
-        Ok(builder)
+        builder
     }
-}
 
-fn build(builder: ClientBuilder) -> Result<Client, HttpError> {
-    builder.build().map_err(|error| HttpError::Build(error_chain(&error)))
+    fn build(&self, builder: ClientBuilder) -> Result<HttpClient, HttpError> {
+        let client = builder.build().map_err(|error| HttpError::Build(error_chain(&error)))?;
+        Ok(HttpClient { client, way: self.way.clone() })
+    }
 }
 
 /// Refuses plain http to anything but this machine.
@@ -128,8 +198,8 @@ pub fn require_https(url: &Url) -> Result<(), HttpError> {
     Err(HttpError::PlainHttp { url: shown.to_string() })
 }
 
-/// An error with all its causes: reqwest's own text says only "error sending request". The URL is
-/// left out, since the caller names what it spoke to.
+/// An error with all its causes, and what to do where one of them is known: reqwest's own text says only
+/// "error sending request". The URL is left out, since the caller names what it spoke to.
 pub fn error_chain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
@@ -140,25 +210,13 @@ pub fn error_chain(error: &reqwest::Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    match (text.is_empty(), error.is_timeout()) {
+    let text = match (text.is_empty(), error.is_timeout()) {
         (false, _) => text,
         (true, true) => "no answer within the time limit".to_owned(),
         (true, false) => "the exchange failed".to_owned(),
-    }
-}
-
-/// The environment's proxy, for https only: a plain-http proxy would read what goes to loopback.
-fn https_proxy() -> Result<Option<Proxy>, HttpError> {
-    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
-        if let Ok(value) = env::var(variable)
-            && !value.is_empty()
-        {
-            let proxy = Proxy::https(value.as_str())
-                .map_err(|error| HttpError::Proxy { variable, reason: error_chain(&error) })?;
-            return Ok(Some(proxy.no_proxy(NoProxy::from_env())));
-        }
-    }
-    Ok(None)
+    };
+    let hint = advice::hint(&text);
+    text + &hint
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, HttpError> {
@@ -184,6 +242,10 @@ fn read(path: &Path) -> Result<Vec<u8>, HttpError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn direct(tls: &TlsConfig) -> Result<HttpClient, HttpError> {
+        client(tls, &ProxyConfig::Off, Some(Duration::from_secs(5)))
+    }
 
     fn allowed(url: &str) -> bool {
         require_https(&Url::parse(url).unwrap()).is_ok()
@@ -211,10 +273,10 @@ mod tests {
         let path = dir.path().join("ca.pem");
         std::fs::write(&path, "not a certificate").unwrap();
         let tls = TlsConfig { ca_file: Some(path), ..TlsConfig::default() };
-        assert!(matches!(client(&tls, None), Err(HttpError::Certificate { .. })));
+        assert!(matches!(direct(&tls), Err(HttpError::Certificate { .. })));
         let tls = TlsConfig { cert_file: Some("cert.pem".into()), ..TlsConfig::default() };
-        assert!(matches!(client(&tls, None), Err(HttpError::HalfIdentity)));
-        assert!(client(&TlsConfig::default(), Some(Duration::from_secs(1))).is_ok());
+        assert!(matches!(direct(&tls), Err(HttpError::HalfIdentity)));
+        assert!(direct(&TlsConfig::default()).is_ok());
     }
 
     #[tokio::test]
@@ -224,7 +286,7 @@ mod tests {
         let url = format!("http://{}/from", listener.local_addr().unwrap());
         let app = Router::new().route("/from", get(|| async { Redirect::temporary("/to") }));
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let answer = client(&TlsConfig::default(), None).unwrap().get(url).send().await.unwrap();
+        let answer = direct(&TlsConfig::default()).unwrap().get(url).send().await.unwrap();
         assert_eq!(answer.status(), 307);
     }
 }

@@ -33,6 +33,7 @@ pub mod state;
 pub mod simulator;
 
 pub mod admin;
+pub mod advice;
 pub mod budget;
 pub mod clock;
 pub mod disk;

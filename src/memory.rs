@@ -1,6 +1,6 @@
 #![allow(unsafe_code, reason = "the allocator's settings can be reached in no other way; see the decision record")]
-//! How glibc's allocator is told to give memory back. Comes in: nothing. Goes out: two settings, made
-//! before the first thread starts. Nothing else of the process is touched.
+//! How glibc's allocator is told to give memory back, and how much the process may have. Comes in: nothing.
+//! Goes out: two settings, made before the first thread starts, and a number. Nothing else of the process is touched.
 //!
 //! Left alone, glibc raises the size from which a block gets a mapping of its own up to 32 MiB, and
 //! every thread gets heaps of its own. hyper's read buffers of up to 400 KiB then lie between small,
@@ -14,6 +14,17 @@ const MAPPED_FROM: libc::c_int = 128 * 1024;
 /// Heaps that threads share. The work is done by as many threads as cores, mostly in large blocks.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAPS: libc::c_int = 2;
+
+/// What the cgroup of this process may use, bytes; `None`: there is no limit, or nobody says. In a container
+/// the cgroup shows itself at the root; elsewhere the process's own path leads to it. Version 2, then 1.
+pub fn limit() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_end_matches('/').to_owned();
+    let paths = [format!("{own}/memory.max"), "/memory.max".to_owned(), "/memory/memory.limit_in_bytes".to_owned()];
+    let text = paths.iter().find_map(|path| std::fs::read_to_string(format!("/sys/fs/cgroup{path}")).ok())?;
+    // Version 1 says "no limit" by a number near 2^63.
+    text.trim().parse().ok().filter(|bytes| *bytes < 1 << 50)
+}
 
 /// Makes the settings. Call it first, once.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -9,14 +9,12 @@ mod guard;
 
 use std::sync::Arc;
 
-use prometheus::IntCounter;
-
 use crate::ack::Finalizer;
 use crate::delivered::Delivered;
 use crate::event::{Delivery, Event, EventMeta, Part};
 use crate::failpoint;
 use crate::feed::BlobId;
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 use crate::normalize::{self, Context};
 use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::{FeedRoute, Routes};
@@ -40,7 +38,7 @@ pub struct Pipeline {
     metrics: Arc<Metrics>,
     observer: Option<Arc<dyn Observer>>,
     /// What each sink with a condition did not want.
-    filtered: Vec<(SinkId, IntCounter)>,
+    filtered: Vec<(SinkId, Counter)>,
 }
 
 impl Pipeline {

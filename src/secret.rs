@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use memchr::memmem;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// What stands where a secret stood.
 const BLOT: &[u8] = b"[redacted]";
@@ -38,6 +38,17 @@ impl SecretSource {
                     std::fs::read_to_string(path).map_err(|source| SecretError { path: path.clone(), source })?;
                 Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
             }
+        }
+    }
+}
+
+/// By source: two files are the same where their paths are, whatever they hold now.
+impl PartialEq for SecretSource {
+    fn eq(&self, other: &SecretSource) -> bool {
+        match (self, other) {
+            (SecretSource::Value(ours), SecretSource::Value(theirs)) => ours.expose_secret() == theirs.expose_secret(),
+            (SecretSource::File(ours), SecretSource::File(theirs)) => ours == theirs,
+            _ => false,
         }
     }
 }

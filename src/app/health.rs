@@ -2,13 +2,11 @@
 //! given back where other feeds could use the memory. Comes in: each driver's health. Goes out: the set
 //! of sinks that are down. Logs each change once.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::feeds;
-use crate::config::Config;
-use crate::route::Routes;
+use super::graph::{Graph, feeds};
 use crate::sink::driver::DriverHandle;
 use crate::sink::{SinkId, SinkSet};
 
@@ -23,23 +21,21 @@ pub(super) struct Watched {
 }
 
 /// The required sinks.
-pub(super) fn watched(
-    config: &Config,
-    routes: &Routes,
-    drivers: &HashMap<SinkId, DriverHandle>,
-    names: &HashMap<SinkId, String>,
-) -> Vec<Watched> {
+pub(super) fn watched(graph: &Graph) -> Vec<Watched> {
     let watched = |sink: SinkId| {
-        let driver = drivers.get(&sink)?;
-        let is_shared = feeds(config).any(|feed| !routes.needs(&feed).contains(sink));
-        let name = names.get(&sink)?.clone();
-        Some(Watched { sink, name, health: driver.health(), driver: is_shared.then(|| driver.clone()) })
+        let driver = graph.drivers.get(&sink)?;
+        let is_shared = feeds(&graph.config).any(|feed| !graph.routes.needs(&feed).contains(sink));
+        let name = graph.names.get(&sink)?.clone();
+        let health = driver.health();
+        // It may have been otherwise in the graph before.
+        driver.give_back(is_shared && !*health.borrow());
+        Some(Watched { sink, name, health, driver: is_shared.then(|| driver.clone()) })
     };
-    routes.required().iter().filter_map(watched).collect()
+    graph.routes.required().iter().filter_map(watched).collect()
 }
 
 /// Tells the source which required sinks take nothing.
-pub(super) async fn watch_sinks(mut watched: Vec<Watched>, down: watch::Sender<SinkSet>) {
+pub(super) async fn watch_sinks(mut watched: Vec<Watched>, down: Arc<watch::Sender<SinkSet>>) {
     loop {
         let before = *down.borrow();
         let mut now = SinkSet::EMPTY;

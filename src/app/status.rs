@@ -1,31 +1,28 @@
 //! What `/status` shows, looked up anew at each request. Comes in: shared views of the running rooms. Goes
 //! out: a [`Status`]. Changes nothing.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Drivers;
-use crate::admin::{FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus};
+use tokio::sync::watch;
+
+use super::graph::Graph;
+use crate::admin::{
+    ConfigStatus, CredentialStatus, FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus,
+};
 use crate::budget::Budget;
-use crate::clock::Clock;
 use crate::config::TenantConfig;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::route::Intake;
-use crate::sink::SinkId;
-use crate::source::{Troubles, grid};
+use crate::source::{CREDENTIALS_THAT_END, Troubles, grid};
 use crate::state::State;
 
 /// What is looked at.
 pub(super) struct Look {
-    pub tenants: Vec<TenantConfig>,
-    pub clock: Clock,
-    /// In the order of the configuration.
-    pub sinks: Vec<String>,
-    pub names: HashMap<SinkId, String>,
+    pub graph: watch::Receiver<Arc<Graph>>,
+    pub config: Arc<Mutex<ConfigStatus>>,
     pub state: State,
     pub budget: Budget,
-    pub drivers: Drivers,
     pub metrics: Arc<Metrics>,
     pub troubles: Troubles,
     pub intake: Intake,
@@ -37,40 +34,51 @@ impl Look {
     }
 
     fn status(&self) -> Status {
+        let graph = Arc::clone(&self.graph.borrow());
         Status {
-            tenants: self.tenants.iter().map(|tenant| self.tenant(tenant)).collect(),
-            sinks: self.sinks.iter().map(|name| self.sink(name)).collect(),
+            tenants: graph.config.tenants.iter().map(|tenant| self.tenant(&graph, tenant)).collect(),
+            sinks: graph.config.sinks.iter().map(|sink| self.sink(&graph, &sink.name)).collect(),
             state: StateStatus {
                 journal_bytes: u64::try_from(self.metrics.journal_bytes.get()).unwrap_or(0),
                 last_commit: Some(self.metrics.checkpoint_last_success.get()).filter(|at| *at > 0),
                 trouble: self.state.trouble(),
             },
             in_flight: InFlight { bytes: self.budget.used() as u64, limit: self.budget.limit() as u64 },
+            config: self.config.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
-    fn tenant(&self, config: &TenantConfig) -> TenantStatus {
+    fn tenant(&self, graph: &Graph, config: &TenantConfig) -> TenantStatus {
         let feed_status = |content_type| {
             let feed = Feed { tenant: Arc::clone(&config.tenant), content_type };
             self.state.feed(&feed.key()).read(|progress| FeedStatus {
                 content_type: feed.content_type.to_string(),
-                complete_until: progress.from.map(|_| grid::complete_until(progress, self.clock.now())),
+                complete_until: progress.from.map(|_| grid::complete_until(progress, graph.config.clock.now())),
                 pending: progress.pending.len() as u64,
                 lost: progress.ledger.blobs_lost,
                 subscribed: progress.subscription.enabled,
                 trouble: self.troubles.of(&feed.key()),
-                waits_for: self.intake.held_by(&feed).iter().filter_map(|s| self.names.get(&s).cloned()).collect(),
+                waits_for: self.intake.held_by(&feed).iter().filter_map(|s| graph.names.get(&s).cloned()).collect(),
             })
         };
         TenantStatus {
             name: config.tenant.name.clone(),
             tenant_id: config.tenant.id.clone(),
+            credential: self.credential(config),
             feeds: config.content_types.iter().copied().map(feed_status).collect(),
         }
     }
 
-    fn sink(&self, name: &str) -> SinkStatus {
-        let driver = self.state.sink_id(name).ok().and_then(|id| self.drivers.get(&id));
+    fn credential(&self, config: &TenantConfig) -> CredentialStatus {
+        let kind = config.credential.kind();
+        let is_watched = CREDENTIALS_THAT_END.contains(&kind);
+        let expires = is_watched
+            .then(|| self.metrics.credential_expiry.with_label_values(&[config.tenant.name.as_str(), kind]).get());
+        CredentialStatus { kind, expires: expires.filter(|at| *at > 0) }
+    }
+
+    fn sink(&self, graph: &Graph, name: &str) -> SinkStatus {
+        let driver = graph.sink(name).and_then(|(_, id)| graph.drivers.get(&id));
         SinkStatus {
             name: name.to_owned(),
             healthy: driver.is_some_and(|driver| *driver.health().borrow()),

@@ -1,7 +1,7 @@
 //! The start banner of `run`: what runs, one line a tenant and one a sink, each with its guarantee. Comes in: the
 //! configuration. Goes out: the log. Never a secret: of a credential only its kind.
 
-use crate::config::{Config, Format, SinkConfig, TenantConfig};
+use crate::config::{Config, CredentialConfig, Format, SinkConfig, TenantConfig};
 use crate::secret::SecretSource;
 
 /// Tenants that are named one by one: a screen has room for them, and `/status` has them all.
@@ -41,9 +41,12 @@ fn unnamed(tenants: usize) -> Option<String> {
 }
 
 fn credential(tenant: &TenantConfig) -> &'static str {
-    match tenant.client_secret {
-        SecretSource::Value(_) => "client secret",
-        SecretSource::File(_) => "client secret from a file",
+    match &tenant.credential {
+        CredentialConfig::ClientSecret { secret: SecretSource::Value(_), .. } => "client secret",
+        CredentialConfig::ClientSecret { secret: SecretSource::File(_), .. } => "client secret from a file",
+        CredentialConfig::Certificate(_) => "certificate",
+        CredentialConfig::WorkloadIdentity(_) => "workload identity",
+        CredentialConfig::ManagedIdentity(_) => "managed identity",
     }
 }
 

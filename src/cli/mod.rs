@@ -6,6 +6,7 @@ mod banner;
 mod config;
 mod demo;
 mod elements;
+mod explain;
 mod logging;
 mod normalize;
 mod run;
@@ -72,6 +73,12 @@ enum Verb {
     Normalize(normalize::NormalizeArgs),
     /// List the last 7 days again and compare them with the books: exit 1 when something is missing.
     Verify(VerifyArgs),
+    /// What a refusal means and what to do: a code such as AADSTS7000215, or a line of the log. Without, all codes.
+    Explain {
+        /// A code, or the text that it stands in.
+        #[arg(value_name = "CODE")]
+        code: Option<String>,
+    },
     /// What is known and what is missing.
     #[command(subcommand)]
     State(StateVerb),
@@ -97,6 +104,9 @@ struct RunArgs {
     /// How long `--once` may take before it gives up on what cannot be reached.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     once_timeout: Duration,
+    /// Reload on SIGHUP only, and not when the configuration's files change.
+    #[arg(long)]
+    no_watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +192,7 @@ impl Cli {
             Verb::Validate(args) => validate::validate(&args.config),
             Verb::Normalize(args) => normalize::run(&args),
             Verb::Verify(args) => verify::verify(&args.config.config, args.json).await,
+            Verb::Explain { code } => explain::explain(code.as_deref()),
             Verb::State(StateVerb::Show(args)) => show_state(&args),
             Verb::Config(ConfigVerb::Example) => config::example(),
             Verb::Config(ConfigVerb::Schema) => config::schema(),

@@ -6,21 +6,26 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Exit, RunArgs, banner};
 use crate::admin::{Admin, Heartbeat};
-use crate::app::{App, AppError, Ending, RunOptions};
-use crate::config::{Config, load};
+use crate::app::{App, AppError, Ending, Reload, RunOptions};
+use crate::config::{Config, Inputs, load_with_inputs};
 use crate::metrics::Metrics;
 
 /// Forwards until told to stop, or once.
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
-    let Some(config) = read(&args.config.config) else { return Ok(Exit::Usage) };
+    // First of all: unheard, it would end the process.
+    let hangups = signal(SignalKind::hangup())?;
+    let Some((config, inputs)) = read(&args.config.config) else { return Ok(Exit::Usage) };
     let metrics = Metrics::new();
     let heartbeat = Heartbeat::default();
     let admin = Admin::new(Arc::clone(&metrics), heartbeat.clone());
     let stop = stop_signal()?;
+    let once = args.once.then_some(args.once_timeout);
+    let reload = Reload::new(&args.config.config, inputs, !args.no_watch);
+    tokio::spawn(hear(hangups, reload.clone(), args.once));
     if let Some(address) = config.admin.listen {
         let listener = TcpListener::bind(address).await;
         let listener = listener
@@ -30,8 +35,9 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     }
     banner::announce(&config);
 
-    let once = args.once.then_some(args.once_timeout);
-    let app = match App::start(config, metrics, RunOptions { once, observer: None, service: None, heartbeat }).await {
+    let reload = once.is_none().then_some(reload);
+    let options = RunOptions { once, heartbeat, reload, ..RunOptions::default() };
+    let app = match App::start(config, metrics, options).await {
         Ok(app) => app,
         Err(error) => return Ok(refused(&error)),
     };
@@ -39,9 +45,15 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     Ok(ended(app.run(stop).await))
 }
 
-fn read(path: &Path) -> Option<Config> {
-    match load(path) {
-        Ok(config) => Some(config),
+fn read(path: &Path) -> Option<(Config, Inputs)> {
+    let (inputs, loaded) = load_with_inputs(path);
+    match loaded {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
+            }
+            Some((loaded.config, inputs))
+        }
         Err(faults) => {
             eprintln!("{faults}");
             None
@@ -68,6 +80,17 @@ pub(super) fn ended(ending: Ending) -> Exit {
         Ending::StateUnusable(error) => {
             tracing::error!(%error, "the state can no longer be written; the process ends so that nothing is counted as done");
             Exit::State
+        }
+    }
+}
+
+/// SIGHUP asks for a reload; in a run that ends it is only heard, so that it does not end it.
+async fn hear(mut hangups: Signal, reload: Reload, is_once: bool) {
+    while hangups.recv().await.is_some() {
+        if is_once {
+            tracing::info!("SIGHUP: a run with --once keeps the configuration it began with");
+        } else {
+            reload.ask("SIGHUP");
         }
     }
 }

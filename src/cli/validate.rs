@@ -6,8 +6,12 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::Exit;
-use crate::config::{Config, Format, SinkConfig, load_with_warnings};
+use crate::clock::Seconds;
+use crate::config::{Config, CredentialConfig, Format, SinkConfig, load_with_warnings};
 use crate::feed::ContentType;
+use crate::http::ProxyRule;
+use crate::source::auth::certificate::{self, CertificateError};
+use crate::source::auth::day;
 
 /// Checks the configuration at `path`.
 pub(super) fn validate(path: &Path) -> anyhow::Result<Exit> {
@@ -20,9 +24,55 @@ pub(super) fn validate(path: &Path) -> anyhow::Result<Exit> {
             for warning in &loaded.warnings {
                 eprintln!("{warning}");
             }
-            let text = format!("{} is good\n\n{}", path.display(), describe(&loaded.config));
+            let broken = broken_certificates(&loaded.config);
+            for line in &broken {
+                eprintln!("{line}");
+            }
+            let word = if broken.is_empty() { "is good" } else { "cannot be used as it is" };
+            let text = format!("{} {word}\n\n{}", path.display(), describe(&loaded.config));
             std::io::stdout().lock().write_all(text.as_bytes())?;
-            Ok(Exit::Good)
+            Ok(if broken.is_empty() { Exit::Good } else { Exit::No })
+        }
+    }
+}
+
+/// Certificates that are there and of no use. One that is not there may be mounted only where `run` runs: the
+/// configuration's own check has warned of it.
+fn broken_certificates(config: &Config) -> Vec<String> {
+    let found = config.tenants.iter().filter_map(|tenant| match &tenant.credential {
+        CredentialConfig::Certificate(files) => match certificate::load(files) {
+            Ok(_) | Err(CertificateError::Read { .. } | CertificateError::Password(_)) => None,
+            Err(error) => Some(format!("error: tenant `{}`: {error}", tenant.tenant.name)),
+        },
+        _ => None,
+    });
+    found.collect()
+}
+
+/// How a tenant signs in, and until when that holds.
+fn credential_line(credential: &CredentialConfig, now: Seconds) -> String {
+    let until = |ends: Seconds| match (ends - now).div_euclid(86_400) {
+        days @ 0.. => format!("until {} ({days} days)", day(ends)),
+        _ => format!("which ENDED on {}", day(ends)),
+    };
+    match credential {
+        CredentialConfig::ClientSecret { expires: Some(ends), .. } => format!("client secret, {}", until(*ends)),
+        CredentialConfig::ClientSecret { expires: None, .. } => {
+            "client secret; `client_secret_expires` would warn before it ends".to_owned()
+        }
+        CredentialConfig::Certificate(files) => match certificate::load(files) {
+            Ok(pair) => format!("certificate {}, {}", pair.leaf.thumbprint(), until(pair.leaf.not_after)),
+            Err(_) => format!("certificate in {}, not read", files.file.display()),
+        },
+        CredentialConfig::WorkloadIdentity(config) => {
+            format!("workload identity, token in {}", config.token_file.display())
+        }
+        CredentialConfig::ManagedIdentity(config) => {
+            format!(
+                "managed identity {} of {}",
+                config.client_id.as_deref().unwrap_or("of the system"),
+                config.endpoint.host_str().unwrap_or("")
+            )
         }
     }
 }
@@ -44,6 +94,10 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
     }
     let days = config.collect.backfill.as_secs_f64() / 86_400.0;
     writeln!(out, "collect  every {:?}, the first start goes {days:.1} days back", config.collect.poll_interval)?;
+    match ProxyRule::new(&config.collect.proxy) {
+        Ok(rule) => writeln!(out, "proxy    {}", rule.shown().as_deref().unwrap_or("none"))?,
+        Err(error) => writeln!(out, "proxy    {error}")?,
+    }
     if config.clock.speed() != 1.0 {
         writeln!(out, "clock    simulated, {} times as fast", config.clock.speed())?;
     }
@@ -57,6 +111,7 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
             _ => tenant.content_types.iter().map(|t| t.as_str()).collect::<Vec<_>>().join(" "),
         };
         writeln!(out, "  {:width$}  {}  {}  {types}", tenant.tenant.name, tenant.tenant.id, tenant.api)?;
+        writeln!(out, "  {:width$}  signs in with {}", "", credential_line(&tenant.credential, config.clock.now()))?;
     }
 
     writeln!(out, "\nsinks    {}", config.sinks.len())?;
@@ -71,7 +126,11 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
         }
         writeln!(out, "  {:width$}  {}", "", sink.kind.guarantee())?;
     }
-    Ok(())
+    // No server was asked; when `run` asks, this is what helps to read the answers.
+    writeln!(
+        out,
+        "\nIf a server refuses, `auditferry explain CODE` says what its code means (AADSTS…, AF…, proxy-407, …)."
+    )
 }
 
 fn sink_line(sink: &SinkConfig) -> String {

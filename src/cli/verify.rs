@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Exit;
-use crate::config::{Config, TlsConfig};
+use crate::config::Config;
 use crate::feed::ContentType;
 use crate::metrics::Metrics;
 use crate::source::relist::{Account, books_of, reconcile, relist};
@@ -69,7 +69,7 @@ async fn verify_feeds(config: &Config) -> anyhow::Result<Result<Verified, StateE
         Err(error) => return Ok(Err(error)),
     };
     let metrics = Metrics::new();
-    let http = crate::http::client(&TlsConfig::default(), None)?;
+    let http = crate::http::client(&config.collect.tls, &config.collect.proxy, None)?;
     let mut listed = Vec::new();
     for tenant in &config.tenants {
         let begun = |content: &ContentType| {

@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::check_sinks::sinks;
+use super::check_auth;
+use super::check_sinks::{sinks, tls};
 use super::faults::{Place, Reader};
-use super::file::{AuthFile, CollectFile, EndpointsFile, File, StateFile, TenantFile};
+use super::file::{CollectFile, EndpointsFile, File, SourceTlsFile, StateFile, TenantFile, TlsFile};
+use super::proxy::ProxyFile;
 use super::section::{Field, Section};
 use super::values::{Cloud, Listen, Size, is_loopback};
 use crate::clock::Clock;
-use crate::config::{AdminConfig, CollectConfig, Config, StateConfig, TenantConfig};
+use crate::config::{AdminConfig, CollectConfig, Config, ProxyConfig, StateConfig, TenantConfig, TlsConfig};
 use crate::feed::{ContentType, Tenant};
 
 const KIB: u64 = 1 << 10;
@@ -80,7 +82,8 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
             .unwrap_or(Listen(Some(([127, 0, 0, 1], 9464).into())))
             .0,
     };
-    let collect = collect(file.collect.value().unwrap_or_default(), reader);
+    let ProxyFile(proxy) = file.proxy.value().unwrap_or(ProxyFile(ProxyConfig::Environment));
+    let collect = collect(file.collect.value().unwrap_or_default(), &proxy, reader);
     let none = match &file.sinks {
         Field::Absent => true,
         Field::Faulty => false,
@@ -94,7 +97,7 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
         );
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let sinks = sinks(file.sinks.value().unwrap_or_default(), dead_letters.as_ref(), &names, reader);
+    let sinks = sinks(file.sinks.value().unwrap_or_default(), dead_letters.as_ref(), &names, &proxy, reader);
     let dead_letters = dead_letters.map_or_else(|| state.dir.join("dead.ndjson"), |at| at.value);
     Some(Config { state, admin, collect, tenants, dead_letters, sinks, clock })
 }
@@ -124,7 +127,7 @@ fn check_profile(profile: Field<String>, reader: &mut Reader<'_>) {
     }
 }
 
-fn collect(file: CollectFile, reader: &mut Reader<'_>) -> CollectConfig {
+fn collect(file: CollectFile, proxy: &ProxyConfig, reader: &mut Reader<'_>) -> CollectConfig {
     let seconds = Duration::from_secs;
     let bytes = |size: &Size| size.0;
     let as_usize = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -177,7 +180,17 @@ fn collect(file: CollectFile, reader: &mut Reader<'_>) -> CollectConfig {
             seconds(60),
             same,
         ),
+        tls: source_tls(file.tls.value().unwrap_or_default(), reader),
+        proxy: proxy.clone(),
     }
+}
+
+/// An authority of one's own is mostly that of a proxy that opens TLS, which leaves some hosts alone: so it is
+/// believed beside the platform's. Verification cannot be switched off: a token would go to anybody.
+fn source_tls(file: SourceTlsFile, reader: &mut Reader<'_>) -> TlsConfig {
+    let SourceTlsFile { place, ca_file, cert_file, key_file } = file;
+    let written = TlsFile { place, ca_file, cert_file, key_file, verify: Field::Absent };
+    TlsConfig { with_platform: true, ..tls(written, reader) }
 }
 
 fn tenants(files: Vec<TenantFile>, defaults: &TenantFile, reader: &mut Reader<'_>) -> Vec<TenantConfig> {
@@ -205,39 +218,18 @@ fn tenant(
     ids: &mut Seen<String>,
     reader: &mut Reader<'_>,
 ) -> Option<TenantConfig> {
-    let (place, title) = (file.place, TenantFile::TITLE);
+    let (place, title) = (file.place.clone(), TenantFile::TITLE);
+    let tenant_id = check_auth::tenant_id(&file, &defaults.auth, reader);
     let name = file.name.required("name", title, &place, "a short label: it stands in metrics and events", reader);
-    let tenant_id =
-        file.tenant_id.required("tenant_id", title, &place, "the directory id from the portal's overview page", reader);
-    let client_id = file.client_id.or(&defaults.client_id);
-    let client_id = client_id.required(
-        "client_id",
-        title,
-        &place,
-        "the id of the app registration, here or in `tenant_defaults`",
-        reader,
-    );
-    let auth = file.auth.or(&defaults.auth);
-    let auth = auth.required(
-        "auth",
-        title,
-        &place,
-        "`auth: { client_secret: \"${file:/run/secrets/…}\" }`, here or in `tenant_defaults`",
-        reader,
-    );
-    let secret = auth.and_then(|auth| {
-        auth.value.client_secret.required(
-            "client_secret",
-            AuthFile::TITLE,
-            &auth.place,
-            "best as \"${file:/run/secrets/…}\"",
-            reader,
-        )
-    });
-    if let Some(secret) = secret.as_ref().filter(|secret| secret.value.literal) {
-        warn_of_literal(&secret.place, "client secret", reader);
-    }
-    let (api, login) = roots(file.cloud.or(&defaults.cloud), file.endpoints.or(&defaults.endpoints));
+    let written = check_auth::Written {
+        place: &place,
+        client_id: file.client_id.or(&defaults.client_id),
+        tenant_id: tenant_id.as_ref().map(|id| id.value.0.clone()),
+        auth: file.auth.or(&defaults.auth),
+    };
+    let identity = check_auth::identity(written, reader);
+    let host = identity.as_ref().and_then(|identity| identity.authority_host.clone());
+    let (api, login) = roots(file.cloud.or(&defaults.cloud), file.endpoints.or(&defaults.endpoints), host);
     let content_types = content_types(file.content_types.or(&defaults.content_types), reader);
     let domains = file.domains.or(&defaults.domains).value().unwrap_or_default();
     let publisher_id = file.publisher_id.or(&defaults.publisher_id).value();
@@ -250,23 +242,29 @@ fn tenant(
     Some(TenantConfig {
         publisher_id: publisher_id.map_or_else(|| id.clone(), |publisher| publisher.0),
         tenant: Arc::new(Tenant { name: name.value, id, domains }),
-        client_id: client_id?.value.0,
-        client_secret: secret?.value.source,
+        client_id: identity.as_ref()?.client_id.clone(),
+        credential: identity?.credential,
         api,
         login,
         content_types,
     })
 }
 
-/// Roots of the API and of the token endpoint: the cloud's, each overridden by `endpoints`.
+/// Roots of the API and of the token endpoint: the cloud's, each overridden by `endpoints`. Where neither says
+/// where to sign in, `host` does: what the workload identity webhook put into the environment.
 #[expect(clippy::expect_used, reason = "the presets are literals and a test reads them all")]
-fn roots(cloud: Field<Cloud>, endpoints: Field<EndpointsFile>) -> (Url, Url) {
+fn roots(cloud: Field<Cloud>, endpoints: Field<EndpointsFile>, host: Option<Url>) -> (Url, Url) {
+    let host = host.filter(|_| matches!(cloud, Field::Absent));
     let (api, login) = cloud.value().unwrap_or(Cloud::Enterprise).roots();
     let endpoints = endpoints.value().unwrap_or_default();
     let root = |given: Field<Url>, preset: &str| {
         given.value().unwrap_or_else(|| Url::parse(preset).expect("a preset is a URL"))
     };
-    (root(endpoints.api, api), root(endpoints.login, login))
+    let login = match (&endpoints.login, host) {
+        (Field::Absent, Some(host)) => host,
+        _ => root(endpoints.login, login),
+    };
+    (root(endpoints.api, api), login)
 }
 
 fn content_types(field: Field<Vec<super::values::At<ContentType>>>, reader: &mut Reader<'_>) -> Vec<ContentType> {

@@ -9,12 +9,13 @@ use super::check_edit;
 use super::check_kafka::kafka;
 use super::faults::Reader;
 use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
+use super::proxy::ProxyFile;
 use super::section::{Field, Section};
 use super::templates;
 use super::values::{At, Compression, Size};
 use super::when;
 use crate::config::{
-    AckConfig, BatchConfig, FileConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig,
+    AckConfig, BatchConfig, FileConfig, Format, HecConfig, ProxyConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig,
 };
 
 const KIB: u64 = 1 << 10;
@@ -44,6 +45,7 @@ pub(super) fn sinks(
     files: Vec<SinkFile>,
     dead_letters: Option<&At<PathBuf>>,
     tenants: &[&str],
+    proxy: &ProxyConfig,
     reader: &mut Reader<'_>,
 ) -> Vec<SinkConfig> {
     let mut names = Seen::new("sink name");
@@ -71,7 +73,7 @@ pub(super) fn sinks(
             "let one sink be `required: true` if nothing may be lost",
         );
     }
-    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, tenants, reader)).collect()
+    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, tenants, proxy, reader)).collect()
 }
 
 fn sink(
@@ -79,6 +81,7 @@ fn sink(
     names: &mut Seen<String>,
     paths: &mut Seen<PathBuf>,
     tenants: &[&str],
+    proxy: &ProxyConfig,
     reader: &mut Reader<'_>,
 ) -> Option<SinkConfig> {
     let common = file.common;
@@ -120,7 +123,7 @@ fn sink(
     let kind = match file.kind {
         SinkKindFile::Stdout => Some(SinkKind::Stdout),
         SinkKindFile::File(file) => self::file(*file, paths, reader).map(SinkKind::File),
-        SinkKindFile::SplunkHec(file) => hec(*file, reader).map(SinkKind::SplunkHec),
+        SinkKindFile::SplunkHec(file) => hec(*file, proxy, reader).map(SinkKind::SplunkHec),
         SinkKindFile::Kafka(file) => kafka(*file, &batch, reader).map(SinkKind::Kafka),
     };
     Some(SinkConfig {
@@ -195,7 +198,7 @@ fn file(file: FileSinkFile, paths: &mut Seen<PathBuf>, reader: &mut Reader<'_>) 
     Some(FileConfig { path: path.value, max_size, keep })
 }
 
-fn hec(file: HecFile, reader: &mut Reader<'_>) -> Option<HecConfig> {
+fn hec(file: HecFile, proxy: &ProxyConfig, reader: &mut Reader<'_>) -> Option<HecConfig> {
     let (place, title) = (file.place, HecFile::TITLE);
     let url = file.url.required("url", title, &place, "the collector's address: `https://splunk:8088`", reader);
     let token =
@@ -215,6 +218,7 @@ fn hec(file: HecFile, reader: &mut Reader<'_>) -> Option<HecConfig> {
         host: file.host.value(),
         gzip: file.compression.value().unwrap_or(Compression::Gzip) == Compression::Gzip,
         tls,
+        proxy: file.proxy.value().map_or_else(|| proxy.clone(), |ProxyFile(own)| own),
         timeout,
         ack: acknowledgement(file.indexer_acknowledgement.value().unwrap_or_default(), reader),
     })
@@ -261,5 +265,5 @@ pub(super) fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {
     if cert_file.is_some() != key_file.is_some() {
         reader.fault(&place, "a client certificate needs both `cert_file` and `key_file`", "give both, or neither");
     }
-    TlsConfig { ca_file, cert_file, key_file, verify: verify.map(|at| at.value) }
+    TlsConfig { ca_file, with_platform: false, cert_file, key_file, verify: verify.map(|at| at.value) }
 }

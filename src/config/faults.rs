@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::inputs::Inputs;
 use super::snippet;
 
 /// Where something stands: file, line and column (both from 1; line 0 means the file as a whole).
@@ -90,9 +91,11 @@ impl fmt::Display for ConfigFaults {
     }
 }
 
-/// What every step of reading carries: the faults so far, and where variables come from.
+/// What every step of reading carries: the faults so far, what was read, and where variables come from.
 pub(super) struct Reader<'a> {
     pub faults: Vec<Fault>,
+    /// Every file that was looked at, so that a reload can tell changes.
+    pub inputs: Inputs,
     /// The texts that were read, by their order.
     texts: HashMap<u32, Arc<str>>,
     /// The keys on the way to each place.
@@ -102,7 +105,13 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(variables: &'a dyn Fn(&str) -> Option<String>) -> Reader<'a> {
-        Reader { faults: Vec::new(), texts: HashMap::new(), names: HashMap::new(), variables }
+        Reader {
+            faults: Vec::new(),
+            inputs: Inputs::default(),
+            texts: HashMap::new(),
+            names: HashMap::new(),
+            variables,
+        }
     }
 
     /// Keeps a file's text, to show lines of it.

@@ -9,10 +9,11 @@ use url::Url;
 
 use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::faults::{Place, Reader};
+use super::proxy::ProxyFile;
 use super::schema::{self, Schema};
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
-use super::values::{AckEnabled, At, Cloud, Compression, FromNode, Guid, Listen, Secret, Size};
+use super::values::{AckEnabled, At, Cloud, Compression, Date, FromNode, Guid, Listen, Secret, Size};
 use super::when::WhenFile;
 use crate::config::Format;
 use crate::edit::FieldPath;
@@ -25,6 +26,8 @@ section! {
         state: StateFile,
         /// The listener of /metrics, /livez, /readyz and /status.
         admin: AdminFile,
+        /// The way out, to Microsoft and to splunk_hec sinks: `environment`, `off`, an address, or a mapping. Default environment.
+        proxy: ProxyFile,
         /// How content is collected.
         collect: CollectFile,
         /// What all tenants have in common: any key of a tenant but `name` and `tenant_id`.
@@ -78,6 +81,20 @@ section! {
         fetches: usize,
         /// A download must bring something in every stretch of this length. Default 60s.
         stall_timeout: Duration,
+        /// Authorities and a client certificate towards the service.
+        tls: SourceTlsFile,
+    } later {}
+}
+
+section! {
+    /// Towards the service, which is never asked unverified.
+    SourceTlsFile in "`collect.tls`" {
+        /// Authorities in PEM that are believed beside the platform's.
+        ca_file: PathBuf,
+        /// Client certificate in PEM.
+        cert_file: PathBuf,
+        /// Its key in PEM.
+        key_file: PathBuf,
     } later {}
 }
 
@@ -106,10 +123,48 @@ section! {
 }
 
 section! {
+    /// How the application proves who it is: exactly one of the four.
     AuthFile in "`auth`" {
         /// A secret of the app registration, best as "${file:/run/secrets/…}".
         client_secret: Secret,
-    } later { "certificate", "workload_identity" }
+        /// The day on which it ends, as the portal shows it (`2027-01-31`, UTC): for the metric and the warnings.
+        client_secret_expires: Date,
+        /// A certificate of the app registration, with its key.
+        certificate: CertificateFile,
+        /// A token that a Kubernetes cluster signed; `{}` takes all from the environment.
+        workload_identity: WorkloadIdentityFile,
+        /// What the machine in Azure is; `{}` for the identity that the system assigned.
+        managed_identity: ManagedIdentityFile,
+    } later {}
+}
+
+section! {
+    CertificateFile in "`certificate`" {
+        /// Certificate in PEM, with its key unless `key_file` says where that is; or a PFX file, which holds both.
+        file: PathBuf,
+        /// The key in PEM, where `file` does not hold it.
+        key_file: PathBuf,
+        /// Of the PFX file or of the encrypted key, best as "${file:/run/secrets/…}".
+        password: Secret,
+    } later {}
+}
+
+section! {
+    WorkloadIdentityFile in "`workload_identity`" {
+        /// The projected token. Default: what AZURE_FEDERATED_TOKEN_FILE says.
+        token_file: PathBuf,
+        /// The id of the application. Default: the tenant's `client_id`, else what AZURE_CLIENT_ID says.
+        client_id: Guid,
+        /// The directory id, where the tenant has none. Default: what AZURE_TENANT_ID says.
+        tenant_id: Guid,
+    } later {}
+}
+
+section! {
+    ManagedIdentityFile in "`managed_identity`" {
+        /// Which identity, where the machine has several of them.
+        client_id: Guid,
+    } later {}
 }
 
 section! {
@@ -259,7 +314,9 @@ section! {
         timeout: Duration,
         /// Whether a batch waits for the indexers' acknowledgement.
         indexer_acknowledgement: AckFile,
-    } later { "proxy" }
+        /// The way out, instead of the `proxy` of the whole.
+        proxy: ProxyFile,
+    } later {}
 }
 
 section! {
@@ -398,8 +455,13 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (StateFile::TITLE, StateFile::KEYS),
     (AdminFile::TITLE, AdminFile::KEYS),
     (CollectFile::TITLE, CollectFile::KEYS),
+    (SourceTlsFile::TITLE, SourceTlsFile::KEYS),
+    super::proxy::SECTION,
     (TenantFile::TITLE, TenantFile::KEYS),
     (AuthFile::TITLE, AuthFile::KEYS),
+    (CertificateFile::TITLE, CertificateFile::KEYS),
+    (WorkloadIdentityFile::TITLE, WorkloadIdentityFile::KEYS),
+    (ManagedIdentityFile::TITLE, ManagedIdentityFile::KEYS),
     (EndpointsFile::TITLE, EndpointsFile::KEYS),
     (NormalizeFile::TITLE, NormalizeFile::KEYS),
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),

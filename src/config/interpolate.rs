@@ -3,7 +3,7 @@
 //! Comes in: the scalar as written. Goes out: the value, or a fault at the scalar's place that names
 //! the variable and never its content.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::faults::{Place, Reader};
 
@@ -44,7 +44,7 @@ pub(super) fn interpolate(text: &str, place: &Place, reader: &mut Reader<'_>) ->
                     }
                 },
             },
-            Piece::File(path) => match std::fs::read_to_string(path) {
+            Piece::File(path) => match reader.inputs.read_text(Path::new(path)) {
                 Ok(found) => value.push_str(found.trim_end_matches(['\r', '\n'])),
                 Err(error) => {
                     reader.fault(

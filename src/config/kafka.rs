@@ -10,7 +10,7 @@ use super::{BatchConfig, TlsConfig};
 use crate::secret::SecretSource;
 
 /// A Kafka cluster and what goes where in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KafkaConfig {
     /// `host:port`, separated by commas: where the cluster is asked for its other brokers.
     pub brokers: String,
@@ -26,7 +26,7 @@ pub struct KafkaConfig {
     pub librdkafka: PassedThrough,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SaslConfig {
     /// A value of [`MECHANISMS`].
     pub mechanism: &'static str,
@@ -35,7 +35,7 @@ pub struct SaslConfig {
 }
 
 /// Settings passed to librdkafka as they are. `Debug` shows names only: a value may be a passphrase.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct PassedThrough(pub Vec<(String, String)>);
 
 impl fmt::Debug for PassedThrough {

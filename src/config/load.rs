@@ -1,16 +1,17 @@
 //! Files → [`Config`]: reads the file and the directory of tenants, and hands everything to the
 //! check. Comes in: a path. Goes out: the configuration and its warnings, or all faults of all files.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::check::check;
 use super::faults::{ConfigFaults, Fault, Place, Reader};
 use super::file::{File, TenantFile};
+use super::inputs::Inputs;
 use super::tree::{Node, Value, parse};
 use super::values::FromNode;
-use crate::config::Config;
+use crate::config::{Config, SinkConfig};
 
 /// A configuration that may run, and what is still worth a word.
 #[derive(Debug)]
@@ -30,13 +31,22 @@ pub fn load(path: &Path) -> Result<Config, ConfigFaults> {
 
 /// As [`load`], with the warnings handed over instead of logged.
 pub fn load_with_warnings(path: &Path) -> Result<Loaded, ConfigFaults> {
+    load_with_inputs(path).1
+}
+
+/// As [`load_with_warnings`], and what was read on the way, whether it was good or not: it tells when to read again.
+pub fn load_with_inputs(path: &Path) -> (Inputs, Result<Loaded, ConfigFaults>) {
     let variables = |name: &str| std::env::var(name).ok();
     let mut reader = Reader::new(&variables);
     let config = read_file(0, path, &mut reader).and_then(|root| read(&root, &mut reader));
     if let Some(config) = &config {
         warn_of_memory(&config.state.dir, &Place::whole(0, &Arc::from(path.to_string_lossy())), &mut reader);
     }
-    finish(config, reader)
+    let mut inputs = std::mem::take(&mut reader.inputs);
+    for path in config.iter().flat_map(|config| &config.sinks).flat_map(SinkConfig::files) {
+        inputs.note(path);
+    }
+    (inputs, finish(config, reader))
 }
 
 /// Reads a text that is called `name` in faults.
@@ -83,7 +93,7 @@ fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Config> {
 fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
     let name: Arc<str> = Arc::from(path.to_string_lossy());
     let whole = Place::whole(order, &name);
-    let bytes = match read_bytes(path) {
+    let bytes = match reader.inputs.read(path) {
         Ok(bytes) => bytes,
         Err(error) => {
             let hint = match error.kind() {
@@ -135,21 +145,10 @@ fn warn_of_memory(dir: &Path, place: &Place, reader: &mut Reader<'_>) {
     }
 }
 
-/// Far above a thousand tenants in one file, far below what memory is for.
-const LARGEST_FILE: u64 = 16 * 1024 * 1024;
-
-fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > LARGEST_FILE {
-        true => Err(std::io::Error::new(ErrorKind::FileTooLarge, "it has more than 16 MiB")),
-        false => Ok(bytes),
-    }
-}
-
 /// Every `*.yaml`, `*.yml` and `*.json` of the directory, by name; each one tenant or a list of them.
 /// Names that begin with a dot are left out: Kubernetes keeps the older versions of a mount there.
 fn tenants_from(dir: &Path, place: &Place, reader: &mut Reader<'_>) -> Vec<TenantFile> {
+    reader.inputs.note(dir);
     let listed = std::fs::read_dir(dir)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
     let mut paths = match listed {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Format, SinkKind};
+use crate::config::{CredentialConfig, Format, SinkKind};
 use crate::secret::SecretSource;
 
 const TENANT: &str = "{name: a, tenant_id: 00000000-0000-4000-8000-00000000000A, client_id: 00000000-0000-4000-8000-00000000000b, auth: {client_secret: canary-secret}}";
@@ -78,7 +78,7 @@ fn each_fault_is_said_at_its_place_with_a_hint() {
         ("detect: {}", "c.yaml:3:1: error: `detect`", "not in this release yet"),
         ("normalize: {ecs_profile: elastic}", "c.yaml:3:26: error: profile `elastic`", "not in this release yet"),
         ("state: {kafka: {}}", "c.yaml:3:9: error: `kafka`", "not in this release yet"),
-        ("tenant_defaults: {auth: {certificate: {}}}", "c.yaml:3:26: error: `certificate`", "not in this release yet"),
+        ("tenant_defaults: {auth: {certficate: {}}}", "c.yaml:3:26: error: unknown key `certficate`", "`certificate`?"),
         ("collect: {backfill: 30}", "c.yaml:3:21: error: `30` is not a duration", "`7d`"),
         ("collect: {backfill: 8d}", "c.yaml:3:21: error: the value is out of range", "at most 7d"),
         ("collect: {in_flight: 32mb}", "c.yaml:3:22: error: `32mb` is not a size", "`32MiB`"),
@@ -282,7 +282,7 @@ fn a_secret_is_a_file_that_is_read_at_each_use_or_a_value_that_is_never_shown() 
     std::fs::write(file.path(), "first\n").unwrap();
     let source = format!("'${{file:{}}}'", file.path().display());
     let config = good(&text("").replace("canary-secret", &source)).config;
-    let secret = &config.tenants[0].client_secret;
+    let CredentialConfig::ClientSecret { secret, .. } = &config.tenants[0].credential else { panic!() };
     assert!(matches!(secret, SecretSource::File(path) if path == file.path()));
     std::fs::write(file.path(), "second\n").unwrap();
     assert_eq!(secrecy::ExposeSecret::expose_secret(&secret.read().unwrap()), "second");
@@ -394,4 +394,38 @@ fn a_condition_is_read_as_meant_and_one_on_alerts_brings_a_word() {
     assert_eq!(when.to_string(), "kind alert and operation Send or Add… and not (Add2) and (user x) or (tenant a)");
     assert!(loaded.warnings.iter().any(|fault| fault.text.contains("no alerts yet")));
     assert_eq!(loaded.config.sinks[0].when, None);
+}
+
+#[test]
+fn everything_that_was_read_is_looked_after_but_for_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::create_dir(at("tenants.d")).unwrap();
+    let tenant = "{ name: a, tenant_id: 6f1c2d3e-0000-4000-8000-00000000000a, client_id: 6f1c2d3e-0000-4000-8000-0000000000ff, auth: { client_secret: '${file:SECRET}' } }";
+    std::fs::write(at("tenants.d/a.yaml"), tenant.replace("SECRET", at("secret").to_str().unwrap())).unwrap();
+    std::fs::write(at("secret"), "s").unwrap();
+    std::fs::write(at("size"), "8MiB\n").unwrap();
+    let text = format!(
+        "collect: {{ in_flight: '${{file:{}}}' }}\ntenants_from: {:?}\nsinks:\n  - {{ name: hec, type: splunk_hec, url: 'https://h:8088', token: t, tls: {{ ca_file: {:?} }} }}\n",
+        at("size").display(),
+        at("tenants.d"),
+        at("ca.pem")
+    );
+    std::fs::write(at("main.yaml"), text).unwrap();
+    let changes = |name: &str, content: &str| {
+        let (inputs, loaded) = load_with_inputs(&at("main.yaml"));
+        loaded.unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(inputs.look_again(), inputs);
+        std::fs::write(at(name), content).unwrap();
+        inputs.look_again() != inputs
+    };
+    assert!(!changes("secret", "another secret"), "a secret is read at each use");
+    assert!(changes("size", "16MiB\n"));
+    assert!(changes("ca.pem", "rotated"));
+    assert!(changes("tenants.d/b.yaml", "[]"));
+    assert!(changes("tenants.d/b.yaml", "[broken"));
+    let (inputs, loaded) = load_with_inputs(&at("main.yaml"));
+    assert!(loaded.is_err());
+    std::fs::remove_file(at("tenants.d/b.yaml")).unwrap();
+    assert_ne!(inputs.look_again(), inputs, "what mends a fault is noticed");
 }

@@ -2,16 +2,20 @@
 //! left. Read from YAML by [`load()`]; all faults are reported at once, each with its place.
 
 mod check;
+mod check_auth;
 mod check_edit;
 mod check_kafka;
 mod check_sinks;
 mod condition;
+mod credential;
 mod example;
 mod faults;
 mod file;
+mod inputs;
 mod interpolate;
 mod kafka;
 mod load;
+mod proxy;
 mod schema;
 mod section;
 mod snippet;
@@ -22,17 +26,20 @@ mod values;
 mod when;
 
 pub use condition::{Key, Matcher, Network, Test, When};
+pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
+pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
-pub use load::{Loaded, load, load_str, load_with_warnings};
+pub use load::{Loaded, load, load_str, load_with_inputs, load_with_warnings};
+pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
 pub use templates::places as template_places;
 pub use values::{is_loopback, parse_duration};
 pub use when::starts_with;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,20 +63,20 @@ pub struct Config {
     pub clock: Clock,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StateConfig {
     pub dir: PathBuf,
     /// Bytes of record keys kept on disk before the oldest day goes.
     pub max_delivered_bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AdminConfig {
     /// `None`: no listener.
     pub listen: Option<SocketAddr>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CollectConfig {
     /// How far back the first start goes; at most 7 days.
     pub backfill: Duration,
@@ -85,13 +92,19 @@ pub struct CollectConfig {
     pub fetches: usize,
     /// A body must bring 16 KiB, or its end, in every stretch of this length.
     pub stall_timeout: Duration,
+    /// Towards the service, the token endpoint included.
+    pub tls: TlsConfig,
+    /// The way to the service.
+    pub proxy: ProxyConfig,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TenantConfig {
     pub tenant: Arc<Tenant>,
+    /// The application; empty where a managed identity says by itself who it is.
     pub client_id: String,
-    pub client_secret: SecretSource,
+    /// How the application proves who it is.
+    pub credential: CredentialConfig,
     /// Root of the Management Activity API; the only host that is ever sent a token.
     pub api: Url,
     /// Root of the token endpoint.
@@ -108,7 +121,7 @@ pub enum Format {
     Ecs,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SinkConfig {
     pub name: String,
     /// False: a blob does not wait for this sink, and what does not fit its queue is dropped and counted.
@@ -124,8 +137,23 @@ pub struct SinkConfig {
     pub kind: SinkKind,
 }
 
+impl SinkConfig {
+    /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
+    /// are read again while its brokers refuse us.
+    pub fn files(&self) -> Vec<&Path> {
+        let mut files = match &self.kind {
+            SinkKind::SplunkHec(hec) => hec.tls.files(),
+            SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
+        };
+        if let Some(HashConfig { key: SecretSource::File(path), .. }) = &self.edit.hash {
+            files.push(path);
+        }
+        files
+    }
+}
+
 /// What a sink is shown of an event.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct EditConfig {
     pub drop: Vec<FieldPath>,
     pub hash: Option<HashConfig>,
@@ -146,9 +174,9 @@ impl EditConfig {
 }
 
 /// Fields that leave as pseudonyms.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HashConfig {
-    /// Read once, when the sink is built: another key is another set of pseudonyms.
+    /// Read once, when the sink is built: another key is another set of pseudonyms, and another sink for a reload.
     pub key: SecretSource,
     pub fields: Vec<FieldPath>,
 }
@@ -163,7 +191,7 @@ pub struct RateLimitConfig {
     pub burst: Duration,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchConfig {
     pub max_bytes: usize,
     pub max_events: usize,
@@ -173,13 +201,13 @@ pub struct BatchConfig {
     pub concurrency: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryConfig {
     pub initial: Duration,
     pub max: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a handful of them exist, made once")]
 pub enum SinkKind {
     Stdout,
@@ -234,7 +262,7 @@ impl SinkKind {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FileConfig {
     pub path: PathBuf,
     /// Rotate when the file would pass this size; `None`: never.
@@ -243,7 +271,7 @@ pub struct FileConfig {
     pub keep: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HecConfig {
     /// Scheme, host, port; a path is appended unless it already names a collector endpoint.
     pub url: Url,
@@ -255,6 +283,7 @@ pub struct HecConfig {
     pub host: Option<String>,
     pub gzip: bool,
     pub tls: TlsConfig,
+    pub proxy: ProxyConfig,
     pub timeout: Duration,
     pub ack: AckConfig,
 }
@@ -293,12 +322,21 @@ pub enum AckMode {
     Off,
 }
 
-/// TLS of a sink: the platform's roots unless a CA of one's own is given.
-#[derive(Clone, Debug, Default)]
+/// TLS of a sink or of the source: the platform's authorities unless some of one's own are given.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TlsConfig {
     pub ca_file: Option<PathBuf>,
+    /// `ca_file` is believed beside the platform's authorities, not instead of them.
+    pub with_platform: bool,
     pub cert_file: Option<PathBuf>,
     pub key_file: Option<PathBuf>,
     /// Off switches verification off, loudly.
     pub verify: Option<bool>,
+}
+
+impl TlsConfig {
+    /// The files it names.
+    pub fn files(&self) -> Vec<&Path> {
+        [&self.ca_file, &self.cert_file, &self.key_file].into_iter().flatten().map(PathBuf::as_path).collect()
+    }
 }

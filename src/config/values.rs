@@ -13,6 +13,7 @@ use super::faults::{Place, Reader};
 use super::interpolate::{interpolate, is_literal, sole_file};
 use super::schema::{self, Schema};
 use super::tree::{Node, Value};
+use crate::clock::Seconds;
 use crate::config::{AckMode, Format};
 use crate::edit::FieldPath;
 use crate::feed::ContentType;
@@ -287,10 +288,29 @@ impl FromNode for Guid {
     }
 }
 
-fn is_guid(text: &str) -> bool {
+pub(super) fn is_guid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();
     groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
         && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A day, as the first second of it in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Date(pub Seconds);
+
+impl FromNode for Date {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Date> {
+        let hint = "write the day as `2027-01-31`: the portal shows it beside the secret; UTC";
+        read(node, "a date", hint, reader, |text| {
+            let day: jiff::civil::Date = text.parse().ok().filter(|_| text.len() == 10)?;
+            let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+            Some(Date(start.timestamp().as_second()))
+        })
+    }
+
+    fn schema() -> Schema {
+        schema::pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+    }
 }
 
 impl FromNode for Url {

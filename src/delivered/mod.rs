@@ -11,10 +11,8 @@ pub(crate) mod shelf;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use prometheus::IntGauge;
-
 use crate::ack::{Finalizer, Outcome};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics};
 use crate::record::RecordKey;
 use crate::sink::{SinkId, SinkSet};
 
@@ -26,9 +24,9 @@ use segment::Segment;
 /// What each sink has.
 pub struct Delivered {
     known: Mutex<Known>,
-    in_memory: IntGauge,
-    on_disk: IntGauge,
-    in_flight: IntGauge,
+    in_memory: Gauge,
+    on_disk: Gauge,
+    in_flight: Gauge,
 }
 
 #[derive(Default)]

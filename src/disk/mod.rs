@@ -155,6 +155,18 @@ pub(crate) fn append(path: &Path, mode: u32) -> io::Result<(File, bool)> {
 }
 
 impl File {
+    /// Takes the file for this handle alone; false when another has it. Where the file system knows no locks, nobody has.
+    pub(crate) fn try_own(&self) -> bool {
+        match self {
+            File::Real(file) => {
+                !matches!(flock(file, FlockOperation::NonBlockingLockExclusive), Err(rustix::io::Errno::WOULDBLOCK))
+            }
+            // The double knows one process at a time.
+            #[cfg(any(test, feature = "failpoints"))]
+            File::Double(_) => true,
+        }
+    }
+
     pub(crate) fn about(&self) -> io::Result<About> {
         match self {
             File::Real(file) => file.metadata().map(About::from),

@@ -13,22 +13,26 @@ use crate::sink::SinkSet;
 /// The source's view of the routes. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
-    routes: Arc<Routes>,
+    routes: watch::Receiver<Arc<Routes>>,
     down: watch::Receiver<SinkSet>,
     journal: watch::Receiver<bool>,
 }
 
 impl Intake {
-    /// `down`: the required sinks that take nothing now. `journal`: false while it cannot keep up, when
+    /// `routes`: those of the running graph. `down`: the required sinks that take nothing now. `journal`: false while it cannot keep up, when
     /// nothing new should be begun for anybody.
-    pub fn new(routes: Arc<Routes>, down: watch::Receiver<SinkSet>, journal: watch::Receiver<bool>) -> Intake {
+    pub fn new(
+        routes: watch::Receiver<Arc<Routes>>,
+        down: watch::Receiver<SinkSet>,
+        journal: watch::Receiver<bool>,
+    ) -> Intake {
         Intake { routes, down, journal }
     }
 
     /// The sinks that keep the feed from fetching; empty: it may.
     pub fn held_by(&self, feed: &Feed) -> SinkSet {
         let down = *self.down.borrow();
-        if down.is_empty() { SinkSet::EMPTY } else { self.routes.needs(feed).intersection(down) }
+        if down.is_empty() { SinkSet::EMPTY } else { self.routes.borrow().needs(feed).intersection(down) }
     }
 
     /// Whether the feed may fetch something new.
@@ -41,6 +45,7 @@ impl Intake {
         // No required sink, nobody to tell of one: the journal is still heard.
         tokio::select! {
             Ok(()) = self.down.changed() => Ok(()),
+            Ok(()) = self.routes.changed() => Ok(()),
             changed = self.journal.changed() => changed,
         }
     }

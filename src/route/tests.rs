@@ -109,7 +109,10 @@ fn what_nobody_could_read_goes_where_it_may_be_wanted() {
 fn a_feed_fetches_while_all_that_it_may_need_takes_data() {
     let (down, told) = watch::channel(SinkSet::EMPTY);
     let (journal, written) = watch::channel(true);
-    let intake = |when: &str| Intake::new(Arc::new(routes(when)), told.clone(), written.clone());
+    let intake = |when: &str| {
+        let (_, routes) = watch::channel(Arc::new(routes(when)));
+        Intake::new(routes, told.clone(), written.clone())
+    };
     let (contoso, fabrikam) = (feed("contoso", ContentType::Dlp), feed("fabrikam", ContentType::Dlp));
     assert!(intake("{tenant: contoso}").takes(&contoso));
     down.send_replace(SinkSet::of(SINK));

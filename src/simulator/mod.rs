@@ -41,6 +41,7 @@ mod tests;
 pub use faults::{SCENARIOS, Scenario};
 pub use forged::FORGED_FORMS;
 pub use handle::{SimulatorHandle, serve};
+pub use login::{FederatedCredential, IssuerKey, ManagedIdentity, RegisteredCertificate};
 pub use report::{Fetches, Forged, Report, UnreachableBlob, UnreachableRecord, Violation};
 
 pub use service::{Simulator, TenantAccess};

@@ -27,6 +27,7 @@ use axum::response::Response;
 pub(super) struct Shared {
     pub world: Arc<World>,
     pub tokens: Tokens,
+    pub identities: login::Identities,
     pub subscriptions: Subscriptions,
     pub ledger: Ledger,
     pub quota: Quota,
@@ -216,6 +217,8 @@ fn route(shared: &Arc<Shared>, call: &Call) -> Response {
     match lower.as_slice() {
         [tenant, "oauth2", "v2.0", "token"] => login::token(shared, call, tenant, login::Version::V2),
         [tenant, "oauth2", "token"] => login::token(shared, call, tenant, login::Version::V1),
+        ["metadata", "identity", "oauth2", "token"] => login::managed(shared, call, false),
+        ["msi", "token"] => login::managed(shared, call, true),
         ["api", "v1.0" | "v1", tenant, "activity", "feed", rest @ ..] => {
             let last = segments.last().copied().unwrap_or("");
             api::operation(shared, call, tenant, rest, last)

@@ -1,6 +1,7 @@
 //! The simulator without a server: the truth, the report, faults switched while it runs, and answers
 //! to requests that never see a socket.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use futures_util::{Stream, StreamExt};
 
 use super::faults::Scenario;
 use super::ledger::Ledger;
+use super::login::{FederatedCredential, Identities, IssuerKey, ManagedIdentity, RegisteredCertificate};
 use super::quota::Quota;
 use super::report::{self, Report};
 use super::server::{Broken, Shared, handle, trap};
@@ -60,6 +62,7 @@ impl Simulator {
         let since = world.config.protocol.subscribed.then(|| world.origin_ms - 30 * DAY_MS);
         let shared = Arc::new(Shared {
             tokens: Tokens::new(world.config.seed, count),
+            identities: Identities::new(&world.client_secret),
             subscriptions: Subscriptions::new(count, since),
             ledger: Ledger::new(count),
             quota: Quota::new(count),
@@ -153,6 +156,49 @@ impl Simulator {
         if tenant < self.tenants.len() {
             self.shared.tokens.revoke(tenant);
         }
+    }
+
+    /// A further secret of the application, from now on and until `expires` (seconds since 1970 UTC).
+    pub fn add_secret(&self, value: &str, expires: Option<i64>) {
+        self.shared.identities.add_secret(value, expires);
+    }
+
+    pub fn withdraw_secret(&self, value: &str) {
+        self.shared.identities.withdraw_secret(value);
+    }
+
+    /// A further certificate of the application.
+    pub fn add_certificate(&self, certificate: RegisteredCertificate) {
+        self.shared.identities.add_certificate(certificate);
+    }
+
+    pub fn withdraw_certificate(&self, der: &[u8]) {
+        self.shared.identities.withdraw_certificate(der);
+    }
+
+    /// Somebody more whom the application trusts to sign for it.
+    pub fn federate(&self, credential: FederatedCredential) {
+        self.shared.identities.federate(credential);
+    }
+
+    /// A key that an issuer publishes from now on.
+    pub fn publish_key(&self, key: IssuerKey) {
+        self.shared.identities.publish_key(key);
+    }
+
+    pub fn withdraw_key(&self, kid: &str) {
+        self.shared.identities.withdraw_key(kid);
+    }
+
+    /// An identity of the machine that the simulator stands for.
+    pub fn assign_identity(&self, identity: ManagedIdentity) {
+        self.shared.identities.assign(identity);
+    }
+
+    /// How often each proof was taken: `secret 1`, `certificate <thumbprint>`, `federated <subject>`,
+    /// `managed <client id>`.
+    pub fn sign_ins(&self) -> BTreeMap<String, u64> {
+        self.shared.identities.sign_ins()
     }
 
     /// Disables a subscription, as an administrator would.

@@ -249,4 +249,27 @@ mod tests {
         assert!(matches!(drip(Duration::ZERO, 3).collect(1 << 20).await, Err(BodyError::Stalled(_))));
         assert!(matches!(drip(Duration::ZERO, 0).collect(1 << 20).await, Err(BodyError::Stalled(_))));
     }
+
+    /// Over the network as a run has it, in virtual time: 100 KiB every 20 s, for over an hour.
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_long_body_that_moves_is_not_cut() {
+        use axum::{Router, routing::get};
+        const PIECES: usize = 200;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let pieces = || {
+            stream::iter(0..PIECES).then(|_| async {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                Ok::<_, io::Error>(Bytes::from(vec![b' '; 100 * 1024]))
+            })
+        };
+        let app = Router::new().route("/", get(move || async move { axum::body::Body::from_stream(pieces()) }));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let client = crate::http::client(&Default::default(), &crate::config::ProxyConfig::Off, None).unwrap();
+        let began = Instant::now();
+        let response = client.execute(client.get(url).build().unwrap()).await.unwrap();
+        let read = Body::new(response, STALL).collect(usize::MAX).await.unwrap();
+        assert_eq!(read.len(), PIECES * 100 * 1024);
+        assert!(began.elapsed() > Duration::from_secs(3600), "{:?}", began.elapsed());
+    }
 }

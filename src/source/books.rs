@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::grid::{self, Listing};
+use super::grid::{self, Listing, RETENTION};
 use crate::ack::Settlement;
 use crate::clock::Seconds;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
-use crate::state::{ContentKey, FeedFact, FeedState, LossReason, PendingBlob};
+use crate::state::{ContentKey, FeedFact, FeedProgress, FeedState, LossReason, PendingBlob};
 
 /// Cells whose empty listings are not journalled as they happen: the live one and three hours.
 const YOUNG_CELLS: usize = 4;
@@ -171,14 +171,33 @@ impl Books {
     }
 
     fn show_watermark(&self, now: Seconds) {
-        let (until, oldest, pending) = self.state.read(|p| {
-            let oldest = p.pending.values().map(|b| b.blob.created_ms.div_euclid(1000)).min().unwrap_or(0);
-            (grid::complete_until(p, now), oldest, p.pending.len())
+        self.state.read(|progress| self.show(progress, now));
+    }
+
+    /// Shows what is known from before, as it was at the last listing: a process that cannot reach the service
+    /// must not look like one that has nothing to do.
+    pub fn show_known(&self) {
+        self.state.read(|progress| {
+            if let Some(enabled) = progress.subscription.enabled {
+                self.metrics.subscription_enabled.with_label_values(&self.labels()).set(i64::from(enabled));
+            }
+            if let Some(listed_at) = progress.cells.values().filter_map(|cell| cell.listed_at).max() {
+                self.show(progress, listed_at);
+            }
         });
+    }
+
+    fn show(&self, progress: &FeedProgress, listed_at: Seconds) {
+        let blobs = || progress.pending.values().map(|pending| &pending.blob);
+        let created = blobs().map(|blob| blob.created_ms.div_euclid(1000)).min();
+        // The service keeps content for a week (activity-api 1.7), whether it says so or not.
+        let expires = blobs().map(|b| b.expires.unwrap_or(b.created_ms.div_euclid(1000) + RETENTION)).min();
         let labels = self.labels();
-        self.metrics.feed_watermark.with_label_values(&labels).set(until);
-        self.metrics.feed_last_success.with_label_values(&labels).set(now);
-        self.metrics.oldest_pending.with_label_values(&labels).set(oldest);
-        self.metrics.blobs_pending.with_label_values(&labels).set(i64::try_from(pending).unwrap_or(i64::MAX));
+        self.metrics.feed_watermark.with_label_values(&labels).set(grid::complete_until(progress, listed_at));
+        self.metrics.feed_last_success.with_label_values(&labels).set(listed_at);
+        self.metrics.oldest_pending.with_label_values(&labels).set(created.unwrap_or(0));
+        self.metrics.oldest_expiration.with_label_values(&labels).set(expires.unwrap_or(0));
+        let pending = i64::try_from(progress.pending.len()).unwrap_or(i64::MAX);
+        self.metrics.blobs_pending.with_label_values(&labels).set(pending);
     }
 }

@@ -10,14 +10,16 @@ use reqwest::{Method, Request};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::auth::{Token, TokenSource};
 use super::body::{Body, next_page_uri};
 use super::connections::Connections;
-use super::error::{ApiError, Refusal, classify};
+use super::error::{ApiError, Refusal, classify, request_ids};
 use super::pin::{Pin, PinnedUrl};
 use super::server_clock::ServerClock;
 use super::throttle::Throttle;
+use crate::advice::hint;
 use crate::clock::{Clock, Seconds};
 use crate::feed::ContentType;
 use crate::metrics::Metrics;
@@ -137,6 +139,11 @@ impl Client {
         self.tokens.renew_if_older(age).await;
     }
 
+    /// Resolves when a credential that was refused has been replaced.
+    pub async fn credential_changed(&self) {
+        self.tokens.changed().await;
+    }
+
     /// A blob's body, or a further page of it.
     pub async fn content(&self, url: &PinnedUrl) -> Result<Body, ApiError> {
         match self.call("get_content", Method::GET, url).await? {
@@ -169,9 +176,11 @@ impl Client {
             }
             let status = response.status().as_u16();
             let after = retry_after(response.headers(), self.server_clock.now() * 1000);
+            let ids = request_ids(response.headers());
             // The status alone is an answer too, if the body cannot be read.
             let body = Body::new(response, self.stall).collect(MAX_ERROR).await.unwrap_or_default();
-            match classify(status, after, &scrub(&body, token.secret.expose_secret().as_bytes())) {
+            let said = scrub(&body, token.secret.expose_secret().as_bytes());
+            match classify(status, after, &said).with(&ids) {
                 Refusal::AlreadyEnabled => return Ok(None),
                 Refusal::Token { .. } if !is_repeat => {
                     self.tokens.invalidate(&token).await;
@@ -191,6 +200,7 @@ impl Client {
         match error {
             ApiError::Throttled { after, .. } => {
                 self.metrics.api_throttled.with_label_values(&[&self.tenant]).inc();
+                after.iter().for_each(|pause| self.metrics.api_retry_after.observe(pause.as_secs_f64()));
                 self.throttle.refused(*after);
             }
             // A permission granted later shows only in a token made later.
@@ -214,10 +224,11 @@ impl Client {
         }
         request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
         let turn = self.connections.turn().await;
-        let sent = self.server_clock.mark_ms();
+        let (sent, began) = (self.server_clock.mark_ms(), Instant::now());
         let answer = tokio::time::timeout(self.stall, self.connections.send(request)).await;
         let received = self.server_clock.mark_ms();
         drop(turn);
+        self.metrics.api_seconds.with_label_values(&[operation]).observe(began.elapsed().as_secs_f64());
         let response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
@@ -226,7 +237,7 @@ impl Client {
             }
             Err(_) => {
                 self.count(operation, "transport");
-                return Err(ApiError::Transient { text: format!("no answer in {:?}", self.stall) });
+                return Err(ApiError::Transient { text: no_answer(url, self.stall) });
             }
         };
         self.count(operation, status_class(response.status().as_u16()));
@@ -239,7 +250,15 @@ impl Client {
 
     fn count(&self, operation: &str, code: &str) {
         self.metrics.api_requests.with_label_values(&[operation, code]).inc();
+        self.metrics.api_tenant_requests.with_label_values(&[&self.tenant]).inc();
     }
+}
+
+fn no_answer(url: &PinnedUrl, stall: Duration) -> String {
+    let host = url.as_url().host_str().unwrap_or_default();
+    let text = format!("no answer in {stall:?} from `{host}`");
+    let hint = hint(&text);
+    text + &hint
 }
 
 fn bearer(token: &Token) -> Result<HeaderValue, ApiError> {
@@ -268,7 +287,7 @@ fn retry_after(headers: &HeaderMap, now_ms: i64) -> Option<Duration> {
     parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now_ms)
 }
 
-fn http_date(text: &str) -> Option<Seconds> {
+pub(super) fn http_date(text: &str) -> Option<Seconds> {
     jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp().as_second())
 }
 

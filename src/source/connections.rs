@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use reqwest::{Body, Request, Response};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::http::error_chain;
+use crate::http::{HttpClient, HttpFailure};
 
 /// Requests that may await the head of their answer at once, over all tenants. At 200 ms an answer
 /// this is 320 requests a second, what a thousand tenants polled every 30 seconds need.
@@ -30,15 +30,17 @@ pub type InProcess =
 /// How requests reach the service.
 #[derive(Clone)]
 pub enum Transport {
-    Network(reqwest::Client),
+    Network(HttpClient),
     InProcess(InProcess),
 }
 
 /// No head of an answer came.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    #[error("{}", error_chain(.0))]
-    Network(#[from] reqwest::Error),
+    #[error(transparent)]
+    Network(#[from] HttpFailure),
+    #[error("the request cannot be made: {0}")]
+    Request(#[from] reqwest::Error),
     #[error("{0}")]
     InProcess(#[from] io::Error),
 }
@@ -97,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_tenant_whose_host_hangs_leaves_turns_to_the_others() {
-        let all = Connections::new(Transport::Network(reqwest::Client::new()));
+        let client = crate::http::client(&Default::default(), &Default::default(), None).unwrap();
+        let all = Connections::new(Transport::Network(client));
         let (hung, other) = (all.for_tenant(), all.for_tenant());
         let grab =
             |of: &Connections| std::iter::from_fn(|| of.turn().now_or_never().flatten().map(std::mem::forget)).count();

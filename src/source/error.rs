@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use serde::Deserialize;
+
+use crate::advice::hint;
 
 /// Why a call did not bring what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +50,23 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// Says `more` behind what is said.
+    fn say(&mut self, more: &str) {
+        match self {
+            ApiError::Throttled { text, .. }
+            | ApiError::Transient { text }
+            | ApiError::Unprovisioned { text }
+            | ApiError::Unauthorized { text }
+            | ApiError::NotSubscribed { text }
+            | ApiError::RangeRefused { text }
+            | ApiError::PageRefused { text }
+            | ApiError::NotFound { text }
+            | ApiError::InvalidContent { text }
+            | ApiError::Expired { text } => text.push_str(more),
+            ApiError::ForbiddenUrl { .. } => {}
+        }
+    }
+
     /// A short, closed name for metrics.
     pub fn class(&self) -> &'static str {
         match self {
@@ -107,6 +127,31 @@ pub fn classify(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Refu
     Refusal::Error(error)
 }
 
+impl Refusal {
+    /// The same, with more said.
+    pub fn with(mut self, more: &str) -> Refusal {
+        match &mut self {
+            Refusal::Token { text } => text.push_str(more),
+            Refusal::AlreadyEnabled => {}
+            Refusal::Error(error) => error.say(more),
+        }
+        self
+    }
+}
+
+/// The headers by which Microsoft finds a request in its own logs; support asks for them.
+const REQUEST_IDS: [&str; 4] = ["request-id", "x-ms-request-id", "client-request-id", "x-ms-correlation-id"];
+
+/// ` (request-id …)`: what an answer's headers say to be found by. Nothing where there is none.
+pub fn request_ids(headers: &HeaderMap) -> String {
+    let shown = |name: &'static str| {
+        let value = headers.get(name)?.to_str().ok().filter(|value| !value.is_empty())?;
+        Some(format!("{name} {}", printable(value)))
+    };
+    let found: Vec<String> = REQUEST_IDS.into_iter().filter_map(shown).collect();
+    if found.is_empty() { String::new() } else { format!(" ({})", found.join(", ")) }
+}
+
 fn says_too_many(message: &str, body: &[u8]) -> bool {
     let says = |text: &str| text.to_ascii_lowercase().contains("too many requests");
     says(message) || message.is_empty() && says(&String::from_utf8_lossy(body))
@@ -131,20 +176,24 @@ fn code_and_message(body: &[u8]) -> (String, String) {
     }
 }
 
-/// Longest piece of a server's text that is repeated in an error, characters: a line of a log.
-const MAX_TEXT: usize = 200;
+/// Longest piece of a server's text that is repeated in an error, characters: the longest refusals of the
+/// token endpoint with their three ids are about 500.
+const MAX_TEXT: usize = 700;
 
 /// A server's words made fit for a log line: cut, and without control characters.
 pub fn printable(text: &str) -> String {
     text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// What the service said, and then what it means.
 fn describe(status: u16, code: &str, message: &str) -> String {
-    match (code.is_empty(), message.is_empty()) {
+    let said = match (code.is_empty(), message.is_empty()) {
         (true, true) => format!("status {status} without a readable error"),
         (true, false) => format!("status {status}: {}", printable(message)),
         (false, _) => format!("status {status}, {}: {}", printable(code), printable(message)),
-    }
+    };
+    let hint = hint(&said);
+    said + &hint
 }
 
 #[cfg(test)]
@@ -185,7 +234,23 @@ mod tests {
         ];
         for (status, code, message, expected) in table {
             assert_eq!(class(status, code, message), expected, "{status} {code} {message}");
+            let is_documented = code.starts_with("AF") && code != "AF99999";
+            assert!(!is_documented || crate::advice::of_code(code).is_some(), "there is no advice for {code}");
         }
+    }
+
+    #[test]
+    fn what_the_service_said_stands_before_the_advice_and_its_ids_behind() {
+        let body = br#"{"error":{"code":"AF10001","message":"The permission set () sent in the request does not include the expected permission."}}"#;
+        let mut headers = HeaderMap::new();
+        headers.insert("request-id", "0f1e2d3c".parse().unwrap());
+        headers.insert("client-request-id", "4b5a".parse().unwrap());
+        let Refusal::Error(error) = classify(401, None, body).with(&request_ids(&headers)) else { panic!() };
+        let said = error.to_string();
+        let at = |part: &str| said.find(part).unwrap_or_else(|| panic!("`{part}` is not in {said}"));
+        assert!(at("The permission set () sent") < at("ActivityFeed.Read"), "{said}");
+        assert!(at("ActivityFeed.Read") < at("(request-id 0f1e2d3c, client-request-id 4b5a)"), "{said}");
+        assert_eq!(request_ids(&HeaderMap::new()), "");
     }
 
     #[test]

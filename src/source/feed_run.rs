@@ -91,8 +91,10 @@ impl FeedRun {
                 if p.is_again(key) { queue.push_again(created_ms, *key) } else { queue.push(created_ms, *key) }
             }
         });
+        let books = Books::new(feed, state, metrics);
+        books.show_known();
         FeedRun {
-            books: Books::new(feed, state, metrics),
+            books,
             subscribed: Subscribed::Unknown,
             is_starting: false,
             is_listing: false,
@@ -198,6 +200,9 @@ impl FeedRun {
                 if tries == 3 {
                     tracing::warn!(tenant = %self.feed().tenant.name, content_type = %self.feed().content_type, cell = listing.cell,
                         error = %error, "listing keeps failing, trying on with back-off; nothing is lost by it");
+                }
+                if tries >= 3 {
+                    self.note_trouble(Some(error.to_string()));
                 }
                 self.react(&error, now)
             }

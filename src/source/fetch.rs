@@ -22,7 +22,7 @@ use crate::ack::Finalizer;
 use crate::budget::{Budget, Charge};
 use crate::failpoint;
 use crate::feed::BlobId;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Raised};
 use crate::record::Span;
 use crate::record::salvage::salvage;
 use crate::record::split::{SplitError, Splitter};
@@ -123,6 +123,7 @@ pub async fn fetch(
     ack: Finalizer,
     manner: Manner,
 ) -> Result<Fetched, FetchError> {
+    let _in_flight = Raised::new(context.metrics.blobs_in_flight.with_label_values(&[]));
     if manner.fresh_token {
         client.renew_token_if_older(FRESH).await;
     }
@@ -205,7 +206,7 @@ impl<'a> Attempt<'a> {
         let mut broken = None;
         let mut break_print = (0, 0);
         loop {
-            self.charge.reserve(RESERVE, true).await;
+            self.context.metrics.wait_for("budget", self.charge.reserve(RESERVE, true)).await;
             let before = self.buffer.len();
             let more = body.next_piece(&mut self.buffer).await?;
             // A piece that swelled is accounted for at once, so that whoever asks next waits for it.
@@ -341,7 +342,8 @@ impl<'a> Attempt<'a> {
         let mut charge = self.charge.split(cut);
         charge.shrink_to(cut);
         let batch = RawBatch { blob: self.blob.clone(), bytes, spans, ack: self.ack.share(), charge };
-        self.context.forward.send(Arrival::Batch(batch)).await.map_err(|_| FetchError::Closed)?;
+        let sent = self.context.metrics.wait_for("pipeline", self.context.forward.send(Arrival::Batch(batch))).await;
+        sent.map_err(|_| FetchError::Closed)?;
         failpoint::pass("part");
         Ok(())
     }

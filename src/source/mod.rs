@@ -29,12 +29,13 @@ mod trouble;
 mod troubles;
 mod turns;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use auth::KINDS as CREDENTIALS_THAT_END;
 pub use connections::{InProcess, Transport};
 pub use fetch::{Arrival, OversizedRecord, RawBatch};
 pub use troubles::Troubles;
@@ -65,23 +66,134 @@ pub struct Context {
     pub troubles: Troubles,
 }
 
-/// Starts a loop for each tenant. They end when `stop` turns true, or by themselves when `once` and all is done.
-pub fn spawn(
-    collect: &CollectConfig,
-    tenants: &[TenantConfig],
-    context: Context,
+/// Starts a loop for each tenant, whenever one is wanted. Drop it at the end: it keeps the forward lane open.
+pub struct Source {
+    state: State,
+    clock: Clock,
+    budget: Budget,
+    metrics: Arc<Metrics>,
+    forward: mpsc::Sender<Arrival>,
+    intake: Intake,
+    spool_dir: PathBuf,
+    troubles: Troubles,
+    connections: connections::Connections,
+    collect: CollectConfig,
+    shared: Arc<tenant::Shared>,
     once: bool,
-    stop: &watch::Receiver<bool>,
-) -> JoinSet<()> {
-    let Context { state, clock, budget, metrics, forward, intake, spool_dir, transport, troubles } = context;
-    let fetch = fetch::FetchContext {
-        forward,
-        budget,
+    next_number: turns::TenantNumber,
+}
+
+/// A tenant's loop from outside.
+pub struct TenantLoop {
+    stop: watch::Sender<bool>,
+    /// Its sender is gone when the loop is.
+    ended: watch::Receiver<()>,
+}
+
+impl TenantLoop {
+    /// Tells it to end: it asks for nothing more, and stays until what it has in the air is done.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Returns when it has ended.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut ended = self.ended.clone();
+        async move { while ended.changed().await.is_ok() {} }
+    }
+}
+
+impl Source {
+    /// Nothing is asked for before the first [`start`](Self::start). `once`: loops end by themselves when all is done.
+    pub fn new(collect: &CollectConfig, context: Context, once: bool) -> Source {
+        let Context { state, clock, budget, metrics, forward, intake, spool_dir, transport, troubles } = context;
+        let connections = connections::Connections::new(transport);
+        let fetch = fetch_context(&forward, &budget, collect, &spool_dir, &metrics);
+        let shared = Arc::new(shared(fetch, collect, &clock, &intake, &metrics));
+        Source {
+            state,
+            clock,
+            budget,
+            metrics,
+            forward,
+            intake,
+            spool_dir,
+            troubles,
+            connections,
+            collect: collect.clone(),
+            shared,
+            once,
+            next_number: 0,
+        }
+    }
+
+    /// What loops that are started from now on go by; those that run keep what they were started with.
+    pub fn set_collect(&mut self, collect: &CollectConfig) {
+        let fetch = fetch_context(&self.forward, &self.budget, collect, &self.spool_dir, &self.metrics);
+        self.shared = Arc::new(shared(fetch, collect, &self.clock, &self.intake, &self.metrics));
+        self.collect = collect.clone();
+    }
+
+    /// Starts a tenant's loop in `loops`, after `turn`: its books may still be written by a loop before it.
+    pub fn start(
+        &mut self,
+        config: &TenantConfig,
+        turn: impl Future<Output = ()> + Send + 'static,
+        loops: &mut JoinSet<()>,
+    ) -> TenantLoop {
+        let (stop, mut stopped) = watch::channel(false);
+        let (end, ended) = watch::channel(());
+        let number = self.next_number;
+        self.next_number += 1;
+        declare_labels(config, &self.metrics);
+        let client = client(&self.collect, config, &self.clock, &self.connections, &self.metrics);
+        let (shared, state, once) = (Arc::clone(&self.shared), self.state.clone(), self.once);
+        let (metrics, troubles) = (Arc::clone(&self.metrics), self.troubles.clone());
+        let (tenant, content_types) = (Arc::clone(&config.tenant), config.content_types.clone());
+        loops.spawn(async move {
+            // Its drop tells the end, a panic's too.
+            let _end = end;
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return,
+                () = turn => {}
+            }
+            let feeds = content_types.into_iter().map(|content_type| {
+                let feed = Feed { tenant: Arc::clone(&tenant), content_type };
+                let feed_state = state.feed(&feed.key());
+                feed_run::FeedRun::new(feed, feed_state, Arc::clone(&metrics), troubles.clone(), once)
+            });
+            let feeds = feeds.collect();
+            tenant::TenantRun::new(shared, number, client, feeds, once).run(stopped).await;
+        });
+        TenantLoop { stop, ended }
+    }
+}
+
+fn fetch_context(
+    forward: &mpsc::Sender<Arrival>,
+    budget: &Budget,
+    collect: &CollectConfig,
+    spool_dir: &Path,
+    metrics: &Arc<Metrics>,
+) -> fetch::FetchContext {
+    fetch::FetchContext {
+        forward: forward.clone(),
+        budget: budget.clone(),
         max_record: collect.max_record,
-        spool_dir,
-        metrics: Arc::clone(&metrics),
-    };
-    let shared = Arc::new(tenant::Shared {
+        spool_dir: spool_dir.to_owned(),
+        metrics: Arc::clone(metrics),
+    }
+}
+
+fn shared(
+    fetch: fetch::FetchContext,
+    collect: &CollectConfig,
+    clock: &Clock,
+    intake: &Intake,
+    metrics: &Arc<Metrics>,
+) -> tenant::Shared {
+    tenant::Shared {
         fetch,
         turns: turns::Turns::new(collect.fetches),
         slow_lane: turns::Turns::new(SLOW_FETCHES),
@@ -89,23 +201,9 @@ pub fn spawn(
         clock: clock.clone(),
         poll_interval: collect.poll_interval,
         backfill: collect.backfill,
-        intake,
-        metrics: Arc::clone(&metrics),
-    });
-    let connections = connections::Connections::new(transport);
-    let mut loops = JoinSet::new();
-    for (number, config) in tenants.iter().enumerate() {
-        declare_labels(config, &metrics);
-        let client = client(collect, config, &clock, &connections, &metrics);
-        let feeds = config.content_types.iter().map(|content_type| {
-            let feed = Feed { tenant: Arc::clone(&config.tenant), content_type: *content_type };
-            let feed_state = state.feed(&feed.key());
-            feed_run::FeedRun::new(feed, feed_state, Arc::clone(&metrics), troubles.clone(), once)
-        });
-        let run = tenant::TenantRun::new(Arc::clone(&shared), number, client, feeds.collect(), once);
-        loops.spawn(run.run(stop.clone()));
+        intake: intake.clone(),
+        metrics: Arc::clone(metrics),
     }
-    loops
 }
 
 fn client(
@@ -116,14 +214,9 @@ fn client(
     metrics: &Arc<Metrics>,
 ) -> client::Client {
     let name = &config.tenant.name;
-    let credential = auth::Credential {
-        login: config.login.clone(),
-        tenant_id: config.tenant.id.clone(),
-        client_id: config.client_id.clone(),
-        client_secret: config.client_secret.clone(),
-        scope: format!("{}/.default", config.api.as_str().trim_end_matches('/')),
-    };
+    let credential = auth::Credential::of(config);
     let connections = connections.for_tenant();
+    // A managed identity is asked for over the machine's own link, which the client never asks through a proxy.
     let tokens = auth::TokenSource::new(connections.clone(), clock.clone(), credential, name, Arc::clone(metrics));
     client::Client::new(
         connections,
@@ -159,10 +252,11 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
         metrics.refused_seconds.with_label_values(&feed);
         metrics.unreadable.with_label_values(&feed);
         for gauges in
-            [&metrics.feed_watermark, &metrics.feed_last_success, &metrics.oldest_pending, &metrics.blobs_pending]
+            [&metrics.feed_watermark, &metrics.feed_last_success, &metrics.oldest_pending, &metrics.oldest_expiration]
         {
             gauges.with_label_values(&feed);
         }
+        metrics.blobs_pending.with_label_values(&feed);
         metrics.subscription_enabled.with_label_values(&feed);
         for reason in LossReason::ALL {
             metrics.blobs_lost.with_label_values(&[feed[0], feed[1], reason.as_str()]);
@@ -177,9 +271,13 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
         metrics.source_latency.with_label_values(&feed[1..]);
     }
     metrics.api_throttled.with_label_values(&[tenant]);
+    metrics.api_tenant_requests.with_label_values(&[tenant]);
     metrics.listing_unreadable.with_label_values(&[tenant]);
     metrics.api_refused_urls.with_label_values(&[tenant]);
     metrics.token_expiry.with_label_values(&[tenant]);
+    for kind in auth::KINDS {
+        metrics.credential_expiry.with_label_values(&[tenant, kind]);
+    }
     metrics.clock_skew.with_label_values(&[tenant]);
     for result in ["ok", "refused", "failed"] {
         metrics.token_refreshes.with_label_values(&[tenant, result]);
@@ -188,5 +286,6 @@ fn declare_labels(config: &TenantConfig, metrics: &Metrics) {
         for class in client::STATUS_CLASSES.into_iter().chain(["transport"]) {
             metrics.api_requests.with_label_values(&[operation, class]);
         }
+        metrics.api_seconds.with_label_values(&[operation]);
     }
 }

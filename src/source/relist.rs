@@ -13,6 +13,7 @@ use super::listing::list;
 use crate::clock::{Clock, Seconds};
 use crate::config::{CollectConfig, TenantConfig};
 use crate::feed::{ContentType, Feed, FeedKey};
+use crate::http::HttpClient;
 use crate::metrics::Metrics;
 use crate::state::{CELL, ContentKey, FeedProgress, ListedBlob, State};
 
@@ -80,7 +81,7 @@ pub async fn relist(
     collect: &CollectConfig,
     config: &TenantConfig,
     clock: &Clock,
-    http: reqwest::Client,
+    http: HttpClient,
     metrics: &Arc<Metrics>,
     from: &HashMap<ContentType, Seconds>,
 ) -> Vec<RelistedFeed> {

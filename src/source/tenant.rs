@@ -145,6 +145,8 @@ impl TenantRun {
 
     async fn forward(&mut self, stop: &mut watch::Receiver<bool>) {
         let mut intake = self.shared.intake.clone();
+        let client = Arc::clone(&self.client);
+        let mut changed = std::pin::pin!(client.credential_changed());
         loop {
             for event in self.inbox.take() {
                 self.hear(event);
@@ -172,6 +174,11 @@ impl TenantRun {
                 // Once nobody judges the intake any more (no sink is required) it stays as it is; without
                 // the pattern this would be ready for ever and the loop never sleep.
                 Ok(()) = intake.changed() => {}
+                () = &mut changed => {
+                    changed.set(client.credential_changed());
+                    self.next_check = Seconds::MIN;
+                    self.feeds.iter_mut().for_each(FeedRun::credential_changed);
+                }
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }

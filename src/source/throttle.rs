@@ -74,16 +74,15 @@ impl Throttle {
 
     /// What is left of the pause that the service asked for, calendar time; `None`: there is none.
     pub fn pause(&self) -> Option<Duration> {
-        let left = self.lock().paused_until_ms - self.steady.now_ms();
-        (left > 0).then(|| millis(left))
+        self.lock().pause(self.steady.now_ms())
     }
 
     /// Takes a turn if it is due; otherwise says how long to wait (calendar time).
     fn try_turn(&self) -> Duration {
         let now = self.steady.now_ms();
         let mut state = self.lock();
-        if now < state.paused_until_ms {
-            return millis(state.paused_until_ms - now);
+        if let Some(left) = state.pause(now) {
+            return left;
         }
         state.recover(now, self.ceiling);
         let spacing = 60_000.0 / state.rate;
@@ -127,6 +126,12 @@ impl Throttle {
 }
 
 impl State {
+    /// What is left of the pause, calendar time.
+    fn pause(&self, now_ms: i64) -> Option<Duration> {
+        let left = self.paused_until_ms - now_ms;
+        (left > 0).then(|| millis(left))
+    }
+
     /// A tenth of the ceiling more for each minute without a refusal.
     fn recover(&mut self, now: i64, ceiling: f64) {
         let minutes = (now - self.rate_since_ms) as f64 / 60_000.0;

@@ -66,6 +66,13 @@ impl Book {
         self.files.push(KnownFile { sink, position: position.clone(), trusted: true, run_end_ms: None });
     }
 
+    /// The sink writes nothing more for now: what others do to its files after `at_ms` is theirs.
+    pub(crate) fn sink_ended(&mut self, sink: SinkId, at_ms: i64) {
+        for file in self.files.iter_mut().filter(|file| file.sink == sink) {
+            file.run_end_ms.get_or_insert(at_ms);
+        }
+    }
+
     pub(crate) fn distrust(&mut self) {
         for file in &mut self.files {
             file.trusted = false;
@@ -101,6 +108,16 @@ mod tests {
         let file = book.file(sink, 1).unwrap();
         assert!(file.may_be_cut(1000 + REWOUND_AFTER_MS));
         assert!(!file.may_be_cut(1001 + REWOUND_AFTER_MS));
+    }
+
+    #[test]
+    fn what_others_write_while_a_sink_is_away_is_not_cut() {
+        let mut book = Book::default();
+        book.file_at(SinkId(0), &FilePosition { path: "f".into(), inode: 1, length: 10 });
+        assert!(book.file(SinkId(0), 1).unwrap().may_be_cut(i64::MAX));
+        book.sink_ended(SinkId(0), 5000);
+        assert!(book.file(SinkId(0), 1).unwrap().may_be_cut(5000 + REWOUND_AFTER_MS));
+        assert!(!book.file(SinkId(0), 1).unwrap().may_be_cut(5001 + REWOUND_AFTER_MS));
     }
 
     #[test]

@@ -6,15 +6,18 @@
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::compact::{Done, Job};
 use super::frame::Frame;
 use super::group::{Due, Group};
 use super::journal::Writer;
 use super::snapshot::Encoder;
-use super::{Shared, StateError};
+use super::{Shared, StateError, size};
 use crate::clock;
+
+/// How often the directory is measured: it is for a graph, and looks at a dozen files.
+const MEASURE: Duration = Duration::from_secs(30);
 
 type Compaction = Result<Done, Box<(Job, StateError)>>;
 
@@ -28,6 +31,8 @@ pub(crate) struct Committer {
     pub(crate) base_segments: Vec<u64>,
     pub(crate) running: Option<JoinHandle<Compaction>>,
     pub(crate) failed: Option<(Instant, Job)>,
+    /// When the directory was last measured.
+    pub(crate) measured: Option<Instant>,
     /// Whether a full disk is waited for: not during the start, which nobody could look at meanwhile.
     pub(crate) waits: bool,
 }
@@ -93,6 +98,11 @@ impl Committer {
         metrics.journal_commit_seconds.observe(began.elapsed().as_secs_f64());
         metrics.journal_bytes.set(i64::try_from(self.writer.length).unwrap_or(i64::MAX));
         metrics.checkpoint_last_success.set(world_ms / 1000);
+        metrics.state_generation.set(i64::try_from(self.writer.generation).unwrap_or(i64::MAX));
+        if self.measured.is_none_or(|at| at.elapsed() >= MEASURE) {
+            self.measured = Some(Instant::now());
+            size::show(&self.shared.dir, metrics);
+        }
         self.shared.book().saw(world_ms);
         metrics.journal_stalled.set(0);
         self.shared.group.committed(number, frames);

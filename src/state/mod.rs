@@ -20,6 +20,7 @@ mod journal;
 mod load;
 mod open;
 mod progress;
+mod size;
 pub(crate) mod snapshot;
 
 pub use error::StateError;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::ack::Outcome;
+use crate::clock::world_ms;
 use crate::config::StateConfig;
 use crate::delivered::shelf::{self, Limits};
 use crate::delivered::{Delivered, FULL, is_had, settle};
@@ -373,6 +375,12 @@ impl State {
     /// later was written by a process this state knows nothing of.
     pub fn may_cut(&self, sink: SinkId, inode: u64, modified_world_ms: i64) -> bool {
         self.handle.shared.book().file(sink, inode).is_some_and(|file| file.may_be_cut(modified_world_ms))
+    }
+
+    /// The sink's driver has ended: what is written to its files from now on is not what it left. For the process
+    /// only; a start knows it by the end of the run.
+    pub fn sink_ended(&self, sink: SinkId) {
+        self.handle.shared.book().sink_ended(sink, world_ms());
     }
 
     /// World time of the newest frame found at the start, milliseconds since 1970; 0 for new state.

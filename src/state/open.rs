@@ -85,6 +85,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
         base_segments: loaded.segments,
         running: None,
         failed: None,
+        measured: None,
         waits: false,
     };
     shared.append_start(Some(newest_at_start));

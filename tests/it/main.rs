@@ -13,11 +13,14 @@ mod real;
 mod support;
 
 mod bars;
+mod board;
 mod edges;
 mod edits;
 mod fuzzing;
+mod network;
 mod normalize;
 mod papers;
+mod reload;
 mod routes;
 mod schema;
 mod sink;

@@ -1,4 +1,4 @@
-//! Holds the papers against the code: the page of metrics lists exactly the catalogue, the tests that
+//! Holds the papers against the code: the pages of metrics and errors are exactly their catalogues, the tests that
 //! ARCHITECTURE.md names exist, links within the papers lead somewhere, and the README's first
 //! configuration is one. Reads files; runs nothing but the configuration's own parser.
 //!
@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use auditferry::advice::{CHAPTERS, page_of};
 use auditferry::metrics::CATALOGUE;
 
 fn root() -> &'static Path {
@@ -68,21 +69,134 @@ fn the_page_of_metrics_is_the_catalogue() {
     assert_eq!(written, metrics_page(), "write it anew: UPDATE_DOCS=1 cargo test --test it papers");
 }
 
+/// The page of errors, as the catalogue has it.
+fn errors_page() -> String {
+    let mut page = String::from(
+        "# Errors\n\n\
+         What Microsoft's refusals and the network's failures mean. Written from `src/advice`\n\
+         (`UPDATE_DOCS=1 cargo test --test it papers`); `auditferry explain CODE` prints an entry, and takes a line of the log too.\n\n\
+         The log and `/status` show what the service said, in its own words and with its ids (trace id, correlation id,\n\
+         `request-id`, `client-request-id`): give those to Microsoft's support. The advice behind is ours. Numbers are hints; what\n\
+         the program does goes by status and `error`.\n",
+    );
+    for (chapter, entries) in CHAPTERS {
+        let links: Vec<String> =
+            entries.iter().map(|entry| format!("[{0}](#{1})", entry.code, anchor(entry.code))).collect();
+        writeln!(page, "\n## {chapter}\n\n{}", links.join(" ")).unwrap();
+        for entry in entries {
+            let is_number = entry.code.starts_with("AADSTS");
+            let link =
+                if is_number { format!(" ([Microsoft's page]({}))", page_of(entry.code)) } else { String::new() };
+            writeln!(
+                page,
+                "\n### {}\n\n{}{link}.\n\n* **What to do:** {}.\n* **Passes by itself:** {}.",
+                entry.code,
+                capital(entry.meaning),
+                entry.action,
+                entry.passes.as_str()
+            )
+            .unwrap();
+        }
+    }
+    page
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// What a heading is linked by.
+fn anchor(heading: &str) -> String {
+    heading
+        .to_ascii_lowercase()
+        .replace(' ', "-")
+        .replace(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_', "")
+}
+
 #[test]
-fn every_metric_that_a_paper_names_exists() {
-    let suffixes = ["", "_bucket", "_count", "_sum"];
-    let exists = |name: &str| {
-        CATALOGUE.iter().any(|(metric, ..)| suffixes.iter().any(|suffix| name == format!("{metric}{suffix}")))
-    };
-    // What begins like a metric and is none: the field that carries the record key.
-    let other = ["auditferry_key"];
+fn the_page_of_errors_is_the_catalogue() {
+    let path = root().join("docs/errors.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, errors_page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(written, errors_page(), "write it anew: UPDATE_DOCS=1 cargo test --test it papers");
+}
+
+#[test]
+fn links_to_an_error_lead_to_its_heading() {
+    let page = read("docs/errors.md");
+    let headings: Vec<String> =
+        page.lines().filter_map(|line| line.strip_prefix('#')).map(|h| anchor(h.trim_matches(['#', ' ']))).collect();
+    let mut followed = 0;
     for paper in papers() {
         let text = read(paper.to_str().unwrap());
-        let name = |c: char| c.is_ascii_lowercase() || c == '_';
-        for (at, _) in text.match_indices("auditferry_") {
-            let word: String = text[at..].chars().take_while(|c| name(*c)).collect();
-            assert!(other.contains(&word.as_str()) || exists(&word), "{}: there is no `{word}`", paper.display());
+        let own = if paper.ends_with("errors.md") { "](#" } else { "errors.md#" };
+        for rest in text.split(own).skip(1) {
+            let target = rest.split([')', ' ', '`']).next().unwrap();
+            followed += 1;
+            assert!(headings.iter().any(|heading| heading == target), "{}: there is no `#{target}`", paper.display());
         }
+    }
+    assert!(followed > 50, "only {followed} links");
+}
+
+/// Whoever opens a firewall goes by this page.
+#[test]
+fn the_page_of_the_network_names_every_host() {
+    let page = read("docs/network.md");
+    for cloud in ["enterprise", "gcc", "gcc_high", "dod"] {
+        let id = "00000000-0000-4000-8000-00000000000a";
+        let text = format!(
+            "tenants: [{{name: a, tenant_id: {id}, client_id: {id}, cloud: {cloud}, auth: {{client_secret: x}}}}]\nsinks: [{{name: out, type: stdout}}]"
+        );
+        let config = auditferry::config::load_str("c.yaml", &text).unwrap_or_else(|faults| panic!("{faults}"));
+        for url in [&config.tenants[0].api, &config.tenants[0].login] {
+            let host = format!("`{}`", url.host_str().unwrap());
+            let row = page.lines().find(|line| line.starts_with('|') && line.contains(&host)).unwrap_or_default();
+            assert!(
+                row.contains(&format!("`{cloud}`")) || row.contains(&format!("`cloud: {cloud}`")),
+                "{cloud}: {host}"
+            );
+        }
+    }
+}
+
+/// Every word of `text` that begins like a metric and is none, and no recording rule of ours (`level:name:operation`).
+pub fn unknown_metrics(text: &str) -> Vec<String> {
+    let suffixes = ["", "_bucket", "_count", "_sum"];
+    // What begins like a metric and is none: the field that carries the record key.
+    let other = ["auditferry_key"];
+    let exists = |name: &str| {
+        CATALOGUE.iter().any(|(metric, ..)| suffixes.iter().any(|suffix| name == format!("{metric}{suffix}")))
+            || other.contains(&name)
+    };
+    let of_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let recorded = std::fs::read_to_string(root().join("deploy/prometheus/rules.yaml")).unwrap();
+    let mut unknown = Vec::new();
+    for (at, _) in text.match_indices("auditferry_") {
+        let word: String = text[at..].chars().take_while(|c| of_name(*c)).collect();
+        if text[..at].ends_with(':') {
+            let is_of_rule = |c: &char| of_name(*c) || c.is_ascii_digit() || *c == ':';
+            let whole: String = text[at..].chars().take_while(is_of_rule).collect();
+            let level: String = text[..at].chars().rev().take_while(is_of_rule).collect();
+            let name: String = level.chars().rev().chain(whole.chars()).collect();
+            if !recorded.contains(&format!("- record: {name}\n")) {
+                unknown.push(name);
+            }
+        } else if !exists(&word) {
+            unknown.push(word);
+        }
+    }
+    unknown
+}
+
+#[test]
+fn every_metric_that_a_paper_names_exists() {
+    for paper in papers() {
+        let unknown = unknown_metrics(&read(paper.to_str().unwrap()));
+        assert!(unknown.is_empty(), "{}: there is no {unknown:?}", paper.display());
     }
 }
 
@@ -115,6 +229,20 @@ fn links_between_the_papers_lead_somewhere() {
             if !target.is_empty() && !target.contains("://") {
                 assert!(root().join(dir).join(target).exists(), "{}: `{target}` leads nowhere", paper.display());
             }
+        }
+    }
+}
+
+/// Every configuration of the page on identities, with a sink.
+#[test]
+fn the_configurations_of_the_page_on_identities_are_ones() {
+    let text = read("docs/identities.md");
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 4, "one for each kind");
+    for block in blocks {
+        let whole = format!("{block}sinks: [{{ name: out, type: stdout }}]\n");
+        if let Err(faults) = auditferry::config::load_str("docs/identities.md", &whole) {
+            panic!("{faults}");
         }
     }
 }

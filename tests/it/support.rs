@@ -61,6 +61,17 @@ impl Place {
     /// Writes a configuration for `world`. `sinks`: lines of the list below `sinks:`; `more`: further
     /// top-level lines, which may repeat none of `state admin tenants clock sinks`.
     pub fn write_config(&self, world: &SimulatorHandle, sinks: &str, more: &str) {
+        self.write_text(&self.config_text(world, |_| true, sinks, more));
+    }
+
+    /// The text of such a configuration, with those tenants of `world` for whose place `wanted` says true.
+    pub fn config_text(
+        &self,
+        world: &SimulatorHandle,
+        wanted: impl Fn(usize) -> bool,
+        sinks: &str,
+        more: &str,
+    ) -> String {
         let mut text = format!("state: {{ dir: {:?} }}\nadmin: {{ listen: 127.0.0.1:0 }}\n", self.state_dir());
         if let Some((origin_ms, anchor_ms, speed)) = world.clock_setting() {
             writeln!(text, "clock: {{ origin_ms: {origin_ms}, anchor_ms: {anchor_ms}, speed: {speed} }}").unwrap();
@@ -69,7 +80,7 @@ impl Place {
             text.push_str("collect: { requests_per_minute: 100000, poll_interval: 5s }\n");
         }
         writeln!(text, "{more}\ntenants:").unwrap();
-        for tenant in world.tenants() {
+        for (_, tenant) in world.tenants().iter().enumerate().filter(|(place, _)| wanted(*place)) {
             writeln!(
                 text,
                 "  - {{ name: {:?}, tenant_id: {:?}, client_id: {:?}, auth: {{ client_secret: {:?} }}, endpoints: {{ api: {:?}, login: {:?} }} }}",
@@ -83,7 +94,7 @@ impl Place {
             .unwrap();
         }
         writeln!(text, "sinks:\n{sinks}").unwrap();
-        self.write_text(&text);
+        text
     }
 
     /// Writes a configuration of one's own.
@@ -125,9 +136,14 @@ impl Place {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// All that its processes have logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
     /// The end of the log, for a failing assertion.
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
@@ -152,8 +168,17 @@ impl Process {
 
     /// Asks it to end.
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Asks it to read its configuration anew.
+    pub fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(pid, signal);
     }
 
     /// The exit status if it has ended.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// of [`ORDER`]. Tests inside a room may see more: only the part before `#[cfg(test)]` counts.
 const WALLS: &[(&str, &[&str])] = &[
     // Plain values and tools: at the bottom.
+    ("advice", &[]),
     ("clock", &[]),
     ("disk", &["clock"]),
     ("edit", &["escape"]),
@@ -20,7 +21,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("budget", &[]),
     ("retry", &["clock"]),
-    ("http", &["config", "secret", "clock"]),
+    ("http", &["advice", "config", "secret", "clock"]),
     // What Microsoft sends, and what becomes of it: pure.
     ("record", &["event::Span", "feed"]),
     ("normalize", &["escape", "record", "feed"]),
@@ -75,6 +76,7 @@ const WALLS: &[(&str, &[&str])] = &[
         "source",
         &[
             "ack",
+            "advice",
             "budget",
             "clock",
             "config",

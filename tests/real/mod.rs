@@ -4,6 +4,10 @@
 
 pub mod collector;
 pub mod kafka;
+pub mod kubernetes;
+pub mod memory_limit;
+pub mod pod;
+pub mod prometheus;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};

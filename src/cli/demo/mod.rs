@@ -65,7 +65,7 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
 
     let (watcher, mut events) = Watcher::new();
     let (stop, stopped) = oneshot::channel::<()>();
-    let options = RunOptions { once: None, observer: Some(Arc::clone(&watcher) as _), service: None, heartbeat };
+    let options = RunOptions { observer: Some(Arc::clone(&watcher) as _), heartbeat, ..RunOptions::default() };
     let began = Instant::now();
     let app = match App::start(config, Arc::clone(&metrics), options).await {
         Ok(app) => app,

@@ -12,8 +12,8 @@ use url::Url;
 
 use super::scratch::Scratch;
 use crate::config::{
-    AdminConfig, BatchConfig, CollectConfig, Config, FileConfig, Format, RetryConfig, SinkConfig, SinkKind,
-    StateConfig, TenantConfig,
+    AdminConfig, BatchConfig, CollectConfig, Config, CredentialConfig, FileConfig, Format, ProxyConfig, RetryConfig,
+    SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
 };
 use crate::feed::{ContentType, Tenant};
 use crate::secret::SecretSource;
@@ -103,6 +103,8 @@ impl World {
                 fetches_per_tenant: 8,
                 fetches: 16,
                 stall_timeout: Duration::from_secs(5),
+                tls: TlsConfig::default(),
+                proxy: ProxyConfig::Off,
             },
             tenants: tenants?,
             dead_letters: scratch.path().join("dead.ndjson"),
@@ -119,7 +121,10 @@ impl World {
                 domains: vec![access.domain.clone()],
             }),
             client_id: access.client_id.clone(),
-            client_secret: SecretSource::Value(SecretString::from(access.client_secret.clone())),
+            credential: CredentialConfig::ClientSecret {
+                secret: SecretSource::Value(SecretString::from(access.client_secret.clone())),
+                expires: None,
+            },
             api: Url::parse(&self.simulator.api_url())?,
             login: Url::parse(&self.simulator.login_url())?,
             content_types: ContentType::ALL.to_vec(),

@@ -1,6 +1,7 @@
 //! The simulator over real HTTP, seen by a small client that does no more than ask: the client is here.
 
 mod days;
+mod identities;
 mod protocol;
 mod scenarios;
 

@@ -79,6 +79,11 @@ impl Circuit {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Shows its health anew: the circuit before it may have had the last word.
+    pub fn show(&self) {
+        self.tell(&self.known());
+    }
+
     /// Waits until this courier may send: at once while the circuit is closed.
     pub async fn turn<S: Sink>(&self, sink: &S) -> Turn<'_> {
         let mut closed = self.closed.subscribe();

@@ -83,8 +83,9 @@ impl<S: Sink> Courier<S> {
         while piece.len() > 0 {
             self.verdicts.room().await;
             let turn = self.circuit.turn(&self.sink).await;
-            let began = Instant::now();
+            let (began, in_flight) = (Instant::now(), self.verdicts.in_flight());
             let result = self.sink.send(&piece.encoded).await;
+            drop(in_flight);
             let seconds = began.elapsed().as_secs_f64();
             self.verdicts.metrics.sink_send_seconds.with_label_values(&[&self.verdicts.name]).observe(seconds);
             let (indices, reason) = match result {
@@ -98,6 +99,7 @@ impl<S: Sink> Courier<S> {
                 Err(SendError::Retry { after, reason }) => {
                     drop(turn);
                     self.verdicts.batch("retried");
+                    self.verdicts.retry(if after.is_some() { "told_to_wait" } else { "failed" });
                     self.circuit.failed(&reason);
                     tracing::debug!(sink = %self.verdicts.name, reason, "a batch is sent again");
                     tokio::time::sleep(backoff.next_delay(after)).await;
@@ -106,6 +108,7 @@ impl<S: Sink> Courier<S> {
                 Err(SendError::Slow { after, reason }) => {
                     drop(turn);
                     self.verdicts.batch("retried");
+                    self.verdicts.retry("slow");
                     self.circuit.slow();
                     tracing::debug!(sink = %self.verdicts.name, reason, "a batch is waited for");
                     backoff.reset();
@@ -114,6 +117,7 @@ impl<S: Sink> Courier<S> {
                 }
                 Err(SendError::Fatal { reason }) => {
                     self.verdicts.batch("refused");
+                    self.verdicts.retry("refused");
                     self.circuit.refused(&reason);
                     drop(turn);
                     continue;

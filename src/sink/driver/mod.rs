@@ -69,7 +69,22 @@ pub fn spawn<S: Sink>(
     dead: DeadLetters,
     metrics: Arc<Metrics>,
 ) -> DriverHandle {
+    spawn_after(std::future::ready(()), config, id, sink, state, dead, metrics)
+}
+
+/// As [`spawn`], but sends nothing before `turn`: until then deliveries wait as they do for a slow receiver.
+pub fn spawn_after<S: Sink>(
+    turn: impl Future<Output = ()> + Send + 'static,
+    config: SinkConfig,
+    id: SinkId,
+    sink: S,
+    state: State,
+    dead: DeadLetters,
+    metrics: Arc<Metrics>,
+) -> DriverHandle {
     let serial = sink.serial();
+    let required = if config.required { "true" } else { "false" };
+    metrics.sink_info.with_label_values(&[config.name.as_str(), config.kind.type_name(), required]).set(1);
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
     let limit = Limit::new(&config.name, config.rate_limit.as_ref(), &verdicts.metrics);
@@ -87,7 +102,7 @@ pub fn spawn<S: Sink>(
         serial,
         couriers: JoinSet::new(),
     };
-    let task = tokio::spawn(driver.run(stopped));
+    let task = tokio::spawn(driver.run(turn, stopped));
     let backlog = (!config.required).then(|| Arc::new(Backlog::new(OPTIONAL_BACKLOG)));
     DriverHandle(Arc::new(Inner { verdicts, turns, backlog, health, stop, task: tokio::sync::Mutex::new(Some(task)) }))
 }
@@ -128,16 +143,45 @@ impl DriverHandle {
     /// what is in the air for at most [`LAST_ANSWERS`], and gives up the rest as lost. True when
     /// everything has a verdict of the receiver. Call [`close`](Self::close) first.
     pub async fn finish(&self, deadline: Instant) -> bool {
+        self.finish_before(tokio::time::sleep_until(deadline)).await
+    }
+
+    /// As [`close`](Self::close) and [`finish`](Self::finish), and does not wait for a receiver that takes nothing:
+    /// for a sink that leaves a process which goes on.
+    pub async fn retire(&self, deadline: Instant) -> bool {
+        self.close();
+        let mut health = self.health();
+        let cut = async {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => {}
+                // Its sender is gone when the driver is.
+                _ = health.wait_for(|healthy| !*healthy) => {}
+            }
+        };
+        self.finish_before(cut).await
+    }
+
+    /// A call that is dropped leaves the driver to the next one.
+    async fn finish_before(&self, cut: impl Future<Output = ()>) -> bool {
         let mut slot = self.0.task.lock().await;
-        let Some(mut task) = slot.take() else { return true };
-        if let Ok(ended) = tokio::time::timeout_at(deadline, &mut task).await {
-            return ended.unwrap_or(false);
-        }
-        self.0.stop.send_replace(true);
-        let finished = task.await.unwrap_or(false);
-        if !finished {
-            tracing::warn!(sink = %self.0.verdicts.name, "the sink did not take everything in time; the rest is fetched again after the next start");
-        }
+        let Some(task) = slot.as_mut() else { return true };
+        let ended = tokio::select! {
+            biased;
+            ended = &mut *task => Some(ended),
+            () = cut => None,
+        };
+        let finished = match ended {
+            Some(ended) => ended.unwrap_or(false),
+            None => {
+                self.0.stop.send_replace(true);
+                let finished = task.await.unwrap_or(false);
+                if !finished {
+                    tracing::warn!(sink = %self.0.verdicts.name, "the sink did not take everything in time; the rest is fetched again");
+                }
+                finished
+            }
+        };
+        *slot = None;
         finished
     }
 }
@@ -156,7 +200,12 @@ struct Driver<S> {
 
 impl<S: Sink> Driver<S> {
     /// True when it ended because everything was done.
-    async fn run(mut self, mut stopped: watch::Receiver<bool>) -> bool {
+    async fn run(mut self, turn: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) -> bool {
+        tokio::select! {
+            biased;
+            () = told_to_stop(&mut stopped) => return false,
+            () = turn => self.courier.circuit.show(),
+        }
         let mut open = true;
         loop {
             if let Some(delivery) = &mut self.waiting {

@@ -8,7 +8,7 @@ use crate::ack::Outcome;
 use crate::clock::world_ms;
 use crate::event::{Delivery, Event, Part};
 use crate::feed::Tenant;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Raised};
 use crate::record::RecordKey;
 use crate::sink::{FilePosition, SinkId};
 use crate::state::State;
@@ -18,6 +18,9 @@ pub(super) const EVENT_RESULTS: [&str; 5] = ["delivered", "rejected", "lost", "d
 
 /// Values of the label `result` of `sink_batches_total`.
 pub(super) const BATCH_RESULTS: [&str; 5] = ["delivered", "retried", "rejected", "split", "refused"];
+
+/// Values of the label `reason` of `sink_retries_total`.
+pub(super) const RETRY_REASONS: [&str; 4] = ["failed", "told_to_wait", "slow", "refused"];
 
 /// Where verdicts go.
 pub(super) struct Verdicts {
@@ -38,13 +41,17 @@ impl Verdicts {
         metrics.sink_send_seconds.with_label_values(&[name]);
         metrics.sink_last_ack.with_label_values(&[name]);
         metrics.sink_queued.with_label_values(&[name]);
+        metrics.sink_in_flight.with_label_values(&[name]);
+        for reason in RETRY_REASONS {
+            metrics.sink_retries.with_label_values(&[name, reason]);
+        }
         metrics.dead_letters.with_label_values(&[name]);
         Verdicts { name: name.to_owned(), metrics, id, state }
     }
 
     /// Waits while the journal cannot take more: see [`State::room`].
     pub async fn room(&self) {
-        self.state.room().await;
+        self.metrics.wait_for("journal", self.state.room()).await;
     }
 
     /// The receiver has these events.
@@ -76,6 +83,17 @@ impl Verdicts {
         let keys: Vec<_> = delivery.events.iter().map(|index| delivery.part.event(*index).meta.key).collect();
         self.state.acked(self.id, Outcome::Lost, &keys, None);
         self.metrics.sink_events.with_label_values(&[&self.name, "dropped"]).inc_by(keys.len() as u64);
+    }
+
+    /// A send will be repeated.
+    pub fn retry(&self, reason: &'static str) {
+        debug_assert!(RETRY_REASONS.contains(&reason));
+        self.metrics.sink_retries.with_label_values(&[self.name.as_str(), reason]).inc();
+    }
+
+    /// A batch is on its way for as long as this is held.
+    pub fn in_flight(&self) -> Raised {
+        Raised::new(self.metrics.sink_in_flight.with_label_values(&[&self.name]))
     }
 
     pub fn batch(&self, result: &str) {

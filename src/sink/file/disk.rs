@@ -37,6 +37,10 @@ pub(super) fn open(path: &Path) -> io::Result<Opened> {
     if !about.is_file {
         return Err(rustix::io::Errno::NXIO.into());
     }
+    // A write that was given up may still hang on the disk: whoever comes after must not find half of it.
+    if !file.try_own() {
+        return Err(rustix::io::Errno::WOULDBLOCK.into());
+    }
     // Not only of a new file: a process that was killed may have made the name and not its fsync.
     disk::fsync_dir(path.parent().unwrap_or(Path::new("")), Fsync::OutputName)?;
     let mut last = [b'\n'];
@@ -152,6 +156,16 @@ mod tests {
         std::os::unix::fs::symlink(dir.path().join("target"), dir.path().join("link")).unwrap();
         assert!(open(&dir.path().join("link")).is_err());
         assert!(!dir.path().join("target").exists());
+    }
+
+    #[test]
+    fn a_file_that_somebody_still_writes_to_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let first = open(&path).unwrap();
+        assert_eq!(open(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        open(&path).unwrap();
     }
 
     #[test]

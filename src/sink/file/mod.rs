@@ -140,6 +140,14 @@ impl FileSink {
             Some(Errno::LOOP) => "it is a symbolic link, which is not followed: give the path of the file itself",
             Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => "allow this user to write there",
             Some(Errno::NOENT | Errno::NOTDIR) => "create its directory",
+            Some(Errno::WOULDBLOCK) => {
+                return SendError::Retry {
+                    after: None,
+                    reason: format!(
+                        "sink `{sink}`: `{path}` is still being written to, by another process or by a write that hangs; written when it ends"
+                    ),
+                };
+            }
             Some(Errno::ISDIR | Errno::NXIO) => "give the path of a regular file",
             _ => {
                 return SendError::Retry {

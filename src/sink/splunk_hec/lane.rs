@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use reqwest::RequestBuilder;
 use reqwest::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
-use reqwest::{Client, RequestBuilder};
 
-use crate::config::TlsConfig;
-use crate::http::{HttpError, TlsFiles};
+use crate::config::{ProxyConfig, TlsConfig};
+use crate::http::{HttpClient, HttpError, Outfit};
 
 /// Names the data channel ("About HTTP Event Collector Indexer Acknowledgment": sending events with a channel).
 const CHANNEL: HeaderName = HeaderName::from_static("x-splunk-request-channel");
@@ -29,7 +29,7 @@ const MAX_COOKIE: usize = 4096;
 
 /// See the module's head.
 pub(super) struct Lane {
-    pub client: Client,
+    pub client: HttpClient,
     /// The GUID; `None` where no channel is wanted.
     channel: Option<String>,
     has_own_connection: bool,
@@ -37,7 +37,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    fn new(client: Client, with_channel: bool, has_own_connection: bool) -> Lane {
+    fn new(client: HttpClient, with_channel: bool, has_own_connection: bool) -> Lane {
         Lane { client, channel: with_channel.then(guid), has_own_connection, cookies: Vec::new() }
     }
 
@@ -82,10 +82,10 @@ impl Lane {
 
 /// The lanes of one sink.
 pub(super) struct Lanes {
-    tls: TlsFiles,
+    outfit: Outfit,
     timeout: Duration,
     /// Of all lanes until the receiver is known to acknowledge.
-    shared: Client,
+    shared: HttpClient,
     with_channel: bool,
     own_connections: AtomicBool,
     idle: Mutex<Vec<Lane>>,
@@ -93,11 +93,16 @@ pub(super) struct Lanes {
 
 impl Lanes {
     /// `with_channel`: whether acknowledgements may be asked for.
-    pub fn new(tls: &TlsConfig, timeout: Duration, with_channel: bool) -> Result<Lanes, HttpError> {
-        let tls = TlsFiles::read(tls)?;
+    pub fn new(
+        tls: &TlsConfig,
+        proxy: &ProxyConfig,
+        timeout: Duration,
+        with_channel: bool,
+    ) -> Result<Lanes, HttpError> {
+        let outfit = Outfit::read(tls, proxy)?;
         Ok(Lanes {
-            shared: tls.client(Some(timeout))?,
-            tls,
+            shared: outfit.client(Some(timeout))?,
+            outfit,
             timeout,
             with_channel,
             own_connections: AtomicBool::new(false),
@@ -122,8 +127,8 @@ impl Lanes {
         let client = match own {
             true => {
                 // Reads the system's authorities: milliseconds.
-                let (tls, timeout) = (self.tls.clone(), Some(self.timeout));
-                let built = tokio::task::spawn_blocking(move || tls.client_of_one_connection(timeout)).await;
+                let (outfit, timeout) = (self.outfit.clone(), Some(self.timeout));
+                let built = tokio::task::spawn_blocking(move || outfit.client_of_one_connection(timeout)).await;
                 built.unwrap_or_else(|join| Err(HttpError::Build(join.to_string())))?
             }
             false => self.shared.clone(),
@@ -163,7 +168,7 @@ mod tests {
     use super::*;
 
     fn lanes() -> Lanes {
-        Lanes::new(&TlsConfig::default(), Duration::from_secs(1), true).unwrap()
+        Lanes::new(&TlsConfig::default(), &ProxyConfig::Off, Duration::from_secs(1), true).unwrap()
     }
 
     fn set(cookies: &[&'static str]) -> HeaderMap {

@@ -99,7 +99,7 @@ impl SplunkHecSink {
             name: sink(),
             format: config.format,
             receiver,
-            lanes: Lanes::new(&hec.tls, hec.timeout, hec.ack.mode != AckMode::Off).map_err(in_http)?,
+            lanes: Lanes::new(&hec.tls, &hec.proxy, hec.timeout, hec.ack.mode != AckMode::Off).map_err(in_http)?,
             ack: hec.ack,
             offer: Offer::default(),
             doubtful: AtomicBool::new(false),
@@ -288,7 +288,7 @@ fn push_text(name: &str, template: &Template, event: &Event<'_>, out: &mut Vec<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BatchConfig, RetryConfig, SinkKind, TlsConfig};
+    use crate::config::{BatchConfig, ProxyConfig, RetryConfig, SinkKind, TlsConfig};
     use crate::secret::SecretSource;
     use crate::sink::samples;
     use serde_json::{Value, json};
@@ -319,6 +319,7 @@ mod tests {
             host: None,
             gzip: true,
             tls: TlsConfig::default(),
+            proxy: ProxyConfig::Off,
             timeout: Duration::from_secs(5),
             ack: AckConfig::default(),
         }

@@ -46,10 +46,10 @@ pub(super) fn declare(sink: &str, metrics: &Metrics) {
 }
 
 /// Counts one batch as waiting while it lives, however the wait ends.
-struct Waiting(prometheus::IntGauge);
+struct Waiting(crate::metrics::Gauge);
 
 impl Waiting {
-    fn new(gauge: prometheus::IntGauge) -> Waiting {
+    fn new(gauge: crate::metrics::Gauge) -> Waiting {
         gauge.inc();
         Waiting(gauge)
     }

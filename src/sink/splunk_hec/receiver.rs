@@ -5,15 +5,15 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::answer::Answer;
 use super::lane::Lane;
 use crate::clock::world_ms;
-use crate::http;
+use crate::http::{self, HttpClient, HttpFailure};
 use crate::retry::parse_retry_after;
 use crate::secret::{SecretSource, scrub};
 use crate::sink::{SendError, SinkBuildError};
@@ -77,7 +77,7 @@ impl Receiver {
     }
 
     /// A question after the receiver's health.
-    pub fn health(&self, client: &Client) -> RequestBuilder {
+    pub fn health(&self, client: &HttpClient) -> RequestBuilder {
         self.authorized(client.get(self.endpoints.health.clone()))
     }
 
@@ -105,17 +105,18 @@ impl Receiver {
 
     /// Sends the request on this lane.
     pub async fn exchange(&self, request: RequestBuilder, lane: &mut Lane) -> Result<Heard, NoAnswer> {
-        let failed = |error: reqwest::Error| NoAnswer {
-            may_have_arrived: !error.is_connect(),
+        let client = lane.client.clone();
+        let failed = |failure: HttpFailure| NoAnswer {
+            may_have_arrived: !failure.is_connect,
             reason: format!(
-                "sink `{}`: cannot reach `{}`: {}; sent again",
+                "sink `{}`: cannot reach `{}`{}: {}; sent again",
                 self.name,
                 self.endpoints.events.origin().ascii_serialization(),
-                http::error_chain(&error)
+                failure.through,
+                failure.reason
             ),
         };
-        let (client, request) = request.build_split();
-        let request = request.map_err(failed)?;
+        let request = request.build().map_err(|error| failed(client.failure(&error)))?;
         // The token may be read again before the answer is here.
         let sent = request.headers().get(AUTHORIZATION).cloned();
         let mut response = client.execute(request).await.map_err(failed)?;
@@ -124,7 +125,7 @@ impl Receiver {
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|value| parse_retry_after(value, world_ms()));
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(client.failure(&error)))? {
             let room = ANSWER_LIMIT - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if body.len() == ANSWER_LIMIT {

@@ -62,6 +62,13 @@ impl FeedRun {
         false
     }
 
+    /// The tenant signs in with something else now: what the old was refused says nothing of it.
+    pub fn credential_changed(&mut self) {
+        if self.refusals > 0 {
+            (self.rest_until, self.refusals) = (Seconds::MIN, 0);
+        }
+    }
+
     /// A content id was called invalid: of many in a row the host is to blame, and nothing is fetched for
     /// a while, nor given up.
     pub(super) fn invalid_id(&mut self, key: ContentKey, error: &ApiError, now: Seconds) {

@@ -219,3 +219,27 @@ fn what_is_only_read_once_more_comes_last_after_a_failure_and_after_a_restart_to
     assert!(first.iter().all(|key| keys.contains(key)), "after a restart");
     assert_eq!(run.next_fetch(now).unwrap().key, again);
 }
+
+#[test]
+fn what_is_known_from_before_is_shown_before_the_service_answered() {
+    let (_dir, mut run) = feed_run();
+    let cell = grid::cell_of(NOW) - 2 * CELL;
+    listed(&mut run, cell, &["first".into()]);
+    listed(&mut run, cell + CELL, &["second".into()]);
+    run.state().record(FeedFact::Subscription { at: NOW, enabled: true, started: false });
+    let metrics = Metrics::new();
+    let (feed, state) = (run.feed().clone(), run.state().clone());
+    let again = FeedRun::new(feed, state, Arc::clone(&metrics), Troubles::default(), false);
+    let labels = again.books.labels();
+    let gauges = [
+        &metrics.blobs_pending,
+        &metrics.oldest_pending,
+        &metrics.oldest_expiration,
+        &metrics.feed_last_success,
+        &metrics.subscription_enabled,
+    ];
+    let shown = gauges.map(|gauge| gauge.with_label_values(&labels).get());
+    assert_eq!(shown, [2, cell, cell + RETENTION, NOW, 1], "a process that cannot reach the service looks idle");
+    let watermark = metrics.feed_watermark.with_label_values(&labels).get();
+    assert!((NOW - 6 * CELL..=cell).contains(&watermark), "{}", NOW - watermark);
+}

@@ -11,6 +11,7 @@ use super::super::pin::Pin;
 use super::super::throttle::Throttle;
 use super::*;
 use crate::clock::Clock;
+use crate::config::CredentialConfig;
 use crate::feed::{ContentType, Feed, Tenant};
 use crate::secret::SecretSource;
 
@@ -32,8 +33,8 @@ fn client(body: &Bytes, chunk: usize) -> Client {
         login: "http://login.example/".parse().unwrap(),
         tenant_id: "id".into(),
         client_id: "client".into(),
-        client_secret: SecretSource::Value("s".into()),
-        scope: "scope".into(),
+        kind: CredentialConfig::ClientSecret { secret: SecretSource::Value("s".into()), expires: None },
+        resource: "resource".into(),
     };
     let tokens = TokenSource::new(connections.clone(), clock.clone(), credential, "t", Arc::clone(&metrics));
     let pin = Pin::new("http://api.example/".parse().unwrap(), "id", "publisher");

@@ -65,6 +65,7 @@ impl TenantRun {
 
     fn look_after(&mut self, index: usize, statuses: &[SubscriptionStatus], now: Seconds) {
         let feed = &mut self.feeds[index];
+        feed.alarm_if_unsubscribed(now);
         if feed.is_starting {
             return;
         }
@@ -96,7 +97,6 @@ impl TenantRun {
                 self.tasks.spawn(async move { inbox.push(Event::Started(index, client.start(content_type).await)) });
             }
         }
-        self.feeds[index].alarm_if_unsubscribed(now);
     }
 
     pub(super) fn started(&mut self, index: usize, result: Result<(), ApiError>, now: Seconds) {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use auditferry::ack::Finalizer;
 use auditferry::config::StateConfig;
 use auditferry::failpoint::STEPS;
-use auditferry::metrics::{Metrics, total};
+use auditferry::metrics::Metrics;
 use auditferry::record::RecordKey;
 use auditferry::simulator::{Identity, Scenario, SimulatorHandle, WorldConfig};
 use auditferry::sink::SinkSet;
@@ -127,7 +127,7 @@ pub(super) fn unknown(dir: &Path, sink: &str, keys: impl Iterator<Item = RecordK
     let config = StateConfig { dir: copy.path().to_owned(), max_delivered_bytes: 1 << 30 };
     let metrics = Metrics::new();
     let state = State::open(&config, Arc::clone(&metrics)).unwrap();
-    assert_eq!(total(&metrics.state_recoveries), 0, "what a kill leaves is not damage");
+    assert_eq!(metrics.state_recoveries.total(), 0, "what a kill leaves is not damage");
     let only = SinkSet::of(state.sink_id(sink).unwrap());
     let keys: Vec<RecordKey> = keys.collect();
     let wants = state.delivered().claim(only, only, keys.iter().map(|key| (*key, Finalizer::new(|_| {}))));

@@ -5,6 +5,7 @@
 //! Comes in: blobs and a hook that may answer any request itself. Goes out: answers, and [`Asked`].
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ type Hook = Arc<dyn Fn(&Asked, &str) -> Option<Response> + Send + Sync>;
 
 /// A running service; ends when dropped.
 pub struct LittleService {
+    pub address: SocketAddr,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
@@ -83,8 +85,19 @@ impl LittleService {
         speed: f64,
         hook: impl Fn(&Asked, &str) -> Option<Response> + Send + Sync + 'static,
     ) -> LittleService {
+        LittleService::start_as(None, blobs, speed, hook).await
+    }
+
+    /// The same, which calls itself `root` where something stands before it.
+    pub async fn start_as(
+        root: Option<&str>,
+        blobs: Vec<Blob>,
+        speed: f64,
+        hook: impl Fn(&Asked, &str) -> Option<Response> + Send + Sync + 'static,
+    ) -> LittleService {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let root = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let root = root.map_or_else(|| format!("http://{address}"), str::to_owned);
         let origin_ms = world_ms();
         let shared = Arc::new(Shared {
             blobs,
@@ -99,7 +112,7 @@ impl LittleService {
         });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        LittleService { shared, server }
+        LittleService { address, shared, server }
     }
 
     pub fn root(&self) -> &str {

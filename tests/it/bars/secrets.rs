@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use auditferry::simulator::{Scenario, WorldConfig};
+use auditferry::simulator::{ManagedIdentity, Scenario, WorldConfig};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
+use super::credentials::{Certificate, Issuer, trust};
 use super::little_service::{LittleService, TOKEN, body};
 use crate::hec::{FakeHec, Options};
 use crate::real::kafka::Kafka;
@@ -287,6 +288,98 @@ async fn secrets_of_a_refused_login_to_kafka_are_in_nothing_that_is_written() {
     prove(&place, &secrets);
 }
 
+/// Keys, passwords and tokens of every way to sign in, taken and refused, with every library at its most talkative.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_of_every_identity_are_in_nothing_that_is_written() {
+    const PASSWORD: &str = "canary~pfx pass.word-51d0c7";
+    const WRONG_PASSWORD: &str = "canary~wrong pfx pass.word-77";
+    const HEADER: &str = "canary~identity.header-90fe12";
+    let world = world(WorldConfig::new().tenants(7).records(700).days(1)).await;
+    let place = Place::new();
+    let (good, stranger) = (Certificate::new(-1, 90), Certificate::new(-1, 90));
+    let issuer = Issuer::new("one");
+    world.add_certificate(good.registered.clone());
+    world.publish_key(issuer.published());
+    world.federate(trust());
+    world.assign_identity(ManagedIdentity { tenant: 6, client_id: None, header: Some(HEADER.into()) });
+    let token = issuer.token("system:serviceaccount:audit:auditferry", "api://AzureADTokenExchange", 3600);
+    let refused = issuer.token("system:serviceaccount:audit:default", "api://AzureADTokenExchange", 3600);
+    let files = ["good.pem", "stranger.pem", "good.pfx", "token", "refused"].map(|name| place.path(name));
+    std::fs::write(&files[0], good.pem()).unwrap();
+    std::fs::write(&files[1], stranger.pem()).unwrap();
+    good.write_pfx(&files[2], PASSWORD, false);
+    std::fs::write(&files[3], &token).unwrap();
+    std::fs::write(&files[4], &refused).unwrap();
+    let auth = [
+        format!("{{ certificate: {{ file: {:?} }} }}", files[0]),
+        format!("{{ certificate: {{ file: {:?} }} }}", files[1]),
+        format!("{{ certificate: {{ file: {:?}, password: {PASSWORD:?} }} }}", files[2]),
+        format!("{{ certificate: {{ file: {:?}, password: {WRONG_PASSWORD:?} }} }}", files[2]),
+        format!("{{ workload_identity: {{ token_file: {:?} }} }}", files[3]),
+        format!("{{ workload_identity: {{ token_file: {:?} }} }}", files[4]),
+        "{ managed_identity: {} }".to_owned(),
+    ];
+    place.write_config(&world, &place.file_sink("out.ndjson"), "");
+    let mut text = std::fs::read_to_string(place.config()).unwrap();
+    for (tenant, auth) in world.tenants().iter().zip(&auth) {
+        let name = format!("name: {:?}", tenant.name);
+        let old = format!("{{ client_secret: {:?} }}", tenant.client_secret);
+        let lines =
+            text.lines().map(|line| if line.contains(&name) { line.replace(&old, auth) } else { line.to_owned() });
+        text = lines.collect::<Vec<_>>().join("\n");
+    }
+    place.write_text(&text);
+    let endpoint = format!("{}/msi/token", world.login_url());
+    let environment =
+        [("AUDITFERRY_LOG", "trace"), ("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", HEADER)];
+    let mut process = place.start(&[], &environment);
+    let admin = process.admin().await.unwrap();
+    let words = ["AADSTS700027", "AADSTS700213", "cannot be opened with this password"];
+    let waiting = async {
+        let log = || std::fs::read_to_string(place.path("log")).unwrap_or_default();
+        while world.sign_ins().values().sum::<u64>() < 4 || !words.iter().all(|word| log().contains(word)) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    assert!(heard.is_ok(), "{:?} {}", world.sign_ins(), place.log_tail());
+    for page in ["metrics", "status"] {
+        let answer = reqwest::get(format!("http://{admin}/{page}")).await.unwrap().text().await.unwrap();
+        std::fs::write(place.path(page), answer).unwrap();
+    }
+    process.terminate();
+    assert!(process.wait(Duration::from_secs(30)).await.is_some());
+    verb(&place, "validate", &["validate", "-c", place.config().to_str().unwrap()]);
+
+    // A line from the middle of a key's PEM, where nothing but the key is.
+    let line = |pem: &str| pem.lines().nth(12).unwrap().to_owned();
+    let part = |token: &str, part: usize| token.split('.').nth(part).unwrap().to_owned();
+    let mut secrets = spellings("private key", &line(&good.key));
+    secrets.extend(spellings("private key of a stranger", &line(&stranger.key)));
+    secrets.extend(spellings("password of the PFX file", PASSWORD));
+    secrets.extend(spellings("wrong password", WRONG_PASSWORD));
+    secrets.extend(spellings("header of the managed identity", HEADER));
+    for (name, token) in [("federated token", &token), ("refused federated token", &refused)] {
+        secrets.extend(spellings(&format!("{name}, claims"), &part(token, 1)[..40]));
+        secrets.extend(spellings(&format!("{name}, signature"), &part(token, 2)[..40]));
+    }
+    secrets.extend(spellings("client assertion", &URL_SAFE_NO_PAD.encode(r#"{"alg":"PS256","typ":"JWT","x5t":"#)));
+    secrets.extend(spellings("access token", &URL_SAFE_NO_PAD.encode(TOKEN_HEAD)));
+    let but = [files.to_vec(), vec![place.config()]].concat();
+    let found = hits(place.path("x").parent().unwrap(), &but, &secrets);
+    figure(
+        "secrets",
+        format_args!(
+            "{} hits of {} spellings of keys, passwords and tokens; signed in: {:?}",
+            found.len(),
+            secrets.len(),
+            world.sign_ins().len()
+        ),
+    );
+    assert_eq!(found, [""; 0]);
+    prove(&place, &secrets);
+}
+
 /// A configuration that is wrong is explained without its secrets.
 #[test]
 fn secrets_in_a_wrong_configuration_are_not_shown() {
@@ -303,6 +396,8 @@ fn secrets_in_a_wrong_configuration_are_not_shown() {
         tenant(&format!("{SECRET:?}")),
         tenant(&format!("{{ client_secret: \"${{{SECRET}\" }}")),
         tenant(&format!("{{ certificate: {SECRET:?} }}")),
+        tenant(&format!("{{ certificate: {{ file: /nowhere, password: {SECRET:?}, zebra: 1 }} }}")),
+        tenant(&format!("{{ certificate: {{ file: /nowhere, password: [{SECRET:?}] }} }}")),
         tenant(&format!("{{ client_secret: {SECRET:?}, client_secret: {SECRET:?} }}")),
         tenant(&format!("{{ client_secret: {SECRET:?} }}")).replace("type: stdout", "type: stdout, zebra: 1"),
         tenant(&format!("{{ client_secret: {SECRET:?} }}"))

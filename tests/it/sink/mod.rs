@@ -14,7 +14,7 @@ use std::time::Duration;
 use auditferry::ack::{Finalizer, Settlement};
 use auditferry::budget::Budget;
 use auditferry::config::{
-    AckConfig, BatchConfig, Format, HecConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig,
+    AckConfig, BatchConfig, Format, HecConfig, ProxyConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig,
 };
 use auditferry::event::{Delivery, EventMeta, Part};
 use auditferry::feed::{BlobId, ContentType, Feed, Tenant};
@@ -94,6 +94,7 @@ fn hec_kind(url: &str, token: SecretSource) -> SinkKind {
         host: None,
         gzip: true,
         tls: TlsConfig::default(),
+        proxy: ProxyConfig::Off,
         timeout: Duration::from_secs(5),
         ack: AckConfig::default(),
     })

@@ -95,8 +95,9 @@ async fn hostile_floods_of_white_space_are_not_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_bodies_that_drip_are_given_up_and_asked_for_again() {
-    let pair = Pair::new(WorldConfig::new().only(ContentType::General).records(2000).records_per_blob(100)).await;
-    pair.hostile.enable(Scenario::SlowBody, Some(size(0.5, 1.0)));
+    let pair = Pair::new(WorldConfig::new().only(ContentType::General).records(20_000).records_per_blob(100)).await;
+    // Few enough that hardly one drips three times over: that one is read in the slow lane, for as long as it drips.
+    pair.hostile.enable(Scenario::SlowBody, Some(0.04));
     let place = Place::new();
     pair.config(&place, &place.file_sink("out"), ", stall_timeout: 2s");
     let (limit, output) = (Duration::from_secs(size(90, 240)), place.path("out"));

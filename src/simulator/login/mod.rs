@@ -1,4 +1,11 @@
-//! The token endpoint, v1 and v2: client credentials with a secret (activity-api 1.2).
+//! The token endpoint, v1 and v2, and the place where a machine in Azure gets its identity's tokens. Whoever asks is
+//! verified for real: secrets by value and end, assertions by signature, audience, times and use (activity-api 1.2).
+//! Comes in: a request. Goes out: a token, or a refusal with the number and the words of the identity platform.
+
+mod assertion;
+mod federated;
+mod identities;
+mod managed;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,6 +15,29 @@ use axum::response::Response;
 use super::faults::{Object, Scenario};
 use super::server::{Call, Shared, answer};
 use super::{chance, stamp};
+pub(super) use identities::Identities;
+pub use identities::{FederatedCredential, IssuerKey, ManagedIdentity, RegisteredCertificate};
+pub(super) use managed::token as managed;
+
+/// Why somebody gets no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Denial {
+    status: u16,
+    error: &'static str,
+    code: u32,
+    text: String,
+}
+
+impl Denial {
+    /// A proof that proves nothing.
+    fn client(code: u32, text: impl Into<String>) -> Denial {
+        Denial { status: 401, error: "invalid_client", code, text: text.into() }
+    }
+
+    fn response(&self, shared: &Shared) -> Response {
+        refuse(shared, self.status, self.error, self.code, &self.text)
+    }
+}
 
 /// Which of the two endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +76,8 @@ pub(super) fn token(shared: &Arc<Shared>, call: &Call, tenant_id: &str, version:
     if field("client_id") != Some(&world.client_id) {
         return refuse(shared, 400, "unauthorized_client", 700_016, "Application was not found in the directory.");
     }
-    if field("client_secret") != Some(&world.client_secret) {
-        return refuse(shared, 401, "invalid_client", 7_000_215, "Invalid client secret provided.");
+    if let Err(denial) = shared.identities.prove(shared, tenant, &field) {
+        return denial.response(shared);
     }
     let audience = match version {
         Version::V2 => field("scope").and_then(|scope| scope.strip_suffix("/.default")),
@@ -56,17 +86,7 @@ pub(super) fn token(shared: &Arc<Shared>, call: &Call, tenant_id: &str, version:
     let Some(audience) = audience else {
         return refuse(shared, 400, "invalid_scope", 70_011, "The provided value for scope is not valid.");
     };
-    let lifetime_s = world.config.token_lifetime_s();
-    let now = world.clock.now();
-    let token = shared.tokens.issue(
-        tenant,
-        &world.tenants[tenant].id,
-        &world.client_id,
-        audience.trim_end_matches('/'),
-        now,
-        lifetime_s,
-        !world.config.protocol.without_dlp.contains(&tenant),
-    );
+    let (token, now, lifetime_s) = issue(shared, tenant, &world.client_id, audience);
     let body = match version {
         Version::V2 => format!(
             r#"{{"token_type":"Bearer","expires_in":{lifetime_s},"ext_expires_in":{lifetime_s},"access_token":"{token}"}}"#
@@ -78,6 +98,16 @@ pub(super) fn token(shared: &Arc<Shared>, call: &Call, tenant_id: &str, version:
         ),
     };
     answer(200, "application/json; charset=utf-8", body)
+}
+
+/// A token of the tenant, when it was made, and how many seconds it lives.
+fn issue(shared: &Shared, tenant: usize, client_id: &str, audience: &str) -> (String, i64, i64) {
+    let world = &shared.world;
+    let (now, lifetime_s) = (world.clock.now(), world.config.token_lifetime_s());
+    let id = &world.tenants[tenant].id;
+    let may_read_dlp = !world.config.protocol.without_dlp.contains(&tenant);
+    let audience = audience.trim_end_matches('/');
+    (shared.tokens.issue(tenant, id, client_id, audience, now, lifetime_s, may_read_dlp), now, lifetime_s)
 }
 
 /// Scenarios of the token endpoint: one to three failures of each kind in front of most tokens.

@@ -1,0 +1,109 @@
+//! What a reload replaces as one: the configuration, the sinks with their drivers, the routes between them. Comes
+//! in: a configuration and the drivers that stay. Goes out: a [`Graph`], which never changes; workers take
+//! the one that runs for each part, and what they began in the old one they end there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Observer;
+use crate::config::{Config, Inputs, SinkConfig, TenantConfig};
+use crate::feed::Feed;
+use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
+use crate::route::Routes;
+use crate::sink::driver::DriverHandle;
+use crate::sink::{self, ShapedSink, SinkBuildError, SinkId};
+use crate::state::{State, StateError};
+
+pub(super) type Drivers = HashMap<SinkId, DriverHandle>;
+/// Ids of sinks, and how the files looked that they were built from, by name.
+pub(super) type Known = HashMap<String, (SinkId, Inputs)>;
+
+/// See the module's head.
+pub(super) struct Graph {
+    pub config: Config,
+    pub drivers: Drivers,
+    pub names: HashMap<SinkId, String>,
+    /// How the files looked that sinks were built from.
+    pub files: HashMap<String, Inputs>,
+    pub routes: Arc<Routes>,
+    pub pipeline: Pipeline,
+}
+
+impl Graph {
+    pub fn new(
+        config: Config,
+        known: Known,
+        drivers: Drivers,
+        metrics: &Arc<Metrics>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Graph {
+        let (mut routes, mut names, mut files) = (Routes::default(), HashMap::new(), HashMap::new());
+        let mut known = known;
+        for sink in &config.sinks {
+            if let Some((id, looked)) = known.remove(&sink.name) {
+                routes.add(id, sink);
+                names.insert(id, sink.name.clone());
+                files.insert(sink.name.clone(), looked);
+            }
+        }
+        let routes = Arc::new(routes);
+        warn_of_unwanted(&config, &routes);
+        let name = |id| names.get(&id).cloned().unwrap_or_default();
+        let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(metrics), observer, name);
+        Graph { config, drivers, names, files, routes, pipeline }
+    }
+
+    /// What is known of its sinks.
+    pub fn known(&self) -> Known {
+        let known = |(id, name): (&SinkId, &String)| Some((name.clone(), (*id, self.files.get(name)?.clone())));
+        self.names.iter().filter_map(known).collect()
+    }
+
+    pub fn sink(&self, name: &str) -> Option<(&SinkConfig, SinkId)> {
+        let sink = self.config.sinks.iter().find(|sink| sink.name == name)?;
+        self.names.iter().find(|(_, known)| *known == name).map(|(id, _)| (sink, *id))
+    }
+
+    /// The tenant of this name.
+    pub fn tenant(&self, name: &str) -> Option<&TenantConfig> {
+        self.config.tenants.iter().find(|tenant| tenant.tenant.name == name)
+    }
+}
+
+/// A sink that may be started.
+pub(super) struct Built {
+    pub config: SinkConfig,
+    pub id: SinkId,
+    pub sink: ShapedSink,
+    pub files: Inputs,
+}
+
+/// Builds sinks without starting anything: the first that cannot be built is the error.
+pub(super) fn build<'a, E: From<StateError> + From<SinkBuildError>>(
+    sinks: impl IntoIterator<Item = &'a SinkConfig>,
+    state: &State,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Built>, E> {
+    let mut built = Vec::new();
+    for config in sinks {
+        let id = state.sink_id(&config.name)?;
+        let files = Inputs::of(config.files());
+        let sink = sink::build(config, id, state, Arc::clone(metrics))?;
+        built.push(Built { config: config.clone(), id, sink, files });
+    }
+    Ok(built)
+}
+
+pub(super) fn feeds(config: &Config) -> impl Iterator<Item = Feed> {
+    let of = |tenant: &TenantConfig, content_type| Feed { tenant: Arc::clone(&tenant.tenant), content_type };
+    config.tenants.iter().flat_map(move |tenant| tenant.content_types.iter().map(move |kind| of(tenant, *kind)))
+}
+
+/// A feed that no sink's condition lets through is fetched for nothing: hardly what was meant.
+fn warn_of_unwanted(config: &Config, routes: &Routes) {
+    for feed in feeds(config).filter(|feed| routes.of(feed).possible().is_empty()) {
+        tracing::warn!(tenant = %feed.tenant.name, content_type = %feed.content_type,
+            "no sink's `when` lets anything of this feed through; its records are fetched, counted as filtered, and go nowhere");
+    }
+}

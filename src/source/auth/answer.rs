@@ -1,0 +1,184 @@
+//! What the token endpoint answers: a token and how long it lives, or a refusal by what to do next. Comes in: status
+//! and body. Goes out: a token, or an [`ApiError`] fit for a log: every secret of the request is blotted out of what
+//! is repeated, whatever way it was spelled.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::super::error::{ApiError, printable};
+use crate::advice;
+use crate::clock::Seconds;
+use crate::secret::scrub;
+
+/// No token lives longer than a day (activity-api 1.2: about an hour; a managed identity's, a day); an answer that
+/// says more is not believed.
+const LONGEST_LIFETIME: Seconds = 24 * 3600;
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    /// A number in v2, a string in v1 (activity-api 1.2) and of a managed identity.
+    #[serde(default)]
+    expires_in: serde_json::Value,
+    /// Seconds since 1970: all that App Service says.
+    #[serde(default)]
+    expires_on: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct Denial {
+    #[serde(default)]
+    error: String,
+    #[serde(default, alias = "message")]
+    error_description: String,
+    #[serde(default)]
+    trace_id: String,
+    #[serde(default)]
+    correlation_id: String,
+}
+
+/// `said` without the secrets that were sent, nor anything that looks like a signed token.
+pub(super) fn clean(said: &[u8], secrets: &[SecretString]) -> Vec<u8> {
+    let cleaned = secrets.iter().fold(said.to_vec(), |said, secret| scrub_sent(&said, secret.expose_secret()));
+    without_tokens(&cleaned)
+}
+
+/// `said` without what begins as every JWT does and goes on like one: a piece of an assertion too.
+fn without_tokens(said: &[u8]) -> Vec<u8> {
+    const SHORTEST: usize = 24;
+    let mut clean = Vec::with_capacity(said.len());
+    let mut rest = said;
+    while let Some(at) = memchr::memmem::find(rest, b"eyJ") {
+        let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=');
+        let length = rest[at..].iter().take_while(|byte| is_of_token(byte)).count();
+        clean.extend_from_slice(&rest[..at]);
+        if length >= SHORTEST {
+            clean.extend_from_slice(b"[redacted]");
+        } else {
+            clean.extend_from_slice(&rest[at..at + length]);
+        }
+        rest = &rest[at + length..];
+    }
+    clean.extend_from_slice(rest);
+    clean
+}
+
+/// `said` without the secret, neither as it is nor as the form spelled it.
+fn scrub_sent(said: &[u8], secret: &str) -> Vec<u8> {
+    let clean = scrub(said, secret.as_bytes());
+    let sent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let clean = scrub(&clean, sent.as_bytes());
+    // A gateway may write the hexadecimal digits small.
+    let mut small = sent.into_bytes();
+    let escapes: Vec<usize> = memchr::memchr_iter(b'%', &small).collect();
+    for at in escapes {
+        small[at + 1..at + 3].make_ascii_lowercase();
+    }
+    scrub(&clean, &small).into_owned()
+}
+
+/// The token, and the seconds that it lives from `now`.
+pub(super) fn read_answer(body: &[u8], now: Seconds) -> Option<(SecretString, Seconds)> {
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let number = |value: &serde_json::Value| match value {
+        serde_json::Value::Number(seconds) => seconds.as_i64(),
+        serde_json::Value::String(seconds) => seconds.parse().ok(),
+        _ => None,
+    };
+    let lifetime = number(&answer.expires_in).or_else(|| Some(number(&answer.expires_on)? - now))?;
+    Some((SecretString::from(answer.access_token), lifetime.clamp(1, LONGEST_LIFETIME)))
+}
+
+/// 429 and 5xx are the endpoint's trouble; anything else is about our credential. Clients are told to
+/// go by `error`, not by the AADSTS number in the text, which only chooses the advice (operations 6).
+/// Everything that the endpoint said stays, ids included (`ids`: those of the head): without them Microsoft cannot
+/// find the request. A machine's metadata service says 404 and 410 while it is being updated.
+pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str) -> ApiError {
+    let denial = serde_json::from_slice::<Denial>(body).ok();
+    let text = match &denial {
+        Some(denial) => {
+            let mut said = printable(denial.error_description.trim());
+            for (name, id) in [("trace id", &denial.trace_id), ("correlation id", &denial.correlation_id)] {
+                if !id.is_empty() && !denial.error_description.contains(id.as_str()) {
+                    said = format!("{said}; {name} {}", printable(id));
+                }
+            }
+            let error = printable(&denial.error);
+            format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint(&said))
+        }
+        None => format!("{whom}: status {status} without a readable error{ids}"),
+    };
+    let temporary = denial.as_ref().is_some_and(|d| d.error == "temporarily_unavailable");
+    match status {
+        429 | 500.. | 408 | 410 => ApiError::Transient { text },
+        _ if temporary || denial.is_none() => ApiError::Transient { text },
+        _ => ApiError::Unauthorized { text },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_a_number_or_a_string() {
+        for body in [r#"{"access_token":"t","expires_in":3599}"#, r#"{"access_token":"t","expires_in":"3599"}"#] {
+            assert_eq!(read_answer(body.as_bytes(), 0).unwrap().1, 3599);
+        }
+        let endless = format!(r#"{{"access_token":"t","expires_in":{}}}"#, i64::MAX);
+        assert_eq!(read_answer(endless.as_bytes(), 0).unwrap().1, LONGEST_LIFETIME);
+        assert!(read_answer(b"<html>", 0).is_none());
+    }
+
+    #[test]
+    fn the_secret_is_blotted_out_as_it_is_and_as_the_form_spelled_it() {
+        let said = b"raw a~b+c/d, sent a%7Eb%2Bc%2Fd, lower a%7eb%2bc%2fd";
+        assert_eq!(scrub_sent(said, "a~b+c/d"), b"raw [redacted], sent [redacted], lower [redacted]");
+        assert_eq!(scrub_sent(b"plain", "plain"), b"[redacted]");
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_out_and_an_outage_is_no_refusal() {
+        let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace"}"#;
+        let ApiError::Unauthorized { text } = read_denial("token endpoint", 401, body, "") else { panic!() };
+        assert!(text.contains("value was pasted and not its id"), "{text}");
+        assert!(matches!(read_denial("x", 503, b"<html>", ""), ApiError::Transient { .. }));
+        assert!(matches!(read_denial("x", 400, b"<html>", ""), ApiError::Transient { .. }));
+    }
+
+    #[test]
+    fn all_that_the_endpoint_said_is_shown_with_the_ids_that_support_asks_for() {
+        let said = |description: &str| {
+            let body = format!(
+                r#"{{"error":"unauthorized_client","error_description":"{description}","trace_id":"7aa1-trace","correlation_id":"9bb2-correlation"}}"#
+            );
+            read_denial("token endpoint", 400, body.as_bytes(), " (x-ms-request-id 5cc3)").to_string()
+        };
+        let lines = said(
+            "AADSTS700016: Not found.\\r\\nTrace ID: 7aa1-trace\\r\\nCorrelation ID: 9bb2-correlation\\r\\nTimestamp: 2026-11-22 03:00:00Z",
+        );
+        let fields = said("AADSTS99999991: new");
+        for text in [&lines, &fields] {
+            for part in ["`unauthorized_client`", "7aa1-trace", "9bb2-correlation", "x-ms-request-id 5cc3"] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+            assert!(!text.contains(['\r', '\n']), "{text:?}");
+        }
+        assert_eq!(lines.matches("7aa1-trace").count(), 1, "{lines}");
+        assert!(lines.contains("Timestamp: 2026") && lines.contains("explain AADSTS700016"), "{lines}");
+        assert!(fields.contains("error?code=99999991"), "{fields}");
+    }
+
+    #[test]
+    fn app_service_says_only_when_a_token_ends() {
+        let body = br#"{"access_token":"t","expires_on":"1600000600","resource":"r"}"#;
+        assert_eq!(read_answer(body, 1_600_000_000).unwrap().1, 600);
+        assert!(read_answer(br#"{"access_token":"t"}"#, 0).is_none());
+    }
+
+    #[test]
+    fn what_looks_like_a_signed_token_is_not_repeated_not_even_a_piece_of_it() {
+        let said = b"assertion 'eyJhbGciOiJQUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln' and eyJhbGciOiJQUzI1NiIsIng1d, not eyJ or eyJhbGci.";
+        assert_eq!(clean(said, &[]), b"assertion '[redacted]' and [redacted], not eyJ or eyJhbGci.");
+    }
+}

@@ -1,0 +1,130 @@
+//! Certificates and keys in every form that people have them in, written by openssl: that it can be read again by the
+//! same hands would show little.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::*;
+use crate::secret::SecretSource;
+
+struct Files {
+    dir: tempfile::TempDir,
+    leaf: Vec<u8>,
+}
+
+impl Files {
+    /// `key.pem` (PKCS#8) and `cert.pem` of a new RSA key.
+    fn new() -> Files {
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let cert = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+        std::fs::write(dir.path().join("cert.pem"), cert.pem()).unwrap();
+        Files { dir, leaf: cert.der().to_vec() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let ran = Command::new("openssl").args(arguments.split(' ')).current_dir(self.dir.path()).output();
+        let ran = ran.expect("openssl is wanted: apt-get install openssl");
+        assert!(ran.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    fn load(&self, file: &str, key_file: Option<&str>, password: Option<&str>) -> Result<KeyPair, CertificateError> {
+        load(&CertificateConfig {
+            file: self.path(file),
+            key_file: key_file.map(|name| self.path(name)),
+            password: password.map(|text| SecretSource::Value(text.into())),
+        })
+    }
+}
+
+#[test]
+fn every_form_of_a_certificate_and_its_key_is_read() {
+    let files = Files::new();
+    let other = Files::new();
+    files.openssl("rsa -in key.pem -traditional -out pkcs1.pem");
+    files.openssl("pkcs8 -topk8 -in key.pem -out locked.pem -passout pass:gehöim");
+    files.openssl("pkcs8 -topk8 -in key.pem -v1 PBE-SHA1-3DES -out locked-old.pem -passout pass:gehöim");
+    let chain = [other.path("cert.pem"), files.path("cert.pem"), files.path("key.pem")];
+    let chain: Vec<u8> = chain.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+    std::fs::write(files.path("chain.pem"), [b"some text\n".as_slice(), &chain].concat()).unwrap();
+    let export = "pkcs12 -export -inkey key.pem -in cert.pem";
+    files.openssl(&format!("{export} -out modern.pfx -passout pass:gehöim"));
+    files.openssl(&format!("{export} -out empty.pfx -passout pass:"));
+    files.openssl(&format!("{export} -legacy -out legacy.pfx -passout pass:gehöim"));
+    files.openssl(&format!(
+        "{export} -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg sha1 -out vault.pfx -passout pass:"
+    ));
+    files.openssl(&format!(
+        "{export} -keypbe PBE-SHA1-2DES -certpbe NONE -macalg sha512 -out mixed.pfx -passout pass:gehöim"
+    ));
+    files.openssl(&format!(
+        "{export} -keypbe AES-128-CBC -certpbe AES-192-CBC -nomac -out nomac.pfx -passout pass:gehöim"
+    ));
+    for (file, key_file, password) in [
+        ("cert.pem", Some("key.pem"), None),
+        ("cert.pem", Some("pkcs1.pem"), None),
+        ("cert.pem", Some("locked.pem"), Some("gehöim")),
+        ("cert.pem", Some("locked-old.pem"), Some("gehöim")),
+        ("chain.pem", None, None),
+        ("modern.pfx", None, Some("gehöim")),
+        ("empty.pfx", None, None),
+        ("legacy.pfx", None, Some("gehöim")),
+        ("vault.pfx", None, None),
+        ("mixed.pfx", None, Some("gehöim")),
+        ("nomac.pfx", None, Some("gehöim")),
+    ] {
+        let pair = files.load(file, key_file, password).unwrap_or_else(|error| panic!("{file} {key_file:?}: {error}"));
+        assert_eq!(pair.leaf.der, files.leaf, "{file}");
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_said_with_the_way_out() {
+    let files = Files::new();
+    let other = Files::new();
+    std::fs::copy(other.path("key.pem"), files.path("other.pem")).unwrap();
+    files.openssl("pkcs12 -export -inkey key.pem -in cert.pem -out locked.pfx -passout pass:canary");
+    files.openssl("pkcs8 -topk8 -in key.pem -out locked.pem -passout pass:canary");
+    files.openssl("ecparam -name prime256v1 -genkey -noout -out ec.pem");
+    std::fs::write(files.path("text"), "not a certificate").unwrap();
+    std::fs::write(files.path("cut.pfx"), &std::fs::read(files.path("locked.pfx")).unwrap()[..500]).unwrap();
+    for (file, key_file, password, said) in [
+        ("cert.pem", None, None, "holds no private key; put it"),
+        ("key.pem", None, None, "holds no certificate"),
+        ("cert.pem", Some("other.pem"), None, "belongs to none of the certificates"),
+        ("cert.pem", Some("ec.pem"), None, "no RSA key of 2048"),
+        ("cert.pem", Some("locked.pem"), None, "protected by a password; give it in `certificate.password`"),
+        ("cert.pem", Some("locked.pem"), Some("wrong"), "with this password"),
+        ("locked.pfx", None, None, "protected by a password"),
+        ("locked.pfx", None, Some("wrong"), "with this password"),
+        ("cut.pfx", None, Some("canary"), "broken PFX"),
+        ("text", None, None, "neither PEM nor a PFX"),
+        ("nowhere", None, None, "cannot read the certificate's file"),
+    ] {
+        let error = files.load(file, key_file, password).err().unwrap_or_else(|| panic!("{file} was read"));
+        let text = format!("{error} {error:?}");
+        assert!(text.contains(said) && !text.contains("canary"), "{file}: {text}");
+    }
+}
+
+#[test]
+fn no_byte_changed_in_a_pfx_file_makes_a_panic_or_another_key() {
+    let files = Files::new();
+    files.openssl("pkcs12 -export -inkey key.pem -in cert.pem -iter 1 -maciter -out small.pfx -passout pass:x");
+    let whole = std::fs::read(files.path("small.pfx")).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..300 {
+        let mut bytes = whole.clone();
+        let at = random.usize(..bytes.len());
+        bytes[at] ^= 1 << random.u8(..8);
+        std::fs::write(files.path("changed.pfx"), &bytes).unwrap();
+        if let Ok(pair) = files.load("changed.pfx", None, Some("x")) {
+            assert_eq!(pair.leaf.der, files.leaf, "at {at}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Tokens: one per tenant, fetched once however many ask at the same time, renewed at three
+//! quarters of its life, dropped when the service says it is not good. What proves the application is read
+//! again at each renewal, so rotation needs no restart, and a refusal is believed no longer than that proof
+//! stays what it was. A token lives in memory only and is never printed.
+//!
+//! One file for each thing: `credential` makes the request, `certificate` with `pem`, `pfx`, `pbe`, `der` and `leaf`
+//! reads what it signs with, `assertion` signs, `federated` reads a projected token, `answer` understands what comes
+//! back, `explain` says what to do about a refusal, `expiry` what will soon end.
+
+mod answer;
+mod assertion;
+pub mod certificate;
+mod credential;
+mod der;
+mod expiry;
+mod explain;
+mod federated;
+pub mod leaf;
+mod pbe;
+mod pem;
+mod pfx;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use reqwest::header::DATE;
+use secrecy::SecretString;
+use tokio::sync::{Mutex, watch};
+
+pub use credential::Credential;
+pub use expiry::{KINDS, Warnings, day};
+
+use super::body::Body;
+use super::client::http_date;
+use super::connections::Connections;
+use super::error::{ApiError, request_ids};
+use super::steady::Steady;
+use crate::clock::{Clock, Seconds};
+use crate::config::CredentialConfig;
+use crate::metrics::Metrics;
+use answer::{clean, read_answer, read_denial};
+
+/// How long a refusal of the token endpoint is believed before it is asked again: long enough not to
+/// hammer it for every feed, short enough for a consent to be noticed.
+const REFUSAL_BELIEVED: Seconds = 60;
+/// The same after an error that is not about the credential.
+const FAILURE_BELIEVED: Seconds = 5;
+/// How often files are looked at while what was in them is refused.
+const LOOK: Duration = Duration::from_secs(2);
+/// From so many seconds on a difference of clocks may be why an assertion was refused.
+const CLOCK_MATTERS: Seconds = 60;
+/// Longest answer of the token endpoint, bytes; real ones are about 2 KiB.
+const MAX_ANSWER: usize = 256 * 1024;
+/// Time for one token request.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A token and which one it is, so that an old one's refusal does not drop its successor.
+#[derive(Clone)]
+pub struct Token {
+    pub secret: SecretString,
+    serial: u64,
+}
+
+/// The token of one tenant.
+pub struct TokenSource {
+    connections: Connections,
+    clock: Clock,
+    steady: Steady,
+    credential: Credential,
+    tenant: String,
+    metrics: Arc<Metrics>,
+    held: Mutex<Held>,
+    /// Whether the last answer was a refusal of a credential that may change.
+    refused: watch::Sender<bool>,
+    /// The token endpoint's clock minus ours, seconds: an assertion is judged by the former.
+    ahead: AtomicI64,
+    warnings: Warnings,
+}
+
+#[derive(Default)]
+struct Held {
+    token: Option<Kept>,
+    serial: u64,
+    refusal: Option<Refusal>,
+}
+
+/// An answer that brought no token, and of which credential.
+struct Refusal {
+    error: ApiError,
+    until: Seconds,
+    fingerprint: [u8; 32],
+}
+
+/// A token and its times.
+struct Kept {
+    token: Token,
+    made_at: Seconds,
+    renew_at: Seconds,
+}
+
+impl TokenSource {
+    pub fn new(
+        connections: Connections,
+        clock: Clock,
+        credential: Credential,
+        tenant: &str,
+        metrics: Arc<Metrics>,
+    ) -> TokenSource {
+        let steady = Steady::of(&clock);
+        let warnings = Warnings::new(tenant, &credential.kind, Arc::clone(&metrics));
+        // A configured end is known before the first token is asked for; a certificate's is when it signs.
+        warnings.note(&credential.kind, None, clock.now());
+        TokenSource {
+            connections,
+            clock,
+            steady,
+            credential,
+            tenant: tenant.to_owned(),
+            metrics,
+            held: Mutex::default(),
+            refused: watch::Sender::new(false),
+            ahead: AtomicI64::new(0),
+            warnings,
+        }
+    }
+
+    /// A token with life left; waits for the one request in the air if there is one.
+    pub async fn get(&self) -> Result<Token, ApiError> {
+        let mut held = self.held.lock().await;
+        let now = self.steady.now();
+        if let Some(kept) = &held.token
+            && now < kept.renew_at
+        {
+            return Ok(kept.token.clone());
+        }
+        // Before the files are read for the request: if one changes in between, the answer is of the older one.
+        let fingerprint = self.credential.fingerprint();
+        if let Some(refusal) = &held.refusal
+            && now < refusal.until
+            && refusal.fingerprint == fingerprint
+        {
+            return Err(refusal.error.clone());
+        }
+        match self.request().await {
+            Ok((secret, lifetime)) => {
+                held.serial += 1;
+                let token = Token { secret, serial: held.serial };
+                held.token = Some(Kept { token: token.clone(), made_at: now, renew_at: now + lifetime * 3 / 4 });
+                held.refusal = None;
+                self.refused.send_if_modified(std::mem::take);
+                self.count("ok");
+                self.metrics.token_expiry.with_label_values(&[&self.tenant]).set(self.clock.now() + lifetime);
+                Ok(token)
+            }
+            Err(error) => {
+                let refused = matches!(error, ApiError::Unauthorized { .. });
+                self.count(if refused { "refused" } else { "failed" });
+                let believed = if refused { REFUSAL_BELIEVED } else { FAILURE_BELIEVED };
+                held.refusal = Some(Refusal { error: error.clone(), until: now + believed, fingerprint });
+                self.refused.send_replace(refused && self.credential.may_change());
+                Err(error)
+            }
+        }
+    }
+
+    /// Resolves when a credential was refused and has been replaced since, once for each.
+    pub async fn changed(&self) {
+        let mut refused = self.refused.subscribe();
+        loop {
+            // The sender lives as long as this.
+            let _ = refused.wait_for(|refused| *refused).await;
+            tokio::time::sleep(LOOK).await;
+            let mut held = self.held.lock().await;
+            let fingerprint = self.credential.fingerprint();
+            if let Some(refusal) = held.refusal.as_mut().filter(|refusal| refusal.fingerprint != fingerprint) {
+                (refusal.until, refusal.fingerprint) = (Seconds::MIN, fingerprint);
+                tracing::info!(tenant = %self.tenant, "the refused credential was replaced; the new one is tried now");
+                return;
+            }
+        }
+    }
+
+    /// The service did not take `token`: the next call gets a fresh one.
+    pub async fn invalidate(&self, token: &Token) {
+        let mut held = self.held.lock().await;
+        if held.token.as_ref().is_some_and(|kept| kept.token.serial == token.serial) {
+            held.token = None;
+        }
+    }
+
+    /// The next call gets a token that is not older than `age` seconds.
+    pub async fn renew_if_older(&self, age: Seconds) {
+        let mut held = self.held.lock().await;
+        if held.token.as_ref().is_some_and(|kept| self.steady.now() - kept.made_at > age) {
+            held.token = None;
+        }
+    }
+
+    fn count(&self, result: &str) {
+        self.metrics.token_refreshes.with_label_values(&[self.tenant.as_str(), result]).inc();
+    }
+
+    /// One request; and a second one where the first was refused and showed that our clock is wrong: what we sign
+    /// bears the time of theirs from then on.
+    async fn request(&self) -> Result<(SecretString, Seconds), ApiError> {
+        let known = self.ahead.load(Ordering::Relaxed);
+        let answer = self.ask().await;
+        let learned = self.ahead.load(Ordering::Relaxed);
+        let is_signed = matches!(self.credential.kind, CredentialConfig::Certificate(_));
+        if is_signed && matches!(answer, Err(ApiError::Unauthorized { .. })) && (learned - known).abs() >= CLOCK_MATTERS
+        {
+            tracing::warn!(tenant = %self.tenant, seconds = learned,
+                "the token endpoint's clock is ahead of ours by so much; what we sign goes by theirs, set this machine's clock");
+            return self.ask().await;
+        }
+        answer
+    }
+
+    async fn ask(&self) -> Result<(SecretString, Seconds), ApiError> {
+        let (kind, now) = (&self.credential.kind, self.clock.now());
+        let asked = self.credential.request(now + self.ahead.load(Ordering::Relaxed));
+        let asked = asked.map_err(|error| ApiError::Unauthorized { text: format!("credential: {error}") })?;
+        self.warnings.note(kind, asked.leaf.as_ref().map(|leaf| leaf.not_after), now);
+        let whom =
+            if matches!(kind, CredentialConfig::ManagedIdentity(_)) { "managed identity" } else { "token endpoint" };
+        let transient = |text: String| ApiError::Transient { text: format!("{whom}: {text}") };
+        let mut request = asked.request;
+        *request.timeout_mut() = Some(TIMEOUT);
+        let turn = self.connections.turn().await;
+        let response = self.connections.send(request).await.map_err(|e| transient(explain::unreachable(kind, &e)))?;
+        drop(turn);
+        let status = response.status();
+        if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date) {
+            self.ahead.store(date - self.clock.now(), Ordering::Relaxed);
+        }
+        let ids = request_ids(response.headers());
+        let body = Body::new(response, TIMEOUT).collect(MAX_ANSWER).await.map_err(|e| transient(e.to_string()))?;
+        if status.is_success() {
+            return read_answer(&body, now).ok_or_else(|| transient("an answer without a token".into()));
+        }
+        let error = read_denial(whom, status.as_u16(), &clean(&body, &asked.secrets), &ids);
+        Err(explain::explained(error, &self.credential, asked.leaf.as_ref(), now))
+    }
+}
