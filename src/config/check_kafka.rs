@@ -24,7 +24,7 @@ pub(super) struct Pairs(pub Vec<(String, Place, At<String>)>);
 
 impl FromNode for Pairs {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Pairs> {
-        let entries = super::section::entries(node, "this", reader)?;
+        let entries = super::section::entries(node, "this", &[], reader)?;
         let pairs = entries.iter().filter(|entry| !matches!(entry.node.value, Value::Null)).filter_map(|entry| {
             let value = At::<String>::from_node(&entry.node, reader)?;
             Some((entry.key.clone(), entry.place.clone(), value))

@@ -252,7 +252,6 @@ fn acknowledgement(file: AckFile, reader: &mut Reader<'_>) -> AckConfig {
 }
 
 pub(super) fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {
-    let place = file.place;
     let verify = file.verify.given();
     if let Some(off) = verify.as_ref().filter(|verify| !verify.value) {
         reader.warning(
@@ -261,9 +260,23 @@ pub(super) fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {
             "give the receiver's authority as `ca_file` instead",
         );
     }
-    let (ca_file, cert_file, key_file) = (file.ca_file.value(), file.cert_file.value(), file.key_file.value());
-    if cert_file.is_some() != key_file.is_some() {
-        reader.fault(&place, "a client certificate needs both `cert_file` and `key_file`", "give both, or neither");
+    let halves = [(&file.cert_file, &file.key_file), (&file.key_file, &file.cert_file)];
+    for (half, _) in halves.iter().filter(|(_, other)| matches!(other, Field::Absent)) {
+        let Field::Given(half) = half else { continue };
+        let text = "a client certificate needs both `cert_file` and `key_file`";
+        reader.fault(&half.place, text, "give both, or neither");
     }
+    let mut path = |written: Field<PathBuf>| {
+        let at = written.given()?;
+        if let Err(error) = std::fs::metadata(&at.value) {
+            reader.warning(
+                &at.place,
+                format!("cannot see `{}` from here: {error}", at.value.display()),
+                "it must be there when `run` starts",
+            );
+        }
+        Some(at.value)
+    };
+    let (ca_file, cert_file, key_file) = (path(file.ca_file), path(file.cert_file), path(file.key_file));
     TlsConfig { ca_file, with_platform: false, cert_file, key_file, verify: verify.map(|at| at.value) }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::credential::CertificateConfig;
 use super::inputs::Inputs;
 use super::snippet;
 
@@ -96,6 +97,8 @@ pub(super) struct Reader<'a> {
     pub faults: Vec<Fault>,
     /// Every file that was looked at, so that a reload can tell changes.
     pub inputs: Inputs,
+    /// Certificates of applications, each once and with the place of its file.
+    pub certificates: Vec<(CertificateConfig, Place)>,
     /// The texts that were read, by their order.
     texts: HashMap<u32, Arc<str>>,
     /// The keys on the way to each place.
@@ -108,9 +111,17 @@ impl<'a> Reader<'a> {
         Reader {
             faults: Vec::new(),
             inputs: Inputs::default(),
+            certificates: Vec::new(),
             texts: HashMap::new(),
             names: HashMap::new(),
             variables,
+        }
+    }
+
+    /// Keeps where a certificate was written; that of the defaults comes once a tenant.
+    pub fn certificate(&mut self, files: &CertificateConfig, place: &Place) {
+        if !self.certificates.iter().any(|(_, known)| known == place) {
+            self.certificates.push((files.clone(), place.clone()));
         }
     }
 
@@ -147,14 +158,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The line of `place` with its sign; of its words those that `said` quotes.
+    pub fn snippet(&self, place: &Place, said: &str) -> String {
+        let Place { order, line, column, .. } = *place;
+        let name = self.names.get(&(order, line, column)).map(String::as_str);
+        let text = self.texts.get(&order).map_or("", |text| text.as_ref());
+        snippet::render(text, line, column, name, said)
+    }
+
     /// Ends the reading: the warnings, or everything when something is wrong.
     pub fn finish(mut self) -> Result<Vec<Fault>, ConfigFaults> {
         self.faults.sort_by(|a, b| a.place.cmp(&b.place));
-        for fault in &mut self.faults {
-            let Place { order, line, column, .. } = fault.place;
-            let name = self.names.get(&(order, line, column)).map(String::as_str);
-            let text = self.texts.get(&order).map_or("", |text| text.as_ref());
-            fault.snippet = snippet::render(text, line, column, name, &fault.text);
+        let snippets: Vec<String> = self.faults.iter().map(|fault| self.snippet(&fault.place, &fault.text)).collect();
+        for (fault, snippet) in self.faults.iter_mut().zip(snippets) {
+            fault.snippet = snippet;
         }
         if self.has_errors() {
             return Err(ConfigFaults(self.faults));

@@ -400,7 +400,7 @@ const LATER_SINK_TYPES: &[&str] = &["elasticsearch", "syslog", "http"];
 
 impl FromNode for SinkFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SinkFile> {
-        let entries = entries(node, "a sink", reader)?;
+        let entries = entries(node, "a sink", &[], reader)?;
         let common = SinkCommon::fields(&node.place, entries, reader);
         let known = || SINK_TYPES.join(", ");
         let written = field::<String>(entries, "type", reader);

@@ -6,18 +6,37 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::check;
-use super::faults::{ConfigFaults, Fault, Place, Reader};
+use super::faults::{ConfigFaults, Fault, Place, Reader, Severity};
 use super::file::{File, TenantFile};
 use super::inputs::Inputs;
 use super::tree::{Node, Value, parse};
 use super::values::FromNode;
-use crate::config::{Config, SinkConfig};
+use crate::config::{CertificateConfig, Config, SinkConfig};
 
 /// A configuration that may run, and what is still worth a word.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub warnings: Vec<Fault>,
+    /// Certificates of applications, for whoever can read one.
+    pub certificates: Vec<WrittenCertificate>,
+}
+
+/// A certificate and where it was written. The configuration looks into none.
+#[derive(Debug)]
+pub struct WrittenCertificate {
+    pub files: CertificateConfig,
+    place: Place,
+    snippet: String,
+}
+
+impl WrittenCertificate {
+    /// A fault of it, at its place. `text` ends with what to do.
+    pub fn fault(&self, text: String) -> Fault {
+        let (place, snippet) = (self.place.clone(), self.snippet.clone());
+        let (text, hint) = text.split_once("; ").unwrap_or((&text, ""));
+        Fault { place, severity: Severity::Error, text: text.to_owned(), hint: hint.to_owned(), snippet }
+    }
 }
 
 /// Reads `path` and what it refers to; warnings go to the log. The error holds every fault found.
@@ -70,9 +89,14 @@ fn finish(config: Option<Config>, mut reader: Reader<'_>) -> Result<Loaded, Conf
     if config.is_none() && reader.faults.is_empty() {
         reader.fault(&Place::default(), "the configuration could not be read", "");
     }
+    let written = |(files, place): (CertificateConfig, Place)| {
+        let snippet = reader.snippet(&place, &format!("`{}`", files.file.display()));
+        WrittenCertificate { files, place, snippet }
+    };
+    let certificates = reader.certificates.iter().cloned().map(written).collect();
     let warnings = reader.finish()?;
     match config {
-        Some(config) => Ok(Loaded { config, warnings }),
+        Some(config) => Ok(Loaded { config, warnings, certificates }),
         None => Err(ConfigFaults(warnings)),
     }
 }

@@ -429,3 +429,15 @@ fn everything_that_was_read_is_looked_after_but_for_secrets() {
     std::fs::remove_file(at("tenants.d/b.yaml")).unwrap();
     assert_ne!(inputs.look_again(), inputs, "what mends a fault is noticed");
 }
+
+#[test]
+fn the_key_of_pseudonyms_is_among_the_files_that_a_sink_is_built_from() {
+    let of = |key: &str| {
+        let sink = format!(
+            "tenants: [{TENANT}]\nsinks: [{{name: o, type: stdout, hash_fields: {{key: '{key}', fields: [user]}}}}]"
+        );
+        good(&sink).config.sinks[0].files().iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("${file:/run/secrets/pseudonym-key}"), [PathBuf::from("/run/secrets/pseudonym-key")]);
+    assert_eq!(of("a key of sixteen bytes"), Vec::<PathBuf>::new());
+}

@@ -31,7 +31,7 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
-pub use load::{Loaded, load, load_str, load_with_inputs, load_with_warnings};
+pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
 pub use templates::places as template_places;

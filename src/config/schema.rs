@@ -19,7 +19,8 @@ const REFERENCE: &str = r"\$\{";
 /// What must be there: where in the document, and which keys. What `tenant_defaults` may give is not among them.
 const NEEDED: &[(&str, &[&str])] = &[
     ("/properties/tenants/items", &["name", "tenant_id"]),
-    ("/properties/dead_letters", &[]),
+    ("/properties/tenants/items/properties/auth/properties/certificate", &["file"]),
+    ("/properties/tenant_defaults/properties/auth/properties/certificate", &["file"]),
     ("/properties/sinks/items/allOf/1/then", &["path"]),
     ("/properties/sinks/items/allOf/2/then", &["url", "token"]),
     ("/properties/sinks/items/allOf/3/then", &["brokers", "topic"]),
@@ -35,9 +36,8 @@ pub fn document() -> Json {
     document["required"] = json!(["sinks"]);
     document["anyOf"] = json!([{ "required": ["tenants"] }, { "required": ["tenants_from"] }]);
     for (place, keys) in NEEDED {
-        if let Some(section) = document.pointer_mut(place)
-            && !keys.is_empty()
-        {
+        debug_assert!(document.pointer(place).is_some(), "{place}");
+        if let Some(section) = document.pointer_mut(place) {
             section["required"] = json!(keys);
         }
     }

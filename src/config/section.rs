@@ -103,15 +103,23 @@ pub(super) fn field<T: FromNode>(entries: &[Entry], key: &str, reader: &mut Read
         .map_or(Field::Faulty, |value| Field::Given(At { value, place: entry.node.place.clone() }))
 }
 
-/// The entries of a mapping; anything else is a fault.
-pub(super) fn entries<'a>(node: &'a Node, title: &str, reader: &mut Reader<'_>) -> Option<&'a [Entry]> {
+/// The entries of a mapping; anything else is a fault. `known`: keys that it may have; empty: any.
+pub(super) fn entries<'a>(node: &'a Node, title: &str, known: &[&str], reader: &mut Reader<'_>) -> Option<&'a [Entry]> {
+    /// A screen has room for them.
+    const SHOWN: usize = 12;
     match &node.value {
         Value::Map(entries) => Some(entries),
         other => {
-            let hint = match other {
-                Value::Scalar(text) if text.contains(':') => "a blank must follow the colon: `key: value`",
-                _ => "write `key: value` lines, indented below",
+            let mut hint = match other {
+                Value::Scalar(text) if text.contains(':') => "a blank must follow the colon: `key: value`".to_owned(),
+                Value::Scalar(text) if text == "true" => {
+                    "write `{}` for all defaults, or `key: value` lines, indented below".to_owned()
+                }
+                _ => "write `key: value` lines, indented below".to_owned(),
             };
+            if !known.is_empty() && known.len() <= SHOWN {
+                hint += &format!("; known here: {}", known.join(", "));
+            }
             reader.fault(&node.place, format!("here stands {}, {title} is a mapping", other.shape()), hint);
             None
         }
@@ -187,7 +195,7 @@ macro_rules! section {
 
         impl FromNode for $name {
             fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-                let entries = entries(node, Self::TITLE, reader)?;
+                let entries = entries(node, Self::TITLE, Self::KEYS, reader)?;
                 refuse_unknown(entries, &[Self::KEYS], &[Self::LATER], Self::TITLE, reader);
                 Some(Self::fields(&node.place, entries, reader))
             }

@@ -82,7 +82,7 @@ fn condition(node: &Node, depth: usize, file: &mut WhenFile, reader: &mut Reader
     if is_too_deep(node, depth, reader) {
         return None;
     }
-    let entries = entries(node, "`when`", reader)?;
+    let entries = entries(node, "`when`", KEYS, reader)?;
     refuse_unknown(entries, &[KEYS], &[], "`when`", reader);
     if entries.is_empty() {
         reader.fault(&node.place, "the condition is empty", "remove it: without `when` a sink gets everything");

@@ -22,7 +22,7 @@ for document in documents:
 
 /// A Python with the validator, fetched once.
 fn python() -> PathBuf {
-    let place = real::install("jsonschema-4.26.0", |dir| {
+    real::install("jsonschema-4.26.0", |dir| {
         // A venv knows its own path, so what is installed is a plain directory beside it.
         real::installer(
             Command::new("python3")
@@ -30,8 +30,7 @@ fn python() -> PathBuf {
                 .arg(dir)
                 .args(["jsonschema==4.26.0"]),
         );
-    });
-    place
+    })
 }
 
 /// What is wrong with each document; `None` where the schema takes it.
@@ -110,9 +109,27 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "- {name: o, type: stdout, when: {any: [{operation: {not: [Send, {prefix: Add}]}}, {source_ip: {cidr: 10.0.0.0/8}}]}}",
         "- {name: o, type: stdout, required: \"true\", drop_fields: [user_agent], rate_limit: {events_per_second: 5}}",
         "- {name: o, type: splunk_hec, url: \"${URL:-https://s}\", token: t, indexer_acknowledgement: {enabled: auto}}",
+        "proxy: off",
+        "proxy: proxy.example:3128",
+        "proxy: {url: 'http://proxy.example:3128', username: u, password: \"${P:-p}\", no_proxy: [a.example, 10.0.0.0/8]}",
+        "- {name: o, type: splunk_hec, url: 'https://s', token: t, proxy: {url: proxy.example}}",
+        "collect: {tls: {ca_file: /etc/ssl/proxy-ca.pem}}",
+        "tenant_defaults: {auth: {client_secret: x, client_secret_expires: 2027-01-31}}",
+        "tenant_defaults: {auth: {certificate: {file: /a.pem, key_file: /k.pem, password: p}}}",
+        "tenant_defaults: {auth: {workload_identity: {token_file: /t}}}",
+        "tenant_defaults: {auth: {managed_identity: {}}}",
     ];
     let bad = [
         "colect: {}",
+        "proxy: {username: u}",
+        "proxy: {url: 'http://p', passwd: x}",
+        "proxy: [a]",
+        "collect: {tls: {verify: false}}",
+        "tenant_defaults: {auth: {certificate: /a.pem}}",
+        "tenant_defaults: {auth: {certificate: {file: /a.pem, keyfile: /k.pem}}}",
+        "tenant_defaults: {auth: {client_secret: x, client_secret_expires: 31.01.2027}}",
+        "tenant_defaults: {auth: {workload_identity: true}}",
+        "tenant_defaults: {auth: {managed_identity: {client_id: auditferry}}}",
         "collect: {pollInterval: 30s}",
         "collect: {poll_interval: 30}",
         "collect: {in_flight: 32mb}",

@@ -68,7 +68,11 @@ fn copy() -> tempfile::TempDir {
 fn validate(dir: &Path, file: &str) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_auditferry"));
     command.current_dir(dir).args(["validate", "-c", file]).stdin(Stdio::null());
-    let output = command.env_remove("AUDITFERRY_TEST_NOT_SET").output().unwrap();
+    // What the machine of the test has set is not what the files are about.
+    for name in ["AUDITFERRY_TEST_NOT_SET", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "IMDS_ENDPOINT"] {
+        command.env_remove(name);
+    }
+    let output = command.output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(said).unwrap())
 }
