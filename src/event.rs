@@ -53,7 +53,7 @@ impl Part {
 
     /// The event at `index` (must be below `self.events.len()`).
     pub fn event(&self, index: u32) -> Event<'_> {
-        Event { part: self, meta: &self.events[index as usize] }
+        Event { part: self, meta: &self.events[index as usize], edited: None }
     }
 }
 
@@ -62,22 +62,34 @@ impl Part {
 pub struct Event<'a> {
     pub part: &'a Part,
     pub meta: &'a EventMeta,
+    /// What a sink is shown in place of the record and of its document.
+    edited: Option<&'a [u8]>,
 }
 
 impl<'a> Event<'a> {
+    /// The same event with `body` (one JSON object) in place of the record and of its document, so that a
+    /// sink cannot send anything else whatever its format.
+    pub fn edited<'b>(&self, body: &'b [u8]) -> Event<'b>
+    where
+        'a: 'b,
+    {
+        Event { part: self.part, meta: self.meta, edited: Some(body) }
+    }
+
     fn raw_span(&self, span: &Span) -> &'a [u8] {
         &self.part.raw[span.start as usize..span.end as usize]
     }
 
     /// The record as Microsoft sent it. JSON when `meta.readable`.
     pub fn raw(&self) -> &'a [u8] {
-        self.raw_span(&self.meta.raw)
+        self.edited.unwrap_or_else(|| self.raw_span(&self.meta.raw))
     }
 
     /// The ECS document (one JSON object, no newline); for an unreadable record the pipeline-error
     /// document, which always exists.
     pub fn doc(&self) -> &'a [u8] {
-        &self.part.docs[self.meta.doc.start as usize..self.meta.doc.end as usize]
+        let doc = || &self.part.docs[self.meta.doc.start as usize..self.meta.doc.end as usize];
+        self.edited.unwrap_or_else(doc)
     }
 
     /// The record's `Id`, JSON-escaped as sent; empty when it has none.

@@ -20,6 +20,7 @@ pub mod config;
 pub mod ack;
 pub mod app;
 pub mod delivered;
+pub mod edit;
 pub mod event;
 pub mod normalize;
 pub mod pipeline;

@@ -166,6 +166,8 @@ sinks:
             ("/run/b", "/run/c", "tenants changed: b"),
             ("type: stdout", "type: stdout, when: { outcome: failure }", "sinks with another condition: out"),
             ("type: stdout", "type: stdout, required: false", "sinks changed: out"),
+            ("type: stdout", "type: stdout, drop_fields: [user_agent]", "sinks changed: out"),
+            ("type: stdout", "type: stdout, rate_limit: { events_per_second: 5 }", "sinks changed: out"),
             ("path: /tmp/o", "path: /tmp/p", "sinks changed: disk"),
             ("name: disk", "name: disc", "sinks added: disc; sinks removed: disk"),
             ("state:", "collect: { poll_interval: 7s }\nstate:", "for all tenants: collect"),

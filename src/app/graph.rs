@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::route::Routes;
 use crate::sink::driver::DriverHandle;
-use crate::sink::{self, AnySink, SinkBuildError, SinkId};
+use crate::sink::{self, ShapedSink, SinkBuildError, SinkId};
 use crate::state::{State, StateError};
 
 pub(super) type Drivers = HashMap<SinkId, DriverHandle>;
@@ -75,7 +75,7 @@ impl Graph {
 pub(super) struct Built {
     pub config: SinkConfig,
     pub id: SinkId,
-    pub sink: AnySink,
+    pub sink: ShapedSink,
     pub files: Inputs,
 }
 

@@ -2,6 +2,7 @@
 //! The command line: one file a verb; parse, call the library, print. Comes in: arguments. Goes out:
 //! an [`Exit`] for `main`. Nothing here decides anything about records.
 
+mod banner;
 mod config;
 mod demo;
 mod elements;
@@ -166,6 +167,8 @@ struct StateShowArgs {
 enum ConfigVerb {
     /// Print a complete configuration with comments.
     Example,
+    /// Print the JSON Schema of the configuration: an editor completes and checks with it.
+    Schema,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -192,6 +195,7 @@ impl Cli {
             Verb::Explain { code } => explain::explain(code.as_deref()),
             Verb::State(StateVerb::Show(args)) => show_state(&args),
             Verb::Config(ConfigVerb::Example) => config::example(),
+            Verb::Config(ConfigVerb::Schema) => config::schema(),
         }
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Exit, RunArgs};
+use super::{Exit, RunArgs, banner};
 use crate::admin::{Admin, Heartbeat};
 use crate::app::{App, AppError, Ending, Reload, RunOptions};
 use crate::config::{Config, Inputs, load_with_inputs};
@@ -33,7 +33,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
         tracing::info!(address = %listener.local_addr()?, "admin listens");
         tokio::spawn(admin.clone().serve(listener, std::future::pending()));
     }
-    announce(&config);
+    banner::announce(&config);
 
     let reload = once.is_none().then_some(reload);
     let options = RunOptions { once, heartbeat, reload, ..RunOptions::default() };
@@ -58,21 +58,6 @@ fn read(path: &Path) -> Option<(Config, Inputs)> {
             eprintln!("{faults}");
             None
         }
-    }
-}
-
-/// The banner: what runs and what each sink promises.
-fn announce(config: &Config) {
-    let feeds: usize = config.tenants.iter().map(|tenant| tenant.content_types.len()).sum();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), tenants = config.tenants.len(), feeds, state = %config.state.dir.display(), "auditferry starts");
-    for sink in &config.sinks {
-        tracing::info!(
-            sink = sink.name,
-            kind = sink.kind.type_name(),
-            required = sink.required,
-            guarantee = sink.kind.guarantee(),
-            "sink"
-        );
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Exit;
 use crate::clock::Seconds;
-use crate::config::{Config, CredentialConfig, Format, SinkConfig, load_with_warnings};
+use crate::config::{Config, CredentialConfig, Fault, Format, SinkConfig, WrittenCertificate, load_with_warnings};
 use crate::feed::ContentType;
 use crate::http::ProxyRule;
 use crate::source::auth::certificate::{self, CertificateError};
@@ -24,9 +24,9 @@ pub(super) fn validate(path: &Path) -> anyhow::Result<Exit> {
             for warning in &loaded.warnings {
                 eprintln!("{warning}");
             }
-            let broken = broken_certificates(&loaded.config);
-            for line in &broken {
-                eprintln!("{line}");
+            let broken = broken_certificates(&loaded.certificates);
+            for fault in &broken {
+                eprintln!("{fault}");
             }
             let word = if broken.is_empty() { "is good" } else { "cannot be used as it is" };
             let text = format!("{} {word}\n\n{}", path.display(), describe(&loaded.config));
@@ -38,15 +38,12 @@ pub(super) fn validate(path: &Path) -> anyhow::Result<Exit> {
 
 /// Certificates that are there and of no use. One that is not there may be mounted only where `run` runs: the
 /// configuration's own check has warned of it.
-fn broken_certificates(config: &Config) -> Vec<String> {
-    let found = config.tenants.iter().filter_map(|tenant| match &tenant.credential {
-        CredentialConfig::Certificate(files) => match certificate::load(files) {
-            Ok(_) | Err(CertificateError::Read { .. } | CertificateError::Password(_)) => None,
-            Err(error) => Some(format!("error: tenant `{}`: {error}", tenant.tenant.name)),
-        },
-        _ => None,
+fn broken_certificates(written: &[WrittenCertificate]) -> Vec<Fault> {
+    let broken = written.iter().filter_map(|written| match certificate::load(&written.files) {
+        Ok(_) | Err(CertificateError::Read { .. } | CertificateError::Password(_)) => None,
+        Err(error) => Some(written.fault(error.to_string())),
     });
-    found.collect()
+    broken.collect()
 }
 
 /// How a tenant signs in, and until when that holds.
@@ -118,6 +115,9 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
     let width = config.sinks.iter().map(|sink| sink.name.chars().count()).max().unwrap_or(0);
     for sink in &config.sinks {
         writeln!(out, "  {:width$}  {}", sink.name, sink_line(sink))?;
+        if let Some(shaped) = super::banner::shaped(sink) {
+            writeln!(out, "  {:width$}  {shaped}", "")?;
+        }
         if let Some(when) = &sink.when {
             writeln!(out, "  {:width$}  only when {when}", "")?;
         }

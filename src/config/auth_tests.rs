@@ -88,7 +88,7 @@ fn app_service_and_other_hosts_of_managed_identities_are_found_in_the_environmen
 #[test]
 fn each_fault_of_auth_is_said_at_its_place_with_a_way_out() {
     for (auth, variables, parts) in [
-        ("{}", &[][..], ["c.yaml:5:9: error: `client_secret` is missing in `auth`", "or `certificate`"]),
+        ("{}", &[][..], ["c.yaml:5:9: error: `auth` names no way to sign in", "`certificate`"]),
         ("{client_secret: x, certificate: {file: /a}}", &[], ["c.yaml:5:41: error: `auth` has both", "give one"]),
         (
             "{managed_identity: {}, workload_identity: {}}",

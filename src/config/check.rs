@@ -34,7 +34,11 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
     let place = file.place;
     let state = state(file.state.value().unwrap_or_default(), reader);
     let dead_letters = file.dead_letters.value().unwrap_or_default().file.given();
-    let defaults = file.tenant_defaults.value().unwrap_or_default();
+    let defaults = match file.tenant_defaults {
+        // What it would have given is not missing.
+        Field::Faulty => TenantFile { client_id: Field::Faulty, auth: Field::Faulty, ..TenantFile::default() },
+        written => written.value().unwrap_or_default(),
+    };
     check_profile(file.normalize.value().unwrap_or_default().ecs_profile, reader);
 
     let clock = file.clock.given();

@@ -101,6 +101,13 @@ pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<
         );
         return None;
     }
+    if given.is_empty() {
+        reader.fault(
+            &at,
+            "`auth` names no way to sign in",
+            "give one of `client_secret`, `certificate`, `workload_identity: {}`, `managed_identity: {}`; a secret best as \"${file:/run/secrets/…}\"",
+        );
+    }
     if let Field::Given(date) = &auth.client_secret_expires
         && matches!(auth.client_secret, Field::Absent)
     {
@@ -110,6 +117,9 @@ pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<
             "remove it: a certificate says itself when it ends, and the other kinds do not",
         );
     }
+    if given.is_empty() {
+        return None;
+    }
     if !matches!(auth.workload_identity, Field::Absent) {
         return workload_identity(auth.workload_identity.given()?, client_id, tenant_id.as_deref(), place, reader);
     }
@@ -118,13 +128,7 @@ pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<
     }
     let client_id = required_client_id(client_id, place, reader);
     let credential = if matches!(auth.certificate, Field::Absent) {
-        let secret = auth.client_secret.required(
-            "client_secret",
-            AuthFile::TITLE,
-            &at,
-            "or `certificate`, `workload_identity`, `managed_identity`; a secret best as \"${file:/run/secrets/…}\"",
-            reader,
-        )?;
+        let secret = auth.client_secret.given()?;
         warn_if_literal(&secret, "client secret", reader);
         let expires = auth.client_secret_expires.value().map(|day| day.0);
         CredentialConfig::ClientSecret { secret: secret.value.source, expires }
@@ -158,26 +162,29 @@ fn certificate(written: At<CertificateFile>, reader: &mut Reader<'_>) -> Option<
     let At { value: written, place } = written;
     let hint = "`certificate: { file: /run/secrets/app.pem }`: certificate and key in PEM, or a PFX file";
     let file = written.file.required("file", CertificateFile::TITLE, &place, hint, reader)?;
-    if let Err(error) = std::fs::metadata(&file.value) {
-        reader.warning(
-            &file.place,
-            format!("cannot see the certificate in `{}` from here: {error}", file.value.display()),
-            "it is read at each use and must be there when `run` starts",
-        );
-    }
     let key_file = written.key_file.given();
-    for path in [Some(&file), key_file.as_ref()].into_iter().flatten() {
+    for (path, what) in [(Some(&file), "certificate"), (key_file.as_ref(), "private key")] {
+        let Some(path) = path else { continue };
+        if let Err(error) = std::fs::metadata(&path.value) {
+            reader.warning(
+                &path.place,
+                format!("cannot see the {what} in `{}` from here: {error}", path.value.display()),
+                "it is read at each use and must be there when `run` starts",
+            );
+        }
         warn_of_readable(path, reader);
     }
     let password = written.password.given();
     if let Some(password) = &password {
         warn_if_literal(password, "password of the certificate's key", reader);
     }
-    Some(CertificateConfig {
+    let files = CertificateConfig {
         file: file.value,
         key_file: key_file.map(|at| at.value),
         password: password.map(|at| at.value.source),
-    })
+    };
+    reader.certificate(&files, &file.place);
+    Some(files)
 }
 
 /// A file with a private key in it is for its owner to read.

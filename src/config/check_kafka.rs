@@ -12,6 +12,7 @@ use super::check_sinks::tls;
 use super::faults::{Place, Reader};
 use super::file::{KafkaFile, SaslFile};
 use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, PassedThrough, SaslConfig, refused};
+use super::schema::{self, Schema};
 use super::section::{Field, Section};
 use super::tree::{Node, Value};
 use super::values::{At, FromNode, is_loopback_host};
@@ -23,12 +24,16 @@ pub(super) struct Pairs(pub Vec<(String, Place, At<String>)>);
 
 impl FromNode for Pairs {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Pairs> {
-        let entries = super::section::entries(node, "this", reader)?;
+        let entries = super::section::entries(node, "this", &[], reader)?;
         let pairs = entries.iter().filter(|entry| !matches!(entry.node.value, Value::Null)).filter_map(|entry| {
             let value = At::<String>::from_node(&entry.node, reader)?;
             Some((entry.key.clone(), entry.place.clone(), value))
         });
         Some(Pairs(pairs.collect()))
+    }
+
+    fn schema() -> Schema {
+        schema::pairs()
     }
 }
 
@@ -40,6 +45,10 @@ impl FromNode for KafkaCompression {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<KafkaCompression> {
         one_of(node, "a compression of Kafka's", &COMPRESSIONS, reader).map(KafkaCompression)
     }
+
+    fn schema() -> Schema {
+        schema::one_of(COMPRESSIONS)
+    }
 }
 
 /// One of the mechanisms of SASL that we support.
@@ -49,6 +58,10 @@ pub(super) struct Mechanism(&'static str);
 impl FromNode for Mechanism {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Mechanism> {
         one_of(node, "a mechanism of SASL that is supported", &MECHANISMS, reader).map(Mechanism)
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(MECHANISMS)
     }
 }
 

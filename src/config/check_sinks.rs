@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::{Seen, warn_of_literal};
+use super::check_edit;
 use super::check_kafka::kafka;
 use super::faults::Reader;
 use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
 use super::proxy::ProxyFile;
 use super::section::{Field, Section};
+use super::templates;
 use super::values::{At, Compression, Size};
 use super::when;
 use crate::config::{
@@ -106,6 +108,18 @@ fn sink(
         when::check(when, tenants, reader);
     }
     let batch = batch(common.batch.value().unwrap_or_default(), defaults.linger, concurrency, reader);
+    let format = common.format.value().unwrap_or(defaults.format);
+    let texts = texts(&file.kind);
+    texts.iter().for_each(|text| templates::check(text, reader));
+    let edit = check_edit::Written {
+        drop: common.drop_fields,
+        hash: common.hash_fields,
+        add: common.add_fields,
+        format,
+        templates: texts,
+    };
+    let edit = check_edit::edit(edit, reader);
+    let rate_limit = common.rate_limit.given().and_then(|at| check_edit::rate_limit(at, reader));
     let kind = match file.kind {
         SinkKindFile::Stdout => Some(SinkKind::Stdout),
         SinkKindFile::File(file) => self::file(*file, paths, reader).map(SinkKind::File),
@@ -115,12 +129,28 @@ fn sink(
     Some(SinkConfig {
         required: common.required.value().unwrap_or(true),
         when: when.map(|file| file.when),
-        format: common.format.value().unwrap_or(defaults.format),
+        format,
+        edit,
+        rate_limit,
         batch,
         retry: retry(common.retry.value().unwrap_or_default(), reader),
         name: name?.value,
         kind: kind?,
     })
+}
+
+/// The templates of a sink, where they are written.
+fn texts(kind: &SinkKindFile) -> Vec<At<String>> {
+    let given = |fields: &[&Field<String>]| fields.iter().filter_map(|field| (*field).clone().given()).collect();
+    match kind {
+        SinkKindFile::Stdout | SinkKindFile::File(_) => Vec::new(),
+        SinkKindFile::SplunkHec(hec) => given(&[&hec.index, &hec.source, &hec.sourcetype, &hec.host]),
+        SinkKindFile::Kafka(kafka) => {
+            let mut texts: Vec<At<String>> = given(&[&kafka.topic, &kafka.key]);
+            texts.extend(kafka.headers.clone().value().unwrap_or_default().0.into_iter().map(|(_, _, text)| text));
+            texts
+        }
+    }
 }
 
 /// 1 MiB: the body size at which gzip has nothing more to gain and a receiver's limits are far (performance reference, batches).
@@ -222,7 +252,6 @@ fn acknowledgement(file: AckFile, reader: &mut Reader<'_>) -> AckConfig {
 }
 
 pub(super) fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {
-    let place = file.place;
     let verify = file.verify.given();
     if let Some(off) = verify.as_ref().filter(|verify| !verify.value) {
         reader.warning(
@@ -231,9 +260,23 @@ pub(super) fn tls(file: TlsFile, reader: &mut Reader<'_>) -> TlsConfig {
             "give the receiver's authority as `ca_file` instead",
         );
     }
-    let (ca_file, cert_file, key_file) = (file.ca_file.value(), file.cert_file.value(), file.key_file.value());
-    if cert_file.is_some() != key_file.is_some() {
-        reader.fault(&place, "a client certificate needs both `cert_file` and `key_file`", "give both, or neither");
+    let halves = [(&file.cert_file, &file.key_file), (&file.key_file, &file.cert_file)];
+    for (half, _) in halves.iter().filter(|(_, other)| matches!(other, Field::Absent)) {
+        let Field::Given(half) = half else { continue };
+        let text = "a client certificate needs both `cert_file` and `key_file`";
+        reader.fault(&half.place, text, "give both, or neither");
     }
+    let mut path = |written: Field<PathBuf>| {
+        let at = written.given()?;
+        if let Err(error) = std::fs::metadata(&at.value) {
+            reader.warning(
+                &at.place,
+                format!("cannot see `{}` from here: {error}", at.value.display()),
+                "it must be there when `run` starts",
+            );
+        }
+        Some(at.value)
+    };
+    let (ca_file, cert_file, key_file) = (path(file.ca_file), path(file.cert_file), path(file.key_file));
     TlsConfig { ca_file, with_platform: false, cert_file, key_file, verify: verify.map(|at| at.value) }
 }

@@ -2,10 +2,13 @@
 //! them at once. Comes in: faults from every step of reading. Goes out: text for a person.
 //! A fault quotes what the file says, never what a variable or a secret file holds.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::credential::CertificateConfig;
 use super::inputs::Inputs;
+use super::snippet;
 
 /// Where something stands: file, line and column (both from 1; line 0 means the file as a whole).
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +51,8 @@ pub struct Fault {
     pub text: String,
     /// What to do; empty when the text says it.
     pub hint: String,
+    /// The line with a sign below the place, and the key; without values that the text does not quote.
+    pub snippet: String,
 }
 
 impl fmt::Display for Fault {
@@ -57,6 +62,9 @@ impl fmt::Display for Fault {
             Severity::Warning => "warning",
         };
         write!(f, "{}: {severity}: {}", self.place, self.text)?;
+        if !self.snippet.is_empty() {
+            write!(f, "\n{}", self.snippet)?;
+        }
         if !self.hint.is_empty() {
             write!(f, "\n    hint: {}", self.hint)?;
         }
@@ -87,13 +95,46 @@ impl fmt::Display for ConfigFaults {
 /// What every step of reading carries: the faults so far, what was read, and where variables come from.
 pub(super) struct Reader<'a> {
     pub faults: Vec<Fault>,
+    /// Every file that was looked at, so that a reload can tell changes.
     pub inputs: Inputs,
+    /// Certificates of applications, each once and with the place of its file.
+    pub certificates: Vec<(CertificateConfig, Place)>,
+    /// The texts that were read, by their order.
+    texts: HashMap<u32, Arc<str>>,
+    /// The keys on the way to each place.
+    names: HashMap<(u32, u64, u64), String>,
     pub variables: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(variables: &'a dyn Fn(&str) -> Option<String>) -> Reader<'a> {
-        Reader { faults: Vec::new(), inputs: Inputs::default(), variables }
+        Reader {
+            faults: Vec::new(),
+            inputs: Inputs::default(),
+            certificates: Vec::new(),
+            texts: HashMap::new(),
+            names: HashMap::new(),
+            variables,
+        }
+    }
+
+    /// Keeps where a certificate was written; that of the defaults comes once a tenant.
+    pub fn certificate(&mut self, files: &CertificateConfig, place: &Place) {
+        if !self.certificates.iter().any(|(_, known)| known == place) {
+            self.certificates.push((files.clone(), place.clone()));
+        }
+    }
+
+    /// Keeps a file's text, to show lines of it.
+    pub fn text(&mut self, order: u32, text: &str) {
+        self.texts.insert(order, Arc::from(text));
+    }
+
+    /// Keeps which key stands at a place; the first that says so is right.
+    pub fn name(&mut self, place: &Place, way: &[String]) {
+        if !way.is_empty() {
+            self.names.entry((place.order, place.line, place.column)).or_insert_with(|| way.join("."));
+        }
     }
 
     pub fn fault(&mut self, place: &Place, text: impl Into<String>, hint: impl Into<String>) {
@@ -110,16 +151,28 @@ impl<'a> Reader<'a> {
     }
 
     fn push(&mut self, place: &Place, severity: Severity, text: String, hint: String) {
-        let fault = Fault { place: place.clone(), severity, text, hint };
+        let fault = Fault { place: place.clone(), severity, text, hint, snippet: String::new() };
         // Tenant defaults are read once and used by many; their faults are said once.
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
     }
 
+    /// The line of `place` with its sign; of its words those that `said` quotes.
+    pub fn snippet(&self, place: &Place, said: &str) -> String {
+        let Place { order, line, column, .. } = *place;
+        let name = self.names.get(&(order, line, column)).map(String::as_str);
+        let text = self.texts.get(&order).map_or("", |text| text.as_ref());
+        snippet::render(text, line, column, name, said)
+    }
+
     /// Ends the reading: the warnings, or everything when something is wrong.
     pub fn finish(mut self) -> Result<Vec<Fault>, ConfigFaults> {
         self.faults.sort_by(|a, b| a.place.cmp(&b.place));
+        let snippets: Vec<String> = self.faults.iter().map(|fault| self.snippet(&fault.place, &fault.text)).collect();
+        for (fault, snippet) in self.faults.iter_mut().zip(snippets) {
+            fault.snippet = snippet;
+        }
         if self.has_errors() {
             return Err(ConfigFaults(self.faults));
         }

@@ -10,68 +10,114 @@ use url::Url;
 use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::faults::{Place, Reader};
 use super::proxy::ProxyFile;
+use super::schema::{self, Schema};
 use super::section::{Field, Section, entries, field, nearest, refuse_unknown, section};
 use super::tree::{Entry, Node};
 use super::values::{AckEnabled, At, Cloud, Compression, Date, FromNode, Guid, Listen, Secret, Size};
 use super::when::WhenFile;
 use crate::config::Format;
+use crate::edit::FieldPath;
 use crate::feed::ContentType;
 
 section! {
     /// The whole file.
     File in "the configuration" {
+        /// What must survive a restart.
         state: StateFile,
+        /// The listener of /metrics, /livez, /readyz and /status.
         admin: AdminFile,
+        /// The way out, to Microsoft and to splunk_hec sinks: `environment`, `off`, an address, or a mapping. Default environment.
         proxy: ProxyFile,
+        /// How content is collected.
         collect: CollectFile,
+        /// What all tenants have in common: any key of a tenant but `name` and `tenant_id`.
         tenant_defaults: TenantFile,
+        /// A directory of further tenants: files of YAML, each with one tenant or a list of them.
         tenants_from: PathBuf,
+        /// The tenants to collect from.
         tenants: Vec<TenantFile>,
+        /// How ECS documents are written.
         normalize: NormalizeFile,
+        /// What a receiver refused for good.
         dead_letters: DeadLettersFile,
+        /// Where records go. Every required sink must have taken a record before its blob counts as done.
         sinks: Vec<SinkFile>,
+        /// A clock of its own, for the simulator only.
         clock: ClockFile,
     } later { "enrich", "detect" }
 }
 
 section! {
-    StateFile in "`state`" { dir: PathBuf, max_delivered: Size } later { "kafka" }
+    StateFile in "`state`" {
+        /// Directory of the state, for one process. Default /var/lib/auditferry.
+        dir: PathBuf,
+        /// Disk for the keys of what was delivered in the last 8 days. Default 512MiB.
+        max_delivered: Size,
+    } later { "kafka" }
 }
 
 section! {
-    AdminFile in "`admin`" { listen: Listen } later {}
+    AdminFile in "`admin`" {
+        /// IP address and port, or `off`. Default 127.0.0.1:9464.
+        listen: Listen,
+    } later {}
 }
 
 section! {
     CollectFile in "`collect`" {
+        /// How far back the first start goes. Default 7d, which is all that Microsoft keeps.
         backfill: Duration,
+        /// Time between two listings of the present. Default 30s.
         poll_interval: Duration,
+        /// Bytes fetched and not yet delivered, over all tenants: what bounds the memory. Default 32MiB.
         in_flight: Size,
+        /// A larger record goes to the dead letters. Default 8MiB.
         max_record: Size,
+        /// Per tenant, before any throttling is heard. Default 1000.
         requests_per_minute: usize,
+        /// Downloads at once of one tenant. Default 8.
         fetches_per_tenant: usize,
+        /// Downloads at once. Default 16.
         fetches: usize,
+        /// A download must bring something in every stretch of this length. Default 60s.
         stall_timeout: Duration,
+        /// Authorities and a client certificate towards the service.
         tls: SourceTlsFile,
     } later {}
 }
 
 section! {
     /// Towards the service, which is never asked unverified.
-    SourceTlsFile in "`collect.tls`" { ca_file: PathBuf, cert_file: PathBuf, key_file: PathBuf } later {}
+    SourceTlsFile in "`collect.tls`" {
+        /// Authorities in PEM that are believed beside the platform's.
+        ca_file: PathBuf,
+        /// Client certificate in PEM.
+        cert_file: PathBuf,
+        /// Its key in PEM.
+        key_file: PathBuf,
+    } later {}
 }
 
 section! {
     /// A tenant, or what all tenants have in common.
     TenantFile in "the tenant" {
+        /// A short label: it stands in metrics and as organization.name in events.
         name: String,
+        /// The directory id.
         tenant_id: Guid,
+        /// The id of the app registration.
         client_id: Guid,
+        /// How to log in.
         auth: AuthFile,
+        /// Which hosts are asked. Default enterprise.
         cloud: Cloud,
+        /// Instead of the cloud's hosts; plain http to loopback only.
         endpoints: EndpointsFile,
+        /// What is collected. Default: all five.
         content_types: Vec<At<ContentType>>,
+        /// What counts as internal.
         domains: Vec<String>,
+        /// Sent as PublisherIdentifier with every request. Default: the tenant's own id.
         publisher_id: Guid,
     } later {}
 }
@@ -79,62 +125,149 @@ section! {
 section! {
     /// How the application proves who it is: exactly one of the four.
     AuthFile in "`auth`" {
+        /// A secret of the app registration, best as "${file:/run/secrets/…}".
         client_secret: Secret,
+        /// The day on which it ends, as the portal shows it (`2027-01-31`, UTC): for the metric and the warnings.
         client_secret_expires: Date,
+        /// A certificate of the app registration, with its key.
         certificate: CertificateFile,
+        /// A token that a Kubernetes cluster signed; `{}` takes all from the environment.
         workload_identity: WorkloadIdentityFile,
+        /// What the machine in Azure is; `{}` for the identity that the system assigned.
         managed_identity: ManagedIdentityFile,
     } later {}
 }
 
 section! {
-    CertificateFile in "`certificate`" { file: PathBuf, key_file: PathBuf, password: Secret } later {}
+    CertificateFile in "`certificate`" {
+        /// Certificate in PEM, with its key unless `key_file` says where that is; or a PFX file, which holds both.
+        file: PathBuf,
+        /// The key in PEM, where `file` does not hold it.
+        key_file: PathBuf,
+        /// Of the PFX file or of the encrypted key, best as "${file:/run/secrets/…}".
+        password: Secret,
+    } later {}
 }
 
 section! {
-    WorkloadIdentityFile in "`workload_identity`" { token_file: PathBuf, client_id: Guid, tenant_id: Guid } later {}
+    WorkloadIdentityFile in "`workload_identity`" {
+        /// The projected token. Default: what AZURE_FEDERATED_TOKEN_FILE says.
+        token_file: PathBuf,
+        /// The id of the application. Default: the tenant's `client_id`, else what AZURE_CLIENT_ID says.
+        client_id: Guid,
+        /// The directory id, where the tenant has none. Default: what AZURE_TENANT_ID says.
+        tenant_id: Guid,
+    } later {}
 }
 
 section! {
-    ManagedIdentityFile in "`managed_identity`" { client_id: Guid } later {}
+    ManagedIdentityFile in "`managed_identity`" {
+        /// Which identity, where the machine has several of them.
+        client_id: Guid,
+    } later {}
 }
 
 section! {
-    EndpointsFile in "`endpoints`" { api: Url, login: Url } later {}
+    EndpointsFile in "`endpoints`" {
+        /// Root of the Management Activity API.
+        api: Url,
+        /// Root of the token endpoint.
+        login: Url,
+    } later {}
 }
 
 section! {
-    NormalizeFile in "`normalize`" { ecs_profile: String } later {}
+    NormalizeFile in "`normalize`" {
+        /// `auditferry`: ECS 8.17.
+        ecs_profile: String,
+    } later {}
 }
 
 section! {
-    DeadLettersFile in "`dead_letters`" { file: PathBuf } later { "kafka", "topic" }
+    DeadLettersFile in "`dead_letters`" {
+        /// One JSON line each. Default: dead.ndjson in the state directory.
+        file: PathBuf,
+    } later { "kafka", "topic" }
 }
 
 section! {
     /// A clock that runs faster than the world's, for the simulator only.
-    ClockFile in "`clock`" { origin_ms: i64, anchor_ms: i64, speed: f64 } later {}
+    ClockFile in "`clock`" {
+        /// The simulated time at the anchor, milliseconds since 1970.
+        origin_ms: i64,
+        /// The world's time at the anchor, milliseconds since 1970.
+        anchor_ms: i64,
+        /// How many times as fast.
+        speed: f64,
+    } later {}
 }
 
 section! {
     /// What every sink has.
     SinkCommon in "the sink" {
+        /// A short label: it stands in metrics and in the state.
         name: String,
+        /// `false`: blobs do not wait for this sink, and what does not fit its queue is dropped and counted. Default true.
         required: bool,
+        /// `raw`: the record as Microsoft sent it; `ecs`: an ECS document.
         format: Format,
+        /// Which events the sink gets. Without it, all.
         when: WhenFile,
+        /// How batches are filled.
         batch: BatchFile,
+        /// How long to wait between two tries.
         retry: RetryFile,
+        /// Batches on their way at once.
         concurrency: usize,
-    } later { "drop_fields", "hash_fields", "add_fields", "rate_limit", "ecs_profile" }
+        /// Fields that the sink is not shown, by dotted name.
+        drop_fields: Vec<At<FieldPath>>,
+        /// Fields that the sink is shown as keyed pseudonyms.
+        hash_fields: HashFile,
+        /// Fields that the sink is shown besides: dotted name to text, with the places {tenant} {tenant_id} {content_type} {workload} {operation} {id} {key}.
+        add_fields: Pairs,
+        /// How fast the sink is sent to. What goes beyond waits, and the source with it.
+        rate_limit: RateLimitFile,
+    } later { "ecs_profile" }
 }
 
 section! {
-    BatchFile in "`batch`" { max_bytes: Size, max_events: usize, linger: Duration } later {}
+    HashFile in "`hash_fields`" {
+        /// At least 16 bytes, best as "${file:/run/secrets/…}". Read when the sink is built; another key is another set of pseudonyms.
+        key: Secret,
+        /// The fields, by dotted name.
+        fields: Vec<At<FieldPath>>,
+    } later {}
 }
 
 section! {
-    RetryFile in "`retry`" { initial: Duration, max: Duration } later {}
+    RateLimitFile in "`rate_limit`" {
+        /// Events a second.
+        events_per_second: usize,
+        /// Bytes a second, before compression.
+        bytes_per_second: Size,
+        /// How long unused allowance is saved up. Default 1s.
+        burst: Duration,
+    } later {}
+}
+
+section! {
+    BatchFile in "`batch`" {
+        /// Default 1MiB.
+        max_bytes: Size,
+        /// Default 10000.
+        max_events: usize,
+        /// How long the first event may wait for company.
+        linger: Duration,
+    } later {}
+}
+
+section! {
+    RetryFile in "`retry`" {
+        /// Default 500ms.
+        initial: Duration,
+        /// Default 30s.
+        max: Duration,
+    } later {}
 }
 
 section! {
@@ -142,57 +275,106 @@ section! {
 }
 
 section! {
-    FileSinkFile in "the file sink" { path: PathBuf, rotate: RotateFile } later { "compression" }
+    FileSinkFile in "the file sink" {
+        /// Where to write.
+        path: PathBuf,
+        /// When to begin a new file.
+        rotate: RotateFile,
+    } later { "compression" }
 }
 
 section! {
-    RotateFile in "`rotate`" { max_size: Size, keep: usize } later { "max_age" }
+    RotateFile in "`rotate`" {
+        /// Begin a new file when this one would pass the size.
+        max_size: Size,
+        /// Files kept beside the present one. Default 10.
+        keep: usize,
+    } later { "max_age" }
 }
 
 section! {
     HecFile in "the splunk_hec sink" {
+        /// Scheme, host and port of the collector.
         url: Url,
+        /// The HEC token, best as "${file:/run/secrets/…}".
         token: Secret,
+        /// A template; unset means the token's own default.
         index: String,
+        /// A template. Default auditferry.
         source: String,
+        /// A template. Default o365:management:activity for `raw`, auditferry:ecs for `ecs`.
         sourcetype: String,
+        /// A template.
         host: String,
+        /// Default gzip.
         compression: Compression,
+        /// TLS of the connection.
         tls: TlsFile,
+        /// For one request. Default 60s.
         timeout: Duration,
+        /// Whether a batch waits for the indexers' acknowledgement.
         indexer_acknowledgement: AckFile,
+        /// The way out, instead of the `proxy` of the whole.
         proxy: ProxyFile,
     } later {}
 }
 
 section! {
     AckFile in "`indexer_acknowledgement`" {
+        /// `auto`: where the receiver gives an ackId; `true`: nothing less; `false`: ask for none.
         enabled: AckEnabled,
+        /// A batch without its acknowledgement for so long is sent again. Default 5m.
         timeout: Duration,
+        /// The longest time between two questions. Default 2s.
         query_interval: Duration,
+        /// Batches that may wait at once. Default 16.
         max_pending: usize,
     } later {}
 }
 
 section! {
     KafkaFile in "the kafka sink" {
+        /// host:port of some of the cluster's brokers.
         brokers: Vec<String>,
+        /// A template: {tenant} {tenant_id} {content_type} {workload}.
         topic: String,
+        /// A template. Default {tenant}:{id}.
         key: String,
+        /// Name to template.
         headers: Pairs,
+        /// Default zstd.
         compression: KafkaCompression,
+        /// How to log in.
         sasl: SaslFile,
+        /// TLS of the connections; `{}` for the platform's authorities.
         tls: TlsFile,
+        /// Any other setting of librdkafka's producer.
         librdkafka: Pairs,
     } later { "transactional", "transactional_id" }
 }
 
 section! {
-    SaslFile in "`sasl`" { mechanism: Mechanism, username: String, password: Secret } later {}
+    SaslFile in "`sasl`" {
+        /// Default SCRAM-SHA-512.
+        mechanism: Mechanism,
+        /// The name.
+        username: String,
+        /// Best as "${file:/run/secrets/…}".
+        password: Secret,
+    } later {}
 }
 
 section! {
-    TlsFile in "`tls`" { ca_file: PathBuf, cert_file: PathBuf, key_file: PathBuf, verify: bool } later {}
+    TlsFile in "`tls`" {
+        /// Authorities in PEM, instead of the platform's.
+        ca_file: PathBuf,
+        /// Client certificate in PEM.
+        cert_file: PathBuf,
+        /// Its key in PEM.
+        key_file: PathBuf,
+        /// `false`: anybody on the way can read everything.
+        verify: bool,
+    } later {}
 }
 
 /// A sink: what all have, and what its type has.
@@ -218,7 +400,7 @@ const LATER_SINK_TYPES: &[&str] = &["elasticsearch", "syslog", "http"];
 
 impl FromNode for SinkFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SinkFile> {
-        let entries = entries(node, "a sink", reader)?;
+        let entries = entries(node, "a sink", &[], reader)?;
         let common = SinkCommon::fields(&node.place, entries, reader);
         let known = || SINK_TYPES.join(", ");
         let written = field::<String>(entries, "type", reader);
@@ -248,6 +430,17 @@ impl FromNode for SinkFile {
         };
         Some(SinkFile { place: node.place.clone(), common, kind })
     }
+
+    fn schema() -> Schema {
+        let kinds = [
+            ("stdout", StdoutFile::properties()),
+            ("file", FileSinkFile::properties()),
+            ("splunk_hec", HecFile::properties()),
+            ("kafka", KafkaFile::properties()),
+        ];
+        debug_assert!(SINK_TYPES.iter().eq(kinds.iter().map(|(name, _)| name)));
+        schema::by_type(SinkCommon::properties(), kinds.into())
+    }
 }
 
 fn kind<T: Section>(node: &Node, entries: &[Entry], reader: &mut Reader<'_>) -> T {
@@ -255,8 +448,8 @@ fn kind<T: Section>(node: &Node, entries: &[Entry], reader: &mut Reader<'_>) -> 
     T::fields(&node.place, entries, reader)
 }
 
-/// Every section with its keys, for the test that holds the example against them.
-#[cfg(test)]
+/// Every section with its keys: for the test that holds the example against them, and for snippets, which
+/// show no other words of a line.
 pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (File::TITLE, File::KEYS),
     (StateFile::TITLE, StateFile::KEYS),
@@ -275,6 +468,9 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),
     ("`when`", super::when::KEYS),
+    ("the value", super::when::FORMS),
+    (HashFile::TITLE, HashFile::KEYS),
+    (RateLimitFile::TITLE, RateLimitFile::KEYS),
     (BatchFile::TITLE, BatchFile::KEYS),
     (RetryFile::TITLE, RetryFile::KEYS),
     (FileSinkFile::TITLE, FileSinkFile::KEYS),

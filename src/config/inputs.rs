@@ -3,8 +3,12 @@
 //! link is followed, so that a ConfigMap that is swapped under its link looks different.
 
 use std::collections::BTreeMap;
+use std::io::{Error, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// Far above a thousand tenants in one file, far below what memory is for.
+const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 
 /// Every file and directory that was read, and how it looked; `None`: it was not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,10 +51,21 @@ impl Inputs {
         }
     }
 
-    /// Notes the file and reads it.
-    pub(super) fn read(&mut self, path: &Path) -> std::io::Result<String> {
+    /// Notes the file and reads it, whatever it holds. An error of kind `FileTooLarge` above 16 MiB.
+    pub(super) fn read(&mut self, path: &Path) -> std::io::Result<Vec<u8>> {
         self.note(path);
-        std::fs::read_to_string(path)
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > LARGEST_FILE {
+            true => Err(Error::new(ErrorKind::FileTooLarge, "it has more than 16 MiB")),
+            false => Ok(bytes),
+        }
+    }
+
+    /// As [`Inputs::read`], for a file that is text. An error of kind `InvalidData` where it is not UTF-8.
+    pub(super) fn read_text(&mut self, path: &Path) -> std::io::Result<String> {
+        let not_text = |_| Error::new(ErrorKind::InvalidData, "it holds a byte that is not UTF-8");
+        String::from_utf8(self.read(path)?).map_err(not_text)
     }
 
     /// The same paths as they look now. Blocking.
@@ -77,7 +92,7 @@ mod tests {
         std::fs::create_dir(at("tenants.d")).unwrap();
         let note = || {
             let mut inputs = Inputs::default();
-            assert_eq!(inputs.read(&at("link")).unwrap(), "same");
+            assert_eq!(inputs.read(&at("link")).unwrap(), b"same");
             [at("plain"), at("tenants.d"), at("missing")].iter().for_each(|path| inputs.note(path));
             inputs
         };

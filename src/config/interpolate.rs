@@ -44,7 +44,7 @@ pub(super) fn interpolate(text: &str, place: &Place, reader: &mut Reader<'_>) ->
                     }
                 },
             },
-            Piece::File(path) => match reader.inputs.read(Path::new(path)) {
+            Piece::File(path) => match reader.inputs.read_text(Path::new(path)) {
                 Ok(found) => value.push_str(found.trim_end_matches(['\r', '\n'])),
                 Err(error) => {
                     reader.fault(

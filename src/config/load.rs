@@ -1,22 +1,42 @@
 //! Files → [`Config`]: reads the file and the directory of tenants, and hands everything to the
 //! check. Comes in: a path. Goes out: the configuration and its warnings, or all faults of all files.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::check::check;
-use super::faults::{ConfigFaults, Fault, Place, Reader};
+use super::faults::{ConfigFaults, Fault, Place, Reader, Severity};
 use super::file::{File, TenantFile};
 use super::inputs::Inputs;
 use super::tree::{Node, Value, parse};
 use super::values::FromNode;
-use crate::config::{Config, SinkConfig};
+use crate::config::{CertificateConfig, Config, SinkConfig};
 
 /// A configuration that may run, and what is still worth a word.
 #[derive(Debug)]
 pub struct Loaded {
     pub config: Config,
     pub warnings: Vec<Fault>,
+    /// Certificates of applications, for whoever can read one.
+    pub certificates: Vec<WrittenCertificate>,
+}
+
+/// A certificate and where it was written. The configuration looks into none.
+#[derive(Debug)]
+pub struct WrittenCertificate {
+    pub files: CertificateConfig,
+    place: Place,
+    snippet: String,
+}
+
+impl WrittenCertificate {
+    /// A fault of it, at its place. `text` ends with what to do.
+    pub fn fault(&self, text: String) -> Fault {
+        let (place, snippet) = (self.place.clone(), self.snippet.clone());
+        let (text, hint) = text.split_once("; ").unwrap_or((&text, ""));
+        Fault { place, severity: Severity::Error, text: text.to_owned(), hint: hint.to_owned(), snippet }
+    }
 }
 
 /// Reads `path` and what it refers to; warnings go to the log. The error holds every fault found.
@@ -38,6 +58,9 @@ pub fn load_with_inputs(path: &Path) -> (Inputs, Result<Loaded, ConfigFaults>) {
     let variables = |name: &str| std::env::var(name).ok();
     let mut reader = Reader::new(&variables);
     let config = read_file(0, path, &mut reader).and_then(|root| read(&root, &mut reader));
+    if let Some(config) = &config {
+        warn_of_memory(&config.state.dir, &Place::whole(0, &Arc::from(path.to_string_lossy())), &mut reader);
+    }
     let mut inputs = std::mem::take(&mut reader.inputs);
     for path in config.iter().flat_map(|config| &config.sinks).flat_map(SinkConfig::files) {
         inputs.note(path);
@@ -57,6 +80,7 @@ pub(super) fn load_text(
     variables: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, ConfigFaults> {
     let mut reader = Reader::new(variables);
+    reader.text(0, text);
     let config = parse(0, &Arc::from(name), text, &mut reader).and_then(|root| read(&root, &mut reader));
     finish(config, reader)
 }
@@ -65,9 +89,14 @@ fn finish(config: Option<Config>, mut reader: Reader<'_>) -> Result<Loaded, Conf
     if config.is_none() && reader.faults.is_empty() {
         reader.fault(&Place::default(), "the configuration could not be read", "");
     }
+    let written = |(files, place): (CertificateConfig, Place)| {
+        let snippet = reader.snippet(&place, &format!("`{}`", files.file.display()));
+        WrittenCertificate { files, place, snippet }
+    };
+    let certificates = reader.certificates.iter().cloned().map(written).collect();
     let warnings = reader.finish()?;
     match config {
-        Some(config) => Ok(Loaded { config, warnings }),
+        Some(config) => Ok(Loaded { config, warnings, certificates }),
         None => Err(ConfigFaults(warnings)),
     }
 }
@@ -87,16 +116,56 @@ fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Config> {
 
 fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
     let name: Arc<str> = Arc::from(path.to_string_lossy());
-    match reader.inputs.read(path) {
-        Ok(text) => parse(order, &name, &text, reader),
+    let whole = Place::whole(order, &name);
+    let bytes = match reader.inputs.read(path) {
+        Ok(bytes) => bytes,
         Err(error) => {
-            reader.fault(
-                &Place::whole(order, &name),
-                format!("cannot read the file: {error}"),
-                "check the path and the permissions",
-            );
+            let hint = match error.kind() {
+                ErrorKind::IsADirectory => "name the file in it; a directory of tenants goes into `tenants_from`",
+                ErrorKind::FileTooLarge => "a configuration is text; is this the right file?",
+                _ => "check the path and the permissions",
+            };
+            reader.fault(&whole, format!("cannot read the file: {error}"), hint);
+            return None;
+        }
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => {
+            // A mark of byte order is no part of the text, and would move the first line's columns.
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+            reader.text(order, text);
+            parse(order, &name, text, reader)
+        }
+        Err(_) if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => {
+            reader.fault(&whole, "the file is in UTF-16, a configuration is in UTF-8", "save it as UTF-8");
             None
         }
+        Err(error) => {
+            let before = &bytes[..error.valid_up_to()];
+            let line = memchr::memchr_iter(b'\n', before).count() as u64 + 1;
+            let begin = memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
+            let column = String::from_utf8_lossy(&before[begin..]).chars().count() as u64 + 1;
+            let place = Place { line, column, ..whole };
+            let hint = "save the file as UTF-8; an older editor may have written it as Latin-1 or Windows-1252";
+            reader.fault(&place, "here stands a byte that is not UTF-8", hint);
+            None
+        }
+    }
+}
+
+/// A state that lies in memory is gone after a restart of the machine or of the container.
+fn warn_of_memory(dir: &Path, place: &Place, reader: &mut Reader<'_>) {
+    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` (linux/magic.h).
+    const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+    let there = dir.ancestors().find(|dir| dir.exists());
+    let Some(Ok(found)) = there.map(rustix::fs::statfs) else { return };
+    #[allow(clippy::useless_conversion, reason = "its width differs between platforms")]
+    if i64::try_from(found.f_type).is_ok_and(|kind| IN_MEMORY.contains(&kind)) {
+        reader.warning(
+            place,
+            format!("`state.dir` ({}) lies on a file system in memory", dir.display()),
+            "give it a disk: without its state a start lists 7 days again and may deliver them twice",
+        );
     }
 }
 

@@ -125,7 +125,14 @@ fn each_fault_of_a_sink_is_said() {
         ),
         ("{name: x, type: file}", "`path` is missing"),
         ("{name: x, type: stdout, path: /x}", "unknown key `path` in the stdout sink"),
-        ("{name: x, type: stdout, rate_limit: 5}", "`rate_limit` in the stdout sink is not in this release yet"),
+        ("{name: x, type: stdout, rate_limit: 5}", "here stands a plain value, `rate_limit` is a mapping"),
+        ("{name: x, type: stdout, rate_limit: {burst: 2s}}", "`rate_limit` limits nothing"),
+        ("{name: x, type: stdout, rate_limit: {events_per_second: 0}}", "between 1 and 10000000"),
+        (
+            "{name: x, type: stdout, ecs_profile: elastic}",
+            "`ecs_profile` in the stdout sink is not in this release yet",
+        ),
+        ("{name: x, type: splunk_hec, url: 'https://s', token: t, index: 'o365_{user}'}", "`{user}` is not known here"),
         ("{name: x, type: stdout, format: cef}", "format `cef` is not in this release yet"),
         ("{name: x, type: file, path: /x, concurrency: 2}", "keeps an order"),
         ("{name: x, type: splunk_hec, url: 'http://splunk:8088', token: t}", "plain http"),
@@ -159,6 +166,66 @@ fn each_fault_of_a_sink_is_said() {
         faults(&format!("tenants: [{TENANT}]\n{twice}")).iter().filter(|f| f.contains("path is already")).count(),
         2
     );
+}
+
+#[test]
+fn each_fault_of_an_edit_is_said_at_its_place() {
+    let said = |sink: &str| faults(&format!("tenants: [{TENANT}]\nsinks:\n  - {{name: x, {sink}}}\n")).join("\n");
+    let key = "key: 'sixteen bytes!!!'";
+    for (sink, part) in [
+        ("type: stdout, drop_fields: ['a..b']", "`a..b` names no field: the name has an empty part"),
+        ("type: stdout, drop_fields: ['o365.*']", "every field is named by itself"),
+        ("type: stdout, drop_fields: ['@timestamp']", "`@timestamp` cannot be dropped: it says which record this is"),
+        ("type: stdout, drop_fields: [event]", "`event` cannot be dropped"),
+        ("type: stdout, drop_fields: [Auditferry.Key]", "cannot be dropped"),
+        ("type: stdout, add_fields: {event.id: x}", "`event.id` cannot be added"),
+        ("type: stdout, format: raw, drop_fields: [Id]", "`Id` cannot be dropped"),
+        ("type: stdout, drop_fields: [ClientIP]", "an ECS document has no `ClientIP`"),
+        ("type: stdout, format: raw, drop_fields: [source.ip]", "has no `source.ip`"),
+        (
+            "type: stdout, drop_fields: [user, user.name]",
+            "`user.name` cannot be dropped: `user` is dropped at c.yaml:3:",
+        ),
+        ("type: stdout, drop_fields: [a], add_fields: {a.b: c}", "`a.b` cannot be added: `a` is dropped"),
+        ("type: stdout, add_fields: {labels.x: '{tennant}'}", "`{tennant}` is not known here"),
+        ("type: stdout, hash_fields: {fields: [user.name]}", "`key` is missing in `hash_fields`"),
+        ("type: stdout, hash_fields: {key: short-canary, fields: [user.name]}", "the key has fewer than 16 bytes"),
+        (&format!("type: stdout, hash_fields: {{{key}}}"), "`fields` is missing in `hash_fields`"),
+        (&format!("type: stdout, hash_fields: {{{key}, fields: []}}"), "no field is named"),
+        ("type: stdout, hash_fields: [user.name]", "here stands a list, `hash_fields` is a mapping"),
+        (
+            "type: splunk_hec, url: 'https://s', token: t, drop_fields: [Workload], index: 'o_{workload}'",
+            "would still show it",
+        ),
+        (
+            "type: kafka, brokers: b, topic: t, drop_fields: [event.action], headers: {x: '{operation}'}",
+            "would still show it as `{operation}`",
+        ),
+    ] {
+        let text = said(sink);
+        assert!(text.contains(part) && text.contains("c.yaml:3:"), "{sink}:\n{text}");
+        assert!(!text.contains("short-canary") && !text.contains("sixteen bytes!!!"), "{text}");
+    }
+}
+
+#[test]
+fn an_edit_is_read_as_meant() {
+    let sink = "{name: o, type: stdout, drop_fields: user_agent, hash_fields: {key: 'sixteen bytes!!!', fields: [source.ip]}, add_fields: {labels.site: '{tenant}'}, rate_limit: {bytes_per_second: 5MiB}}";
+    let loaded = good(&format!("tenants: [{TENANT}]\nsinks: [{sink}]"));
+    let sink = &loaded.config.sinks[0];
+    assert!(sink.edit.drop[0].is("user_agent") && sink.edit.hash.as_ref().unwrap().fields[0].is("source.ip"));
+    assert_eq!(sink.edit.add[0].1, "{tenant}");
+    let limit = sink.rate_limit.unwrap();
+    assert_eq!(
+        (limit.events_per_second, limit.bytes_per_second, limit.burst),
+        (None, Some(5 << 20), Duration::from_secs(1))
+    );
+    assert!(
+        loaded.warnings.iter().any(|fault| fault.text.contains("a pseudonym is no address")),
+        "{:?}",
+        loaded.warnings
+    );
+    assert!(!format!("{loaded:?}").contains("sixteen"));
 }
 
 #[test]
@@ -361,4 +428,16 @@ fn everything_that_was_read_is_looked_after_but_for_secrets() {
     assert!(loaded.is_err());
     std::fs::remove_file(at("tenants.d/b.yaml")).unwrap();
     assert_ne!(inputs.look_again(), inputs, "what mends a fault is noticed");
+}
+
+#[test]
+fn the_key_of_pseudonyms_is_among_the_files_that_a_sink_is_built_from() {
+    let of = |key: &str| {
+        let sink = format!(
+            "tenants: [{TENANT}]\nsinks: [{{name: o, type: stdout, hash_fields: {{key: '{key}', fields: [user]}}}}]"
+        );
+        good(&sink).config.sinks[0].files().iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("${file:/run/secrets/pseudonym-key}"), [PathBuf::from("/run/secrets/pseudonym-key")]);
+    assert_eq!(of("a key of sixteen bytes"), Vec::<PathBuf>::new());
 }

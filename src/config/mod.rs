@@ -3,6 +3,7 @@
 
 mod check;
 mod check_auth;
+mod check_edit;
 mod check_kafka;
 mod check_sinks;
 mod condition;
@@ -15,7 +16,11 @@ mod interpolate;
 mod kafka;
 mod load;
 mod proxy;
+mod schema;
 mod section;
+mod snippet;
+mod syntax;
+mod templates;
 mod tree;
 mod values;
 mod when;
@@ -26,8 +31,10 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
-pub use load::{Loaded, load, load_str, load_with_inputs, load_with_warnings};
+pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
 pub use proxy::{ProxyAddress, ProxyConfig};
+pub use schema::document as schema;
+pub use templates::places as template_places;
 pub use values::{is_loopback, parse_duration};
 pub use when::starts_with;
 
@@ -39,6 +46,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::clock::Clock;
+use crate::edit::FieldPath;
 use crate::feed::{ContentType, Tenant};
 use crate::secret::SecretSource;
 
@@ -121,6 +129,9 @@ pub struct SinkConfig {
     pub format: Format,
     /// `None`: everything.
     pub when: Option<When>,
+    pub edit: EditConfig,
+    /// `None`: as fast as the receiver takes it.
+    pub rate_limit: Option<RateLimitConfig>,
     pub batch: BatchConfig,
     pub retry: RetryConfig,
     pub kind: SinkKind,
@@ -130,11 +141,54 @@ impl SinkConfig {
     /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
     /// are read again while its brokers refuse us.
     pub fn files(&self) -> Vec<&Path> {
-        match &self.kind {
+        let mut files = match &self.kind {
             SinkKind::SplunkHec(hec) => hec.tls.files(),
             SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
+        };
+        if let Some(HashConfig { key: SecretSource::File(path), .. }) = &self.edit.hash {
+            files.push(path);
         }
+        files
     }
+}
+
+/// What a sink is shown of an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EditConfig {
+    pub drop: Vec<FieldPath>,
+    pub hash: Option<HashConfig>,
+    /// Fields put in, each with its template.
+    pub add: Vec<(FieldPath, String)>,
+}
+
+impl EditConfig {
+    /// Whether the sink is shown everything as it is.
+    pub fn is_empty(&self) -> bool {
+        self.add.is_empty() && !self.takes_away()
+    }
+
+    /// Whether something of a record is kept from the sink.
+    pub fn takes_away(&self) -> bool {
+        !self.drop.is_empty() || self.hash.is_some()
+    }
+}
+
+/// Fields that leave as pseudonyms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HashConfig {
+    /// Read once, when the sink is built: another key is another set of pseudonyms, and another sink for a reload.
+    pub key: SecretSource,
+    pub fields: Vec<FieldPath>,
+}
+
+/// How fast a sink may be sent to; at least one of the two is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimitConfig {
+    pub events_per_second: Option<u64>,
+    /// Bytes as encoded, before compression.
+    pub bytes_per_second: Option<u64>,
+    /// How long unused allowance is saved up.
+    pub burst: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,6 +11,7 @@ use super::check::warn_of_literal;
 use super::condition::Network;
 use super::faults::{Place, Reader};
 use super::interpolate::{interpolate, is_literal};
+use super::schema::{self, Schema};
 use super::section::{Field, Section, entries, field, refuse_unknown, section};
 use super::tree::{Entry, Node, Value};
 use super::values::{At, FromNode, Secret};
@@ -93,11 +94,19 @@ fn decoded(text: &str) -> String {
 }
 
 section! {
-    ProxyMapping in "`proxy`" { url: ProxyUrl, username: String, password: Secret, no_proxy: Vec<At<String>> } later {}
+    ProxyMapping in "`proxy`" {
+        /// Scheme, host and port, as `http://proxy:3128`.
+        url: ProxyUrl,
+        /// The name, where the proxy asks for one.
+        username: String,
+        /// Best as "${file:/run/secrets/…}".
+        password: Secret,
+        /// What goes past the proxy: names with all below them, addresses, networks, each with or without a port.
+        no_proxy: Vec<At<String>>,
+    } later {}
 }
 
-/// The keys, for the test that holds the example against them.
-#[cfg(test)]
+/// The section with its keys, for [`super::file::ALL_KEYS`].
 pub(super) const SECTION: (&str, &[&str]) = (ProxyMapping::TITLE, ProxyMapping::KEYS);
 
 /// `proxy:` as written.
@@ -119,6 +128,12 @@ impl FromNode for ProxyFile {
             }
         }
     }
+
+    fn schema() -> Schema {
+        let mut mapping = ProxyMapping::schema();
+        mapping["required"] = serde_json::json!(["url"]);
+        schema::any_of([schema::text(), mapping])
+    }
 }
 
 /// The address of a mapping.
@@ -132,6 +147,10 @@ impl FromNode for ProxyUrl {
             return None;
         };
         address(written, &node.place, reader).map(ProxyUrl)
+    }
+
+    fn schema() -> Schema {
+        schema::text()
     }
 }
 

@@ -4,6 +4,7 @@
 //! does not belong there. Never stops at the first fault.
 
 use super::faults::{Place, Reader};
+use super::schema::Schema;
 use super::tree::{Entry, Node, Value};
 use super::values::{At, FromNode};
 
@@ -83,6 +84,9 @@ pub(super) trait Section: Default {
     /// Keys of later releases.
     const LATER: &'static [&'static str];
 
+    /// The keys with what they accept and what is said of them.
+    fn properties() -> Vec<(&'static str, Schema)>;
+
     /// Reads the known keys; the others are [`refuse_unknown`]'s.
     fn fields(place: &Place, entries: &[Entry], reader: &mut Reader<'_>) -> Self;
 }
@@ -90,23 +94,33 @@ pub(super) trait Section: Default {
 /// The value of `key`; nothing written after the colon is as good as no key.
 pub(super) fn field<T: FromNode>(entries: &[Entry], key: &str, reader: &mut Reader<'_>) -> Field<T> {
     let Some(entry) = entries.iter().find(|entry| entry.key == key) else { return Field::Absent };
-    if matches!(entry.node.value, Value::Null) {
-        return Field::Absent;
+    match entry.node.value {
+        Value::Null => return Field::Absent,
+        Value::Broken => return Field::Faulty,
+        _ => {}
     }
     T::from_node(&entry.node, reader)
         .map_or(Field::Faulty, |value| Field::Given(At { value, place: entry.node.place.clone() }))
 }
 
-/// The entries of a mapping; anything else is a fault.
-pub(super) fn entries<'a>(node: &'a Node, title: &str, reader: &mut Reader<'_>) -> Option<&'a [Entry]> {
+/// The entries of a mapping; anything else is a fault. `known`: keys that it may have; empty: any.
+pub(super) fn entries<'a>(node: &'a Node, title: &str, known: &[&str], reader: &mut Reader<'_>) -> Option<&'a [Entry]> {
+    /// A screen has room for them.
+    const SHOWN: usize = 12;
     match &node.value {
         Value::Map(entries) => Some(entries),
         other => {
-            reader.fault(
-                &node.place,
-                format!("here stands {}, {title} is a mapping", other.shape()),
-                "write `key: value` lines, indented below",
-            );
+            let mut hint = match other {
+                Value::Scalar(text) if text.contains(':') => "a blank must follow the colon: `key: value`".to_owned(),
+                Value::Scalar(text) if text == "true" => {
+                    "write `{}` for all defaults, or `key: value` lines, indented below".to_owned()
+                }
+                _ => "write `key: value` lines, indented below".to_owned(),
+            };
+            if !known.is_empty() && known.len() <= SHOWN {
+                hint += &format!("; known here: {}", known.join(", "));
+            }
+            reader.fault(&node.place, format!("here stands {}, {title} is a mapping", other.shape()), hint);
             None
         }
     }
@@ -155,19 +169,23 @@ pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> O
 
 /// Declares a section: `Name in "how faults call it" { key: Type, … } later { "key", … }`.
 macro_rules! section {
-    ($(#[$doc:meta])* $name:ident in $title:literal { $( $field:ident : $type:ty ),* $(,)? } later { $($later:literal),* $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident in $title:literal { $( $(#[doc = $says:literal])* $field:ident : $type:ty ),* $(,)? } later { $($later:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default)]
         pub(super) struct $name {
             #[allow(dead_code, reason = "not every section has a fault of its own to place")]
             pub place: Place,
-            $( pub $field: Field<$type>, )*
+            $( $(#[doc = $says])* pub $field: Field<$type>, )*
         }
 
         impl Section for $name {
             const TITLE: &'static str = $title;
             const KEYS: &'static [&'static str] = &[$(stringify!($field)),*];
             const LATER: &'static [&'static str] = &[$($later),*];
+
+            fn properties() -> Vec<(&'static str, Schema)> {
+                vec![$( (stringify!($field), schema::described(<$type>::schema(), &[$($says),*])), )*]
+            }
 
             #[allow(unused_variables, reason = "a section may have no keys")]
             fn fields(place: &Place, entries: &[Entry], reader: &mut Reader<'_>) -> Self {
@@ -177,9 +195,13 @@ macro_rules! section {
 
         impl FromNode for $name {
             fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-                let entries = entries(node, Self::TITLE, reader)?;
+                let entries = entries(node, Self::TITLE, Self::KEYS, reader)?;
                 refuse_unknown(entries, &[Self::KEYS], &[Self::LATER], Self::TITLE, reader);
                 Some(Self::fields(&node.place, entries, reader))
+            }
+
+            fn schema() -> Schema {
+                schema::mapping(Self::properties())
             }
         }
     };

@@ -11,15 +11,22 @@ use url::Url;
 
 use super::faults::{Place, Reader};
 use super::interpolate::{interpolate, is_literal, sole_file};
+use super::schema::{self, Schema};
 use super::tree::{Node, Value};
 use crate::clock::Seconds;
 use crate::config::{AckMode, Format};
+use crate::edit::FieldPath;
 use crate::feed::ContentType;
 use crate::secret::SecretSource;
 
 /// Reads itself from a node; `None` after a fault has been said.
 pub(super) trait FromNode: Sized {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// What is accepted, as JSON Schema; a test sees where none is given.
+    fn schema() -> Schema {
+        Schema::Object(serde_json::Map::new())
+    }
 }
 
 /// A value and where it stands.
@@ -32,6 +39,10 @@ pub(super) struct At<T> {
 impl<T: FromNode> FromNode for At<T> {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<At<T>> {
         Some(At { value: T::from_node(node, reader)?, place: node.place.clone() })
+    }
+
+    fn schema() -> Schema {
+        T::schema()
     }
 }
 
@@ -51,6 +62,10 @@ impl<T: FromNode> FromNode for Vec<T> {
             }
         }
     }
+
+    fn schema() -> Schema {
+        schema::list(T::schema())
+    }
 }
 
 /// The scalar as written and as meant.
@@ -63,7 +78,8 @@ fn scalar<'a>(node: &'a Node, wanted: &str, reader: &mut Reader<'_>) -> Option<S
     match &node.value {
         Value::Scalar(written) => Some(Scalar { written, value: interpolate(written, &node.place, reader)? }),
         other => {
-            reader.fault(&node.place, format!("here stands {}, {wanted} is wanted", other.shape()), "");
+            let hint = "write one plain value behind the colon";
+            reader.fault(&node.place, format!("here stands {}, {wanted} is wanted", other.shape()), hint);
             None
         }
     }
@@ -94,15 +110,23 @@ impl FromNode for String {
         }
         Some(value)
     }
+
+    fn schema() -> Schema {
+        schema::text()
+    }
 }
 
 impl FromNode for bool {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<bool> {
-        read(node, "true or false", "", reader, |text| match text {
+        read(node, "true or false", "write `true` or `false`", reader, |text| match text {
             "true" | "True" | "TRUE" => Some(true),
             "false" | "False" | "FALSE" => Some(false),
             _ => None,
         })
+    }
+
+    fn schema() -> Schema {
+        schema::boolean()
     }
 }
 
@@ -110,23 +134,57 @@ impl FromNode for usize {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<usize> {
         read(node, "a whole number", "write digits only", reader, |text| text.parse().ok())
     }
+
+    fn schema() -> Schema {
+        schema::number("integer")
+    }
 }
 
 impl FromNode for i64 {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<i64> {
         read(node, "a whole number", "write digits only", reader, |text| text.parse().ok())
     }
+
+    fn schema() -> Schema {
+        schema::number("integer")
+    }
 }
 
 impl FromNode for f64 {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<f64> {
-        read(node, "a number", "", reader, |text| text.parse().ok().filter(|number: &f64| number.is_finite()))
+        read(node, "a number", "write digits, as `60` or `0.5`", reader, |text| {
+            text.parse().ok().filter(|number: &f64| number.is_finite())
+        })
+    }
+
+    fn schema() -> Schema {
+        schema::number("number")
     }
 }
 
 impl FromNode for PathBuf {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<PathBuf> {
         String::from_node(node, reader).map(PathBuf::from)
+    }
+
+    fn schema() -> Schema {
+        schema::text()
+    }
+}
+
+impl FromNode for FieldPath {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<FieldPath> {
+        let scalar = scalar(node, "the name of a field", reader)?;
+        FieldPath::parse(&scalar.value)
+            .map_err(|error| {
+                let hint = "join the names on the way by dots, as `source.ip` or `ModifiedProperties.NewValue`";
+                reader.fault(&node.place, format!("`{}` names no field: {error}", scalar.written), hint);
+            })
+            .ok()
+    }
+
+    fn schema() -> Schema {
+        schema::pattern("[^*]+")
     }
 }
 
@@ -142,11 +200,19 @@ impl FromNode for Listen {
             address => address.parse().ok().map(|address| Listen(Some(address))),
         })
     }
+
+    fn schema() -> Schema {
+        schema::pattern("off|.+:[0-9]+")
+    }
 }
 
 impl FromNode for Duration {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Duration> {
         read(node, "a duration", "write a number and a unit: `500ms`, `30s`, `5m`, `12h`, `7d`", reader, parse_duration)
+    }
+
+    fn schema() -> Schema {
+        schema::pattern("([0-9]+(ms|s|m|h|d|w))+")
     }
 }
 
@@ -182,6 +248,10 @@ impl FromNode for Size {
         let hint = "write a number and a unit: `100KiB`, `32MiB`, `2GiB` (or `8MB`, in thousands)";
         read(node, "a size", hint, reader, parse_size).map(Size)
     }
+
+    fn schema() -> Schema {
+        schema::size()
+    }
 }
 
 /// `32MiB`, `8MB`, `100KiB`, or plain bytes.
@@ -212,6 +282,10 @@ impl FromNode for Guid {
         let hint = "write the id as the portal shows it: 8-4-4-4-12 hexadecimal digits";
         read(node, "a GUID", hint, reader, |text| is_guid(text).then(|| Guid(text.to_ascii_lowercase())))
     }
+
+    fn schema() -> Schema {
+        schema::pattern("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+    }
 }
 
 pub(super) fn is_guid(text: &str) -> bool {
@@ -232,6 +306,10 @@ impl FromNode for Date {
             let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
             Some(Date(start.timestamp().as_second()))
         })
+    }
+
+    fn schema() -> Schema {
+        schema::pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}")
     }
 }
 
@@ -259,6 +337,10 @@ impl FromNode for Url {
         }
         Some(url)
     }
+
+    fn schema() -> Schema {
+        schema::pattern("https?://.+")
+    }
 }
 
 /// Whether nothing leaves this machine on the way to `url`.
@@ -279,6 +361,10 @@ impl FromNode for ContentType {
         let hint = format!("one of {}", names.join(", "));
         read(node, "a content type", &hint, reader, ContentType::parse)
     }
+
+    fn schema() -> Schema {
+        schema::one_of(ContentType::ALL.map(ContentType::as_str))
+    }
 }
 
 impl FromNode for Format {
@@ -296,6 +382,10 @@ impl FromNode for Format {
                 None
             }
         }
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(["raw", "ecs"])
     }
 }
 
@@ -334,6 +424,10 @@ impl FromNode for AckEnabled {
             _ => None,
         })
     }
+
+    fn schema() -> Schema {
+        schema::choice(["auto"], schema::boolean())
+    }
 }
 
 impl FromNode for Cloud {
@@ -346,6 +440,10 @@ impl FromNode for Cloud {
             "dod" => Some(Cloud::Dod),
             _ => None,
         })
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(["enterprise", "gcc", "gcc_high", "dod"])
     }
 }
 
@@ -363,6 +461,10 @@ impl FromNode for Compression {
             "none" => Some(Compression::None),
             _ => None,
         })
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(["gzip", "none"])
     }
 }
 
@@ -397,6 +499,10 @@ impl FromNode for Secret {
             return None;
         }
         Some(Secret { source: SecretSource::Value(SecretString::from(value)), literal: is_literal(written) })
+    }
+
+    fn schema() -> Schema {
+        schema::text()
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::condition::{Key, Matcher, Network, Test, When};
 use super::faults::{Place, Reader};
+use super::schema::{self, Schema};
 use super::section::{entries, nearest, refuse_unknown};
 use super::tree::{Entry, Node, Value};
 use super::values::{At, FromNode};
@@ -15,7 +16,7 @@ use crate::record::types;
 /// The keys of a condition, as written.
 pub(super) const KEYS: &[&str] =
     &["tenant", "content_type", "workload", "operation", "outcome", "kind", "record_type", "user", "source_ip", "any"];
-const FORMS: &[&str] = &["prefix", "cidr", "not"];
+pub(super) const FORMS: &[&str] = &["prefix", "cidr", "not"];
 const OUTCOMES: &[&str] = &["success", "failure", "unknown"];
 const KINDS: &[&str] = &["audit", "alert"];
 /// How deep `any` and `not` may stand in each other; deeper nobody can read it.
@@ -38,6 +39,35 @@ impl FromNode for WhenFile {
         file.when = condition(node, 0, &mut file, reader)?;
         Some(file)
     }
+
+    fn schema() -> Schema {
+        schema::reference("when")
+    }
+}
+
+/// The definitions that [`WhenFile`]'s schema refers to: a condition, and the values of each key.
+pub(super) fn definitions() -> Vec<(String, Schema)> {
+    let leaf = |key: Key| match key {
+        Key::ContentType => ContentType::schema(),
+        Key::Outcome => schema::one_of(OUTCOMES.iter().copied()),
+        Key::Kind => schema::one_of(KINDS.iter().copied()),
+        _ => schema::text(),
+    };
+    let name = |key: Key| format!("when_{}", key.as_str());
+    let mut keys: Vec<(&str, Schema)> =
+        Key::ALL.into_iter().map(|key| (key.as_str(), schema::reference(&name(key)))).collect();
+    keys.push(("any", schema::items(schema::reference("when"))));
+    let mut all = vec![("when".to_owned(), schema::mapping(keys))];
+    for key in Key::ALL {
+        let form = |form: &'static str| match form {
+            "not" => (form, schema::reference(&name(key))),
+            _ => (form, schema::list(schema::text())),
+        };
+        let forms = FORMS.iter().filter(|form| (**form == "cidr") == (key == Key::SourceIp) || **form == "not");
+        let one = schema::any_of([leaf(key), schema::mapping(forms.map(|one| form(one)).collect())]);
+        all.push((name(key), schema::any_of([one.clone(), schema::items(one)])));
+    }
+    all
 }
 
 /// A fault where conditions stand too deep in each other.
@@ -52,21 +82,27 @@ fn condition(node: &Node, depth: usize, file: &mut WhenFile, reader: &mut Reader
     if is_too_deep(node, depth, reader) {
         return None;
     }
-    let entries = entries(node, "`when`", reader)?;
+    let entries = entries(node, "`when`", KEYS, reader)?;
     refuse_unknown(entries, &[KEYS], &[], "`when`", reader);
     if entries.is_empty() {
         reader.fault(&node.place, "the condition is empty", "remove it: without `when` a sink gets everything");
         return None;
     }
     let mut when = When::default();
+    let mut good = true;
     for Entry { key, node, .. } in entries {
         if key == "any" {
-            when.any = any(node, depth, file, reader)?;
+            let read = any(node, depth, file, reader);
+            good &= read.is_some();
+            when.any = read.unwrap_or_default();
         } else if let Some(key) = Key::ALL.into_iter().find(|known| known.as_str() == key) {
-            when.tests.push(Test { key, wanted: values(key, node, depth, file, reader)? });
+            match values(key, node, depth, file, reader) {
+                Some(wanted) => when.tests.push(Test { key, wanted }),
+                None => good = false,
+            }
         }
     }
-    Some(when)
+    good.then_some(when)
 }
 
 fn any(node: &Node, depth: usize, file: &mut WhenFile, reader: &mut Reader<'_>) -> Option<Vec<When>> {
@@ -118,27 +154,33 @@ fn matcher(key: Key, node: &Node, depth: usize, file: &mut WhenFile, reader: &mu
         reader.fault(&node.place, "the value is empty", "one of `prefix:`, `cidr:`, `not:`, or a plain value");
         return None;
     }
-    let mut all = Vec::new();
-    for Entry { key: form, place, node } in forms {
-        all.push(match form.as_str() {
-            "prefix" => {
-                texts(node, reader)?.iter().map(|text| prefix(key, text, file, reader)).collect::<Option<_>>()?
-            }
-            "cidr" if key == Key::SourceIp => {
-                texts(node, reader)?.iter().map(|text| network(text, reader)).collect::<Option<_>>()?
-            }
-            "cidr" => {
-                let text = format!("`{}` is no address", key.as_str());
-                reader.fault(place, text, "`cidr` goes with `source_ip`");
-                return None;
-            }
-            "not" => vec![Matcher::Not(values(key, node, depth + 1, file, reader)?)],
-            _ => return None,
-        });
-    }
+    let read: Vec<Option<Vec<Matcher>>> = forms.iter().map(|form| self::form(key, form, depth, file, reader)).collect();
+    let mut all: Vec<Vec<Matcher>> = read.into_iter().collect::<Option<_>>()?;
     match all.len() {
         1 if all[0].len() == 1 => all.pop()?.pop(),
         _ => Some(Matcher::All(all)),
+    }
+}
+
+/// One form of a mapping of forms.
+fn form(key: Key, entry: &Entry, depth: usize, file: &mut WhenFile, reader: &mut Reader<'_>) -> Option<Vec<Matcher>> {
+    let node = &entry.node;
+    match entry.key.as_str() {
+        "prefix" => {
+            let read: Vec<_> = texts(node, reader)?.iter().map(|text| prefix(key, text, file, reader)).collect();
+            read.into_iter().collect()
+        }
+        "cidr" if key == Key::SourceIp => {
+            let read: Vec<_> = texts(node, reader)?.iter().map(|text| network(text, reader)).collect();
+            read.into_iter().collect()
+        }
+        "cidr" => {
+            let text = format!("`{}` is no address", key.as_str());
+            reader.fault(&entry.place, text, "`cidr` goes with `source_ip`");
+            None
+        }
+        "not" => Some(vec![Matcher::Not(values(key, node, depth + 1, file, reader)?)]),
+        _ => None,
     }
 }
 
@@ -246,7 +288,8 @@ fn network(text: &At<String>, reader: &mut Reader<'_>) -> Option<Matcher> {
 
 /// Says which of the named tenants are not configured.
 pub(super) fn check(file: &WhenFile, tenants: &[&str], reader: &mut Reader<'_>) {
-    for name in &file.tenants {
+    // Without any tenant that has been said, and is what is to be mended.
+    for name in file.tenants.iter().filter(|_| !tenants.is_empty()) {
         if !tenants.contains(&name.value.as_str()) {
             let hint = nearest(&name.value, tenants.iter().copied()).map_or_else(
                 || "the condition takes the `name` of a tenant in this configuration".to_owned(),
@@ -255,7 +298,7 @@ pub(super) fn check(file: &WhenFile, tenants: &[&str], reader: &mut Reader<'_>) 
             reader.fault(&name.place, "no tenant of this name is configured", hint);
         }
     }
-    for prefix in &file.tenant_prefixes {
+    for prefix in file.tenant_prefixes.iter().filter(|_| !tenants.is_empty()) {
         if !tenants.iter().any(|name| name.starts_with(&prefix.value)) {
             reader.fault(&prefix.place, "no configured tenant's name begins so", "names are those below `tenants:`");
         }

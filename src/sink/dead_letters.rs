@@ -16,8 +16,10 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::Mutex;
 
 use super::line::push_flat;
+use super::shape::Kept;
 use super::template::escape;
 use crate::clock::world_ms;
+use crate::config::Format;
 use crate::disk::{self, File, Fsync};
 use crate::event::Event;
 use crate::feed::BlobId;
@@ -73,8 +75,14 @@ impl DeadLetters {
         Ok(DeadLetters(Arc::new(Inner { path: path.to_owned(), metrics, writing: Mutex::new(()) })))
     }
 
-    /// Keeps these events, each with what the receiver said of it; returns when they are on the disk.
-    pub async fn append<'a>(&self, sink: &str, refused: impl IntoIterator<Item = (Event<'a>, &'a str)>) {
+    /// Keeps these events, each with what the receiver said of it; returns when they are on the disk. `kept`
+    /// says what stands in for a record of which the sink was not shown everything.
+    pub async fn append<'a>(
+        &self,
+        sink: &str,
+        refused: impl IntoIterator<Item = (Event<'a>, &'a str)>,
+        kept: impl Fn(&Event<'_>) -> Option<Kept>,
+    ) {
         let mut lines = Vec::new();
         let mut count = 0;
         for (event, answer) in refused {
@@ -87,7 +95,16 @@ impl DeadLetters {
                 event_id: event.id().to_vec(),
             };
             push_head(&head, &mut lines);
-            push_record(event.raw(), event.meta.readable, &mut lines);
+            match kept(&event) {
+                Some(Kept { format, json }) => {
+                    push_format(format, &mut lines);
+                    push_record(&json, true, &mut lines);
+                }
+                None => {
+                    push_format(Format::Raw, &mut lines);
+                    push_record(event.raw(), event.meta.readable, &mut lines);
+                }
+            }
             lines.extend_from_slice(b"}\n");
             count += 1;
         }
@@ -106,6 +123,7 @@ impl DeadLetters {
             let (letter, record) = &*source;
             let mut head = Vec::new();
             push_head(letter, &mut head);
+            push_format(Format::Raw, &mut head);
             file.write_all(&head)?;
             match is_json {
                 true => copy_flat(record, file),
@@ -227,8 +245,15 @@ fn push_head(head: &LetterHead, out: &mut Vec<u8>) {
         push_flat(&head.event_id, out);
         out.push(b'"');
     }
-    // The record is always kept as it came, so that it can be sent again to any sink.
-    out.extend_from_slice(b",\"format\":\"raw\"");
+}
+
+/// The record is kept as it came, so that it can be sent again to any sink; but of a sink that may not have
+/// all of it, the letter has no more than the sink would have got.
+fn push_format(format: Format, out: &mut Vec<u8>) {
+    out.extend_from_slice(match format {
+        Format::Raw => b",\"format\":\"raw\"",
+        Format::Ecs => b",\"format\":\"ecs\"",
+    });
 }
 
 fn push_string(text: &str, out: &mut Vec<u8>) {
@@ -374,7 +399,7 @@ mod tests {
         let path = dir.path().join("dead.ndjson");
         let dead = DeadLetters::open(&path, Metrics::new()).unwrap();
         let part = samples::part(&[samples::RECORD, "not\n\"json\""]);
-        dead.append("splunk", [(part.event(0), "no\nway"), (part.event(1), "bad")]).await;
+        dead.append("splunk", [(part.event(0), "no\nway"), (part.event(1), "bad")], |_| None).await;
         let letters = letters(&path);
         assert_eq!(letters.len(), 2);
         assert_eq!(letters[0]["record"], serde_json::from_str::<Value>(samples::RECORD).unwrap());
@@ -452,7 +477,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         let part = samples::part(&[samples::RECORD]);
-        let append = dead.append("splunk", [(part.event(0), "no")]);
+        let append = dead.append("splunk", [(part.event(0), "no")], |_| None);
         tokio::pin!(append);
         assert!(tokio::time::timeout(Duration::from_millis(100), &mut append).await.is_err());
         std::fs::remove_dir(&path).unwrap();

@@ -12,6 +12,7 @@ mod kafka;
 mod line;
 #[cfg(test)]
 mod samples;
+mod shape;
 pub(crate) mod splunk_hec;
 mod stdout;
 pub mod template;
@@ -27,6 +28,7 @@ use crate::secret::SecretError;
 use crate::state::State;
 use file::FileSink;
 use kafka::KafkaSink;
+pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
 use template::TemplateError;
@@ -54,18 +56,28 @@ pub enum SinkBuildError {
     Endpoint { sink: String, url: String },
     #[error("sink `{sink}`: the token holds characters that no header can carry; give it as Splunk shows it")]
     Token { sink: String },
+    #[error(
+        "sink `{sink}`: the key of `hash_fields` has {bytes} bytes; give at least {least}, for instance from `openssl rand -base64 32`"
+    )]
+    ShortKey { sink: String, bytes: usize, least: usize },
     #[error("sink `{sink}`: librdkafka makes no producer: {reason}; see `tls`, `sasl` and `librdkafka` of the sink")]
     Kafka { sink: String, reason: String },
 }
 
 /// Builds the sink; touches no network and no file but the secrets it is made of.
-pub fn build(config: &SinkConfig, id: SinkId, state: &State, metrics: Arc<Metrics>) -> Result<AnySink, SinkBuildError> {
-    Ok(match &config.kind {
+pub fn build(
+    config: &SinkConfig,
+    id: SinkId,
+    state: &State,
+    metrics: Arc<Metrics>,
+) -> Result<ShapedSink, SinkBuildError> {
+    let sink = match &config.kind {
         SinkKind::Stdout => AnySink::Stdout(StdoutSink::new(&config.name, config.format, metrics)),
         SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
         SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
-    })
+    };
+    ShapedSink::new(config, sink)
 }
 
 impl Sink for AnySink {
@@ -198,6 +210,11 @@ pub enum SendError {
 pub trait Sink: Send + Sync + 'static {
     /// Appends one event, framed as this sink frames it.
     fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>);
+
+    /// What a dead letter keeps of the event; `None`: the record as it came.
+    fn kept(&self, _event: &Event<'_>) -> Option<Kept> {
+        None
+    }
 
     /// True when batches must leave one after the other, whatever `concurrency` says: where order or
     /// a position in a file matters.

@@ -12,6 +12,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("advice", &[]),
     ("clock", &[]),
     ("disk", &["clock"]),
+    ("edit", &["escape"]),
     ("escape", &[]),
     ("failpoint", &[]),
     ("feed", &[]),
@@ -26,7 +27,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("normalize", &["escape", "record", "feed"]),
     ("event", &["budget", "feed", "record"]),
     ("route", &["sink", "config", "feed", "record", "normalize"]),
-    ("config", &["clock", "feed", "record::types", "secret"]),
+    ("config", &["clock", "edit", "feed", "record::types", "secret"]),
     // A sink sees events and the record key, never a record type.
     (
         "sink",
@@ -36,6 +37,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "config",
             "delivered",
             "disk",
+            "edit",
             "escape",
             "event",
             "failpoint",

@@ -143,6 +143,8 @@ fn sink(kind: SinkKind, format: Format) -> SinkConfig {
         required: true,
         format,
         when: None,
+        edit: Default::default(),
+        rate_limit: None,
         batch: BatchConfig { max_bytes: 1 << 20, max_events: 1000, linger: Duration::from_millis(100), concurrency: 1 },
         retry: RetryConfig { initial: Duration::from_millis(100), max: Duration::from_secs(2) },
         kind,

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::circuit::{Circuit, Turn};
+use super::limit::Limit;
 use super::queue::{Item, Unsettled, Verdicts};
 use crate::config::RetryConfig;
 use crate::failpoint;
@@ -26,6 +27,7 @@ pub(super) struct Courier<S> {
     pub verdicts: Arc<Verdicts>,
     pub dead: DeadLetters,
     pub retry: RetryConfig,
+    pub limit: Option<Limit>,
 }
 
 /// What was refused of a batch so far, with the answers, in step.
@@ -50,6 +52,9 @@ impl Refused {
 impl<S: Sink> Courier<S> {
     /// Returns when every event of the batch has a verdict.
     pub async fn carry(&self, batch: Batch) {
+        if let Some(limit) = &self.limit {
+            limit.wait(batch.len(), batch.encoded.bytes.len()).await;
+        }
         let mut batch = Some(batch);
         while let Some(whole) = batch.take() {
             let events = whole.len();
@@ -158,7 +163,8 @@ impl<S: Sink> Courier<S> {
         self.circuit.finished(events, count, reason.as_deref());
         if count > 0 {
             let letters = refused.events.items.iter().zip(&refused.answers);
-            self.dead.append(&self.verdicts.name, letters.map(|(item, answer)| (item.event(), answer.as_str()))).await;
+            let letters = letters.map(|(item, answer)| (item.event(), answer.as_str()));
+            self.dead.append(&self.verdicts.name, letters, |event| self.sink.kept(event)).await;
             tracing::warn!(sink = %self.verdicts.name, events = count, reason = reason.as_deref().unwrap_or_default(),
                 "events were refused for good and lie in the dead letters");
             refused.events.rejected();
@@ -252,7 +258,7 @@ mod tests {
         let dead = DeadLetters::open(&dir.path().join("dead.ndjson"), Arc::clone(&metrics)).unwrap();
         let (circuit, _health) = Circuit::new("sink", retry, metrics);
         let sink = Numbering { unwilling: 100, ..Numbering::default() };
-        let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry };
+        let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry, limit: None };
 
         let records: Vec<_> = (0..12).map(|n| format!("{{\"n\":{n}}}")).collect();
         let part = samples::part(&records.iter().map(String::as_str).collect::<Vec<_>>());

@@ -11,6 +11,7 @@
 mod batch;
 mod circuit;
 mod courier;
+mod limit;
 mod queue;
 mod turns;
 
@@ -31,6 +32,7 @@ use crate::state::State;
 use batch::Filling;
 use circuit::Circuit;
 use courier::Courier;
+use limit::Limit;
 use queue::{Backlog, Queued, Verdicts};
 use turns::Turns;
 
@@ -85,7 +87,8 @@ pub fn spawn_after<S: Sink>(
     metrics.sink_info.with_label_values(&[config.name.as_str(), config.kind.type_name(), required]).set(1);
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
-    let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry: config.retry };
+    let limit = Limit::new(&config.name, config.rate_limit.as_ref(), &verdicts.metrics);
+    let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry: config.retry, limit };
     let turns = Arc::<Turns>::default();
     let (stop, stopped) = watch::channel(false);
     let filling = Filling::new(&config.batch, Arc::clone(&verdicts));

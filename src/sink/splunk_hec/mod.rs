@@ -301,6 +301,8 @@ mod tests {
             required: true,
             format,
             when: None,
+            edit: Default::default(),
+            rate_limit: None,
             batch: BatchConfig { max_bytes: 1, max_events: 1, linger: Duration::ZERO, concurrency: 1 },
             retry: RetryConfig { initial: Duration::ZERO, max: Duration::ZERO },
             kind: SinkKind::SplunkHec(hec),

@@ -5,6 +5,7 @@ mod alerts;
 mod chaos;
 mod chart;
 mod chart_values;
+mod configuration;
 mod corruption;
 mod credentials;
 mod dashboard;

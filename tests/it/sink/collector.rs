@@ -47,6 +47,24 @@ async fn refused_events_become_dead_letters_and_all_others_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_has_no_more_than_the_sink_was_shown() {
+    let hec = FakeHec::start().await;
+    hec.set(|knobs| knobs.refuse = Some(Arc::new(|offered| offered.event.contains("7\"}"))));
+    let mut config = hec_sink(&hec);
+    config.edit.drop = vec![auditferry::edit::FieldPath::parse("Pad").unwrap()];
+    let bench = Bench::start(config);
+    let offer = bench.offer(records(0, 100)).await;
+    assert_eq!(offer.settled().await, counts(90, 10));
+    for letter in bench.dead_letters() {
+        let record = &letter["record"];
+        assert!(record["Id"].is_string() && record.get("Pad").is_none(), "{letter}");
+        assert_eq!(letter["format"], "raw");
+    }
+    assert_eq!(bench.dead_letters().len(), 10);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_is_refused_unnamed_is_found_by_halving() {
     let hec = FakeHec::start().await;
     hec.set(|knobs| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use auditferry::config::{KafkaConfig, PassedThrough, SaslConfig, SinkConfig, SinkKind, StateConfig, TlsConfig};
 use auditferry::metrics::Metrics;
 use auditferry::secret::SecretSource;
-use auditferry::sink::{AnySink, EncodedBatch, SendError, Sink, build};
+use auditferry::sink::{EncodedBatch, SendError, ShapedSink, Sink, build};
 use auditferry::state::State;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -95,7 +95,7 @@ async fn every_way_to_log_in_is_taken() {
 struct Bare {
     _dir: tempfile::TempDir,
     metrics: Arc<Metrics>,
-    sink: AnySink,
+    sink: ShapedSink,
     batch: EncodedBatch,
 }
 

@@ -76,6 +76,8 @@ fn sink_config(name: &str, kind: SinkKind) -> SinkConfig {
         required: true,
         format: Format::Raw,
         when: None,
+        edit: Default::default(),
+        rate_limit: None,
         batch: BatchConfig { max_bytes: 100_000, max_events: 1000, linger: Duration::from_millis(20), concurrency: 3 },
         retry: RetryConfig { initial: Duration::from_millis(5), max: Duration::from_millis(40) },
         kind,

@@ -15,7 +15,7 @@ use auditferry::feed::{BlobId, ContentType, Feed, FeedKey, Tenant};
 use auditferry::metrics::Metrics;
 use auditferry::record::RecordKey;
 use auditferry::sink::dead_letters::{DeadLetters, LetterHead};
-use auditferry::sink::{AnySink, EncodedBatch, Sink, SinkId, SinkSet, build};
+use auditferry::sink::{EncodedBatch, ShapedSink, Sink, SinkId, SinkSet, build};
 use auditferry::state::{ContentKey, FeedFact, ListedBlob, State};
 
 /// Records of a round in the file, and keys of a round that the other sink has: more than a page of them.
@@ -66,7 +66,7 @@ pub struct Process {
     pub state: State,
     pub file: SinkId,
     pub other: SinkId,
-    sink: AnySink,
+    sink: ShapedSink,
     dead: DeadLetters,
     pub metrics: Arc<Metrics>,
 }
@@ -81,6 +81,8 @@ impl Process {
             required: true,
             format: Format::Raw,
             when: None,
+            edit: Default::default(),
+            rate_limit: None,
             batch: BatchConfig { max_bytes: 100_000, max_events: 1000, linger: Duration::ZERO, concurrency: 1 },
             retry: RetryConfig { initial: Duration::from_millis(1), max: Duration::from_millis(1) },
             kind: SinkKind::File(FileConfig { path: root.join("audit.ndjson"), max_size: Some(2000), keep: 50 }),

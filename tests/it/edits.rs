@@ -1,0 +1,117 @@
+//! What a sink is not shown, end to end: the simulator, the real binary, files. The truth says what each record
+//! held; none of it may stand where it was taken away, and nothing else may be missing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use auditferry::simulator::WorldConfig;
+use serde_json::Value;
+
+use crate::support::{Place, compare, file_hashes, served, world};
+
+const LIMIT: Duration = Duration::from_secs(40);
+const COLLECT: &str = "collect: { requests_per_minute: 100000, poll_interval: 5s, backfill: 2d }";
+
+fn lines(place: &Place, name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(place.path(name)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+    value.pointer(pointer).and_then(Value::as_str)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dropped_or_hashed_leaves_in_no_format() {
+    let world = world(WorldConfig::new().records(1500).days(1).speed(20.0)).await;
+    let place = Place::new();
+    std::fs::write(place.path("key"), "a key of more than sixteen bytes\n").unwrap();
+    let hash = |fields: &str| {
+        format!("hash_fields: {{ key: \"${{file:{}}}\", fields: [{fields}] }}", place.path("key").display())
+    };
+    let file = |name: &str, format: &str, more: &str| {
+        format!("  - {{ name: {name}, type: file, format: {format}, path: {:?}{more} }}\n", place.path(name))
+    };
+    let sinks = [
+        file("all", "raw", ""),
+        file(
+            "raw",
+            "raw",
+            &format!(
+                ", drop_fields: [ClientIP, ClientIPAddress, ActorIpAddress], {}, add_fields: {{ site: '{{tenant}}' }}",
+                hash("UserId")
+            ),
+        ),
+        file(
+            "ecs",
+            "ecs",
+            &format!(", drop_fields: [source], {}, add_fields: {{ labels.site: north }}", hash("user.name")),
+        ),
+    ];
+    place.write_config(&world, &sinks.concat(), COLLECT);
+    let ended = place.run_once(LIMIT).await;
+    assert_eq!(ended.code(), Some(0), "{}", place.log_tail());
+    let said = compare(&served(&world), file_hashes(&place.path("all")));
+    assert_eq!((said.lost, said.duplicates, said.foreign), (0, 0, 0), "{said:?}");
+
+    let (all, raw, ecs) = (lines(&place, "all"), lines(&place, "raw"), lines(&place, "ecs"));
+    assert_eq!((raw.len(), ecs.len()), (all.len(), all.len()));
+    let by_id: HashMap<&str, &Value> = all.iter().filter_map(|record| Some((text(record, "/Id")?, record))).collect();
+    let mut pseudonyms: BTreeMap<String, String> = BTreeMap::new();
+    let mut addresses = 0;
+    for (kind, line, user) in
+        raw.iter().map(|l| ("raw", l, "/UserId")).chain(ecs.iter().map(|l| ("ecs", l, "/user/id")))
+    {
+        let id = text(line, if kind == "raw" { "/Id" } else { "/event/id" });
+        let Some(record) = id.and_then(|id| by_id.get(id)) else { continue };
+        for field in ["ClientIP", "ClientIPAddress", "ActorIpAddress"] {
+            let Some(address) = record[field].as_str().filter(|address| address.len() > 6) else { continue };
+            addresses += 1;
+            let own = ["", "/o365/audit"].map(|at| line.pointer(&format!("{at}/{field}")));
+            assert!(own.iter().all(Option::is_none), "{kind}: {field} of {line}");
+            for pointer in ["/source", "/related/ip"] {
+                assert!(line.pointer(pointer).is_none(), "{kind}: {address} in {line}");
+            }
+        }
+        if let (Some(name), Some(shown)) = (record["UserId"].as_str(), text(line, user)) {
+            if name.is_empty() {
+                continue;
+            }
+            assert!(shown.starts_with("pseudonym:") && shown.len() == 53, "{kind}: {shown} for {name}");
+            let first = pseudonyms.entry(name.to_owned()).or_insert_with(|| shown.to_owned());
+            assert_eq!(first, shown, "one value, one pseudonym, in either format");
+            assert!(!line["related"]["user"].to_string().contains(name), "{line}");
+            assert_ne!(text(line, "/o365/audit/UserId"), Some(name), "{line}");
+        }
+        let site = if kind == "raw" { text(line, "/site") } else { text(line, "/labels/site") };
+        let wanted = if kind == "raw" { world.tenants()[0].name.as_str() } else { "north" };
+        assert_eq!(site, Some(wanted), "{line}");
+    }
+    let distinct: HashSet<&String> = pseudonyms.values().collect();
+    assert!(
+        pseudonyms.len() > 3 && distinct.len() == pseudonyms.len() && addresses > 100,
+        "{} {addresses}",
+        pseudonyms.len()
+    );
+}
+
+/// A required sink with a limit slows the source down and loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_sink_gets_everything_and_no_faster() {
+    let world = world(WorldConfig::new().records(1200).days(1).speed(20.0)).await;
+    let place = Place::new();
+    let path = place.path("out");
+    let sink = format!(
+        "  - {{ name: disk, type: file, format: raw, path: {path:?}, batch: {{ max_events: 50 }}, rate_limit: {{ events_per_second: 400 }} }}\n"
+    );
+    place.write_config(&world, &sink, COLLECT);
+    let began = std::time::Instant::now();
+    let ended = place.run_once(LIMIT).await;
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(ended.code(), Some(0), "{}", place.log_tail());
+    let hashes = file_hashes(&path);
+    let count = hashes.len() as f64;
+    let said = compare(&served(&world), hashes);
+    assert_eq!((said.lost, said.duplicates, said.foreign), (0, 0, 0), "{said:?}");
+    assert!(seconds > count / 400.0 - 1.5, "{count} events in {seconds} s");
+}
