@@ -42,7 +42,7 @@ use crate::state::{State, StateError};
 
 use change::Change;
 use graph::{Built, Drivers, Graph, Known};
-use health::{watch_sinks, watched};
+use health::watch_sinks;
 pub use reload::Reload;
 use reload::{Prepared, Reloader, Step};
 use status::Look;
@@ -118,8 +118,6 @@ pub struct App {
     observer: Option<Arc<dyn Observer>>,
     graph: watch::Sender<Arc<Graph>>,
     routes: watch::Sender<Arc<Routes>>,
-    /// The required sinks that take nothing.
-    down: Arc<watch::Sender<Down>>,
     /// `None` once the process ends.
     source: Option<Source>,
     loops: JoinSet<()>,
@@ -167,10 +165,8 @@ impl App {
         let workers = start_workers(Worker { graph: told_graph.clone(), state: state.clone(), oversized, arrivals });
 
         let (down, told_down) = watch::channel(Down::default());
-        let down = Arc::new(down);
         let intake = Intake::new(told_routes, told_down, state.health());
-        let watched = watched(&graph.borrow());
-        let intake_task = tokio::spawn(watch_sinks(watched, Arc::clone(&down)));
+        let intake_task = tokio::spawn(watch_sinks(told_graph.clone(), down));
 
         let troubles = Troubles::default();
         let context = source::Context {
@@ -213,7 +209,6 @@ impl App {
             observer: options.observer,
             graph,
             routes,
-            down,
             source: Some(source),
             loops,
             tenants,
@@ -309,8 +304,6 @@ impl App {
         let new = Arc::new(Graph::new(config, known, drivers, &self.metrics, self.observer.clone()));
         self.routes.send_replace(Arc::clone(&new.routes));
         self.graph.send_replace(Arc::clone(&new));
-        self.intake.abort();
-        self.intake = tokio::spawn(watch_sinks(watched(&new), Arc::clone(&self.down)));
 
         self.budget.set_limit(new.config.collect.in_flight);
         self.metrics.in_flight_limit.set(i64::try_from(self.budget.limit()).unwrap_or(i64::MAX));
@@ -366,16 +359,20 @@ impl App {
     /// Ends everything in the order of the flow, within [`DRAIN`].
     async fn drain(&mut self) -> Result<(), StateError> {
         let deadline = Instant::now() + DRAIN;
-        self.reloader.end().await;
+        // What a reload retired goes on to its end: what came in its place begins only then, and the source rests only
+        // when that has sent all.
+        let mut retiring = self.reloader.end();
         self.source = None;
         self.tenants.values().for_each(TenantLoop::stop);
         let at_rest = async {
             while self.loops.join_next().await.is_some() {}
             while self.workers.join_next().await.is_some() {}
         };
-        if tokio::time::timeout_at(deadline, at_rest).await.is_err() {
+        let retired = async { while retiring.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, async { tokio::join!(at_rest, retired) }).await.is_err() {
             tracing::warn!("the drain is cut short; what was not acknowledged is fetched again after the next start");
         }
+        retiring.shutdown().await;
         self.loops.shutdown().await;
         self.workers.shutdown().await;
         let mut drivers: Vec<DriverHandle> = self.graph.borrow().drivers.values().cloned().collect();

@@ -186,8 +186,15 @@ sinks:
             ("dir: /tmp/s", "dir: /tmp/s, max_delivered: 64MiB", "state.max_delivered"),
             ("state:", "admin: { listen: off }\nstate:", "admin.listen"),
             ("state:", "dead_letters: { file: /tmp/d }\nstate:", "dead_letters.file"),
+            ("state:", "collect: { tls: { ca_file: /tmp/ca.pem } }\nstate:", "collect.tls"),
+            ("state:", "proxy: \"http://127.0.0.1:3128\"\nstate:", "proxy"),
         ] {
             assert_eq!(change(from, to).needs_restart, [expected]);
+            let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+            let page = std::fs::read_to_string(page).unwrap();
+            let (_, told) = page.split_once("Only a start can change").unwrap();
+            let (told, _) = told.split_once("\n\n").unwrap();
+            assert!(told.contains(&format!("`{expected}`")), "`{expected}` is not on the page");
         }
     }
 }

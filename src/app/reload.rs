@@ -225,14 +225,14 @@ impl Reloader {
         self.lock().last_reload = Some(ReloadStatus { at, result, cause, changes: String::new(), faults });
     }
 
-    /// Nothing is read any more; what was being retired is the caller's to end.
-    pub async fn end(&mut self) {
+    /// Nothing is read any more. Returns what is being retired, the caller's to end.
+    pub fn end(&mut self) -> JoinSet<()> {
         self.watch.iter().for_each(JoinHandle::abort);
-        if let Stage::Retiring(retiring) = &mut self.stage {
-            retiring.shutdown().await;
-        }
         self.asked = None;
-        self.stage = Stage::Idle;
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Retiring(retiring) => retiring,
+            Stage::Idle | Stage::Reading(_) => JoinSet::new(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, ConfigStatus> {

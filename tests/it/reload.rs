@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::hec::{FakeHec, Options};
 use crate::support::{Place, Process, compare, file_hashes, served, world};
 
+mod hurry;
+
 /// For anything that a test waits for.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -303,36 +305,6 @@ async fn a_removed_sink_that_is_down_holds_no_blob() {
     assert!(place.log().contains("its share is released"), "{}", place.log_tail());
     running.end(&place).await;
     complete(&place, &world, "one").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_disturbs_neither_a_drain_nor_a_run_that_ends() {
-    let (world, place) = (living(2).await, Place::new());
-    place.write_config(&world, &file_sink(&place, "out", ""), "");
-    for round in 0..4 {
-        let _ = std::fs::remove_file(place.path("log"));
-        let running = Running::start(&place, &["--no-watch"]).await;
-        let before = lines(&place.path("out"));
-        running.until(&place, "records", async |_| lines(&place.path("out")) > before + 20).await;
-        // Each round another sink comes or goes while the process ends.
-        let more = if round % 2 == 0 { file_sink(&place, "more", "") } else { String::new() };
-        place.write_config(&world, &format!("{}{more}", file_sink(&place, "out", "")), "");
-        running.process.hang_up();
-        if round > 1 {
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
-        running.process.terminate();
-        running.process.hang_up();
-        running.end(&place).await;
-    }
-    // Its address is looked for in the log.
-    std::fs::remove_file(place.path("log")).unwrap();
-    let mut once = place.start(&["--once", "--once-timeout", "30s"], &[]);
-    once.admin().await.unwrap();
-    once.hang_up();
-    assert_eq!(once.wait(LIMIT).await.unwrap().code(), Some(0), "{}", place.log_tail());
-    assert!(place.log().contains("keeps the configuration it began with"));
-    complete(&place, &world, "out").await;
 }
 
 /// The receiver is gone; the operator points the sink elsewhere and renames the tenant at once.

@@ -261,10 +261,15 @@ impl Pod {
         (taken, status.code().ok_or_else(|| status.signal().unwrap_or_default()))
     }
 
-    /// SIGKILL, as when the node fails.
+    /// SIGKILL, as when the node fails. Returns when it is gone.
     pub fn kill(&mut self) {
         if let Some(pid) = self.inner.take_if(|_| self.ended.is_none()) {
             let _ = kill_process(pid, Signal::KILL);
+            // `unshare` ends when what it forked is gone.
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_secs(5) && self.ended().is_none() {
+                pause();
+            }
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

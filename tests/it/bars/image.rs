@@ -93,7 +93,8 @@ fn image_the_dockerfile_is_clean_and_says_what_the_chart_relies_on() {
     assert!(text.contains(&format!("ARG VERSION={version}")));
     let chart = read("deploy/helm/auditferry/Chart.yaml");
     assert!(chart.contains(&format!("appVersion: \"{version}\"")), "the chart is for another version");
-    let last = text.rsplit("\nFROM ").next().unwrap();
+    let (build, last) = text.rsplit_once("\nFROM ").unwrap();
+    assert!(build.contains("ARG REVISION=") && build.contains("ENV AUDITFERRY_REVISION=${REVISION}"), "`build_info`");
     assert!(!last.contains("RUN "), "the base has no shell to run anything with");
 }
 

@@ -140,21 +140,21 @@ pub(super) fn parse_key(key: &str) -> RecordKey {
 
 /// What HEC booked, against what the state knew at each start.
 #[derive(Default)]
-struct Bookings {
+pub(super) struct Bookings {
     seen: usize,
     all: HashSet<RecordKey>,
     /// Booked, and not known as delivered at the last start: these may come again, once a start.
     may_come_again: HashSet<RecordKey>,
-    duplicates: usize,
+    pub duplicates: usize,
     /// Sum of the sizes of `may_come_again` over all starts.
-    bound: usize,
+    pub bound: usize,
     /// Duplicates that were none of these.
-    unexplained: usize,
+    pub unexplained: usize,
 }
 
 impl Bookings {
     /// Takes stock after a life of the process. Returns how many records it had sent without knowing.
-    fn after_life(&mut self, hec: &FakeHec, state: &Path) -> usize {
+    pub fn after_life(&mut self, hec: &FakeHec, state: &Path) -> usize {
         let new = hec.events_since(self.seen);
         self.seen += new.len();
         let mut open = self.may_come_again.clone();

@@ -66,10 +66,10 @@ impl Bench {
         self.place.config_text(&self.world, |at| at < *tenants, &sinks, &collect)
     }
 
-    /// Configurations that can be run, each unlike the one before it.
-    fn good(&self, n: usize) -> String {
+    /// Configurations that can be run, each unlike the one before it; and whether it has the sink that comes and goes.
+    fn good(&self, n: usize) -> (String, bool) {
         let base = Parts::default();
-        self.text(&match n % 8 {
+        let parts = match n % 8 {
             0 => Parts { extra: true, ..base },
             1 => Parts { disk: "batch: { max_bytes: 32KiB, linger: 20ms }", ..base },
             2 => Parts { splunk: "batch: { max_bytes: 32KiB, linger: 20ms }, concurrency: 2", ..base },
@@ -78,7 +78,13 @@ impl Bench {
             5 => Parts { splunk: "batch: { max_bytes: 64KiB, linger: 50ms }, when: { kind: audit }", ..base },
             6 => Parts { collect: "poll_interval: 5s, in_flight: 8MiB", extra: true, ..base },
             _ => Parts { tenants: 1, disk: "batch: { max_bytes: 128KiB, linger: 30ms }", ..base },
-        })
+        };
+        (self.text(&parts), parts.extra)
+    }
+
+    /// Bytes that the sink that comes and goes has got so far.
+    fn extra_bytes(&self) -> u64 {
+        std::fs::metadata(self.place.path("extra.ndjson")).map_or(0, |about| about.len())
     }
 
     /// One that cannot, and what must be said of it.
@@ -106,14 +112,20 @@ async fn reload() {
     running.until(place, "records", async |_| bench.hec.count() > 200).await;
 
     let (began, mut random) = (Instant::now(), fastrand::Rng::with_seed(11));
-    let (mut applied, mut refused, mut under_way) = (0, 0, 0);
+    let (mut applied, mut refused, mut under_way, mut waited) = (0, 0, 0, Duration::ZERO);
     for n in 0..size(16, 100) {
         tokio::time::sleep(Duration::from_millis(random.u64(0..150))).await;
         under_way += u32::from(running.metric("auditferry_in_flight_bytes", "").await > 0.0);
         if n % 2 == 0 {
-            let told = running.reload(place, &bench.good(n / 2)).await;
+            let ((text, has_extra), before) = (bench.good(n / 2), bench.extra_bytes());
+            let told = running.reload(place, &text).await;
             assert_eq!(told["result"], "applied", "{told}\n{}", place.log_tail());
             applied += 1;
+            if has_extra {
+                let at = Instant::now();
+                running.until(place, "records in the added sink", async |_| bench.extra_bytes() > before).await;
+                waited = waited.max(at.elapsed());
+            }
         } else {
             let (text, said) = bench.bad(n / 2);
             let told = running.reload(place, &text).await;
@@ -150,7 +162,10 @@ async fn reload() {
     let extra = compare(&later, file_hashes(&place.path("extra.ndjson")));
     figure(
         "reload",
-        format_args!("a file that comes and goes: arrived {}, doubled {}", extra.arrived, extra.duplicates),
+        format_args!(
+            "a file that comes and goes: arrived {}, doubled {}, the first record at most {waited:.1?} after it came",
+            extra.arrived, extra.duplicates
+        ),
     );
     assert!(extra.arrived > 0 && extra.duplicates == 0, "{extra:?}");
     assert!(under_way > size(4, 50), "hardly anything was under way at any reload");
