@@ -7,6 +7,7 @@ use std::time::Duration;
 use auditferry::simulator::WorldConfig;
 use serde_json::Value;
 
+use crate::reload::Running;
 use crate::support::{Place, compare, file_hashes, served, world};
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -114,4 +115,53 @@ async fn a_limited_sink_gets_everything_and_no_faster() {
     let said = compare(&served(&world), hashes);
     assert_eq!((said.lost, said.duplicates, said.foreign), (0, 0, 0), "{said:?}");
     assert!(seconds > count / 400.0 - 1.5, "{count} events in {seconds} s");
+}
+
+/// The key's file is looked at as the configuration is: no restart, nothing lost, nothing doubled, and from then on
+/// other pseudonyms.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_of_pseudonyms_is_seen_without_a_restart() {
+    let config = WorldConfig::new().records(1500).days(1).live_rate(40.0).speed(60.0);
+    let world = world(config.tune(|protocol| protocol.subscribed = true)).await;
+    let place = Place::new();
+    let key = place.path("key");
+    std::fs::write(&key, "a key of more than sixteen bytes\n").unwrap();
+    let file = |name: &str, more: &str| {
+        format!("  - {{ name: {name}, type: file, format: raw, path: {:?}{more} }}\n", place.path(name))
+    };
+    let hash = format!(", hash_fields: {{ key: \"${{file:{}}}\", fields: [UserId] }}", key.display());
+    place.write_config(&world, &[file("all", ""), file("hashed", &hash)].concat(), COLLECT);
+    let running = Running::start(&place, &[]).await;
+    let count = || std::fs::read(place.path("hashed")).map_or(0, |text| text.split(|byte| *byte == b'\n').count());
+    running.until(&place, "records", async |_| count() > 100).await;
+    let told = running.reloaded(&place, || std::fs::write(&key, "another key of sixteen bytes\n").unwrap()).await;
+    assert_eq!((&told["result"], &told["changes"]), (&"applied".into(), &"sinks changed: hashed".into()));
+    let before = count();
+    running.until(&place, "records under the other key", async |_| count() > before + 50).await;
+    running.end(&place).await;
+    // The world goes on while the rest is fetched.
+    let truth = served(&world);
+    let ended = place.run_once(LIMIT).await;
+    assert_eq!(ended.code(), Some(0), "{}", place.log_tail());
+
+    let (all, hashed) = (lines(&place, "all"), lines(&place, "hashed"));
+    let said = compare(&truth, file_hashes(&place.path("all")));
+    assert_eq!((said.lost, said.duplicates), (0, 0), "{said:?}");
+    let ids = |records: &[Value]| {
+        let mut ids: Vec<String> = records.iter().map(|record| record["Id"].to_string()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(ids(&all), ids(&hashed), "nothing lost and nothing doubled");
+    let users: HashMap<&str, &str> =
+        all.iter().filter_map(|record| Some((text(record, "/Id")?, text(record, "/UserId")?))).collect();
+    let mut pseudonyms: HashMap<&str, HashSet<&str>> = HashMap::new();
+    for record in &hashed {
+        let Some((user, shown)) = text(record, "/Id").and_then(|id| users.get(id)).zip(text(record, "/UserId")) else {
+            continue;
+        };
+        pseudonyms.entry(user).or_default().insert(shown);
+    }
+    let two = pseudonyms.values().filter(|shown| shown.len() == 2).count();
+    assert!(two > 0 && pseudonyms.values().all(|shown| shown.len() <= 2), "{two} of {}", pseudonyms.len());
 }
