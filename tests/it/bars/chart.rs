@@ -234,6 +234,10 @@ fn chart_kustomize_and_the_plain_manifest_are_valid_and_restricted() {
         let config_map = &only(&documents, "ConfigMap")["metadata"]["name"];
         let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
         assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == *config_map), "{}", file.display());
+        // A volume of a Secret that nobody makes would keep the pod from starting.
+        let configuration = only(&documents, "ConfigMap")["data"]["auditferry.yaml"].as_str().unwrap();
+        let mounts_secrets = volumes.iter().any(|volume| volume["secret"].is_object());
+        assert_eq!(mounts_secrets, configuration.contains(SECRETS), "{}", file.display());
     }
     let versions = size(&["1.28", "1.34"][..], ALL_VERSIONS);
     let (checked, faults) = validate(&files, versions);

@@ -177,6 +177,8 @@ fn chart_values_roll_the_pod_and_carry_the_identity() {
     let all = documents(&helm(&["template", "a", CHART, "--namespace", "soc", "--values", &values]).unwrap());
     let template = &only(&all, "Deployment")["spec"]["template"];
     assert_eq!(template["metadata"]["labels"]["azure.workload.identity/use"], "true");
+    // `validate` asks for the variables that the webhook gives to pods with the label.
+    assert_eq!(only(&all, "Pod")["metadata"]["labels"]["azure.workload.identity/use"], "true");
     let account = only(&all, "ServiceAccount");
     assert_eq!(
         account["metadata"]["annotations"]["azure.workload.identity/client-id"],
