@@ -317,4 +317,12 @@ fn chart_rules_and_boards_come_through_as_they_are() {
     let boards = documents.iter().find(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1").unwrap();
     assert_eq!(boards["metadata"]["namespace"], "monitoring");
     assert_eq!(serde_json::from_str::<Value>(boards["data"]["Test.json"].as_str().unwrap()).unwrap(), board);
+
+    // With both places given, no link leads to where nobody is.
+    let here = "prometheusRule.runbookUrl=https://wiki.example/audit,prometheusRule.grafanaUrl=https://boards.example";
+    let text = helm(&["template", "a", CHART, "--values", values.to_str().unwrap(), "--set", here]).unwrap();
+    assert!(text.contains("https://wiki.example/audit/AuditferryDown.md") && text.contains("https://boards.example/d/"));
+    for nobody in ["auditferry.example", "grafana.example"] {
+        assert!(!text.contains(nobody), "a link to {nobody}");
+    }
 }

@@ -158,10 +158,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 serviceAccountName: {{ include "auditferry.serviceAccountName" . }}
 automountServiceAccountToken: {{ .Values.serviceAccount.automountServiceAccountToken }}
 enableServiceLinks: false
-{{- with .Values.image.pullSecrets }}
+{{- if or .Values.image.pullSecrets .Values.imagePullSecrets }}
 imagePullSecrets:
-  {{- range . }}
+  {{- range .Values.image.pullSecrets }}
   - name: {{ . }}
+  {{- end }}
+  {{- with .Values.imagePullSecrets }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
 securityContext:
