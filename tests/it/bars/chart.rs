@@ -321,7 +321,9 @@ fn chart_rules_and_boards_come_through_as_they_are() {
     // With both places given, no link leads to where nobody is.
     let here = "prometheusRule.runbookUrl=https://wiki.example/audit,prometheusRule.grafanaUrl=https://boards.example";
     let text = helm(&["template", "a", CHART, "--values", values.to_str().unwrap(), "--set", here]).unwrap();
-    assert!(text.contains("https://wiki.example/audit/AuditferryDown.md") && text.contains("https://boards.example/d/"));
+    assert!(
+        text.contains("https://wiki.example/audit/AuditferryDown.md") && text.contains("https://boards.example/d/")
+    );
     for nobody in ["auditferry.example", "grafana.example"] {
         assert!(!text.contains(nobody), "a link to {nobody}");
     }
