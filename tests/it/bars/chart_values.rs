@@ -45,6 +45,9 @@ const WRONG: &[(&str, &[&str])] = &[
     ("config: { admin: { listen: '127.0.0.1:9464' } }", &["config.admin.listen", "0.0.0.0:9464"]),
     ("workloadIdentity: { enabled: true }", &["workloadIdentity.clientId"]),
     ("updateStrategy: { type: RollingUpdate }", &["updateStrategy.rollingUpdate.maxSurge", "Recreate"]),
+    ("updateStrategy: { rollingUpdate: { maxSurge: 1 } }", &["updateStrategy.rollingUpdate.maxSurge", "Recreate"]),
+    ("updateStrategy: { type: OnDelete }", &["updateStrategy.type", "Recreate"]),
+    ("{ kind: StatefulSet, updateStrategy: { type: Recreate } }", &["updateStrategy.type", "OnDelete"]),
     (
         "{ podMonitor: { enabled: true }, serviceMonitor: { enabled: true } }",
         &["podMonitor.enabled", "serviceMonitor.enabled"],
