@@ -234,6 +234,10 @@ fn chart_kustomize_and_the_plain_manifest_are_valid_and_restricted() {
         let config_map = &only(&documents, "ConfigMap")["metadata"]["name"];
         let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
         assert!(volumes.iter().any(|volume| volume["configMap"]["name"] == *config_map), "{}", file.display());
+        // A volume of a Secret that nobody makes would keep the pod from starting.
+        let configuration = only(&documents, "ConfigMap")["data"]["auditferry.yaml"].as_str().unwrap();
+        let mounts_secrets = volumes.iter().any(|volume| volume["secret"].is_object());
+        assert_eq!(mounts_secrets, configuration.contains(SECRETS), "{}", file.display());
     }
     let versions = size(&["1.28", "1.34"][..], ALL_VERSIONS);
     let (checked, faults) = validate(&files, versions);
@@ -313,4 +317,14 @@ fn chart_rules_and_boards_come_through_as_they_are() {
     let boards = documents.iter().find(|object| object["metadata"]["labels"]["grafana_dashboard"] == "1").unwrap();
     assert_eq!(boards["metadata"]["namespace"], "monitoring");
     assert_eq!(serde_json::from_str::<Value>(boards["data"]["Test.json"].as_str().unwrap()).unwrap(), board);
+
+    // With both places given, no link leads to where nobody is.
+    let here = "prometheusRule.runbookUrl=https://wiki.example/audit,prometheusRule.grafanaUrl=https://boards.example";
+    let text = helm(&["template", "a", CHART, "--values", values.to_str().unwrap(), "--set", here]).unwrap();
+    assert!(
+        text.contains("https://wiki.example/audit/AuditferryDown.md") && text.contains("https://boards.example/d/")
+    );
+    for nobody in ["auditferry.example", "grafana.example"] {
+        assert!(!text.contains(nobody), "a link to {nobody}");
+    }
 }

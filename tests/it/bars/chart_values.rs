@@ -45,6 +45,9 @@ const WRONG: &[(&str, &[&str])] = &[
     ("config: { admin: { listen: '127.0.0.1:9464' } }", &["config.admin.listen", "0.0.0.0:9464"]),
     ("workloadIdentity: { enabled: true }", &["workloadIdentity.clientId"]),
     ("updateStrategy: { type: RollingUpdate }", &["updateStrategy.rollingUpdate.maxSurge", "Recreate"]),
+    ("updateStrategy: { rollingUpdate: { maxSurge: 1 } }", &["updateStrategy.rollingUpdate.maxSurge", "Recreate"]),
+    ("updateStrategy: { type: OnDelete }", &["updateStrategy.type", "Recreate"]),
+    ("{ kind: StatefulSet, updateStrategy: { type: Recreate } }", &["updateStrategy.type", "OnDelete"]),
     (
         "{ podMonitor: { enabled: true }, serviceMonitor: { enabled: true } }",
         &["podMonitor.enabled", "serviceMonitor.enabled"],
@@ -60,6 +63,7 @@ const KNOWN: &[&str] = &[
     "image.tag=1",
     "image.pullPolicy=Always",
     "image.pullSecrets[0]=a",
+    "imagePullSecrets[0].name=a",
     "replicas=1",
     "serviceAccount.create=false",
     "serviceAccount.annotations.a=b",
@@ -108,6 +112,7 @@ const KNOWN: &[&str] = &[
     "prometheusRule.enabled=true",
     "prometheusRule.additionalLabels.a=b",
     "prometheusRule.runbookUrl=https://a",
+    "prometheusRule.grafanaUrl=https://a",
     "prometheusRule.rules[0].record=a",
     "dashboards.enabled=true",
     "dashboards.labelKey=a",
@@ -177,6 +182,8 @@ fn chart_values_roll_the_pod_and_carry_the_identity() {
     let all = documents(&helm(&["template", "a", CHART, "--namespace", "soc", "--values", &values]).unwrap());
     let template = &only(&all, "Deployment")["spec"]["template"];
     assert_eq!(template["metadata"]["labels"]["azure.workload.identity/use"], "true");
+    // `validate` asks for the variables that the webhook gives to pods with the label.
+    assert_eq!(only(&all, "Pod")["metadata"]["labels"]["azure.workload.identity/use"], "true");
     let account = only(&all, "ServiceAccount");
     assert_eq!(
         account["metadata"]["annotations"]["azure.workload.identity/client-id"],

@@ -79,6 +79,7 @@ fn image_the_dockerfile_is_clean_and_says_what_the_chart_relies_on() {
         "EXPOSE 9464",
         "--locked",
         "org.opencontainers.image.revision",
+        r#"AUDITFERRY_REVISION="${REVISION}" cargo build"#,
         r#"CMD ["run", "-c", "/etc/auditferry/auditferry.yaml"]"#,
         &format!(r#"ENTRYPOINT ["{BINARY}"]"#),
     ] {

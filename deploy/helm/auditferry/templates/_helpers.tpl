@@ -78,7 +78,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.workloadIdentity.projectedToken (not .Values.workloadIdentity.tenantId) }}
 {{- fail "workloadIdentity.tenantId: give it where the token is projected by the chart" }}
 {{- end }}
-{{- if and (eq .Values.kind "Deployment") (eq (dig "type" "" .Values.updateStrategy) "RollingUpdate") (ne (dig "rollingUpdate" "maxSurge" "25%" .Values.updateStrategy | toString) "0") }}
+{{- $strategy := dig "type" "" .Values.updateStrategy }}
+{{- if and (eq .Values.kind "Deployment") (eq $strategy "OnDelete") }}
+{{- fail "updateStrategy.type: a Deployment knows Recreate and RollingUpdate" }}
+{{- end }}
+{{- if and (eq .Values.kind "StatefulSet") (eq $strategy "Recreate") }}
+{{- fail "updateStrategy.type: a StatefulSet knows RollingUpdate, which ends the old pod first, and OnDelete" }}
+{{- end }}
+{{- /* Without a type Kubernetes takes RollingUpdate. */ -}}
+{{- if and (eq .Values.kind "Deployment") .Values.updateStrategy (ne $strategy "Recreate") (ne (dig "rollingUpdate" "maxSurge" "25%" .Values.updateStrategy | toString) "0") }}
 {{- fail "updateStrategy.rollingUpdate.maxSurge: a new pod beside the old one cannot have its state directory, so it would never get ready; use Recreate, or maxSurge: 0" }}
 {{- end }}
 {{- if and .Values.podMonitor.enabled .Values.serviceMonitor.enabled }}
@@ -158,10 +166,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 serviceAccountName: {{ include "auditferry.serviceAccountName" . }}
 automountServiceAccountToken: {{ .Values.serviceAccount.automountServiceAccountToken }}
 enableServiceLinks: false
-{{- with .Values.image.pullSecrets }}
+{{- if or .Values.image.pullSecrets .Values.imagePullSecrets }}
 imagePullSecrets:
-  {{- range . }}
+  {{- range .Values.image.pullSecrets }}
   - name: {{ . }}
+  {{- end }}
+  {{- with .Values.imagePullSecrets }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
 securityContext:
