@@ -1,6 +1,6 @@
 #![allow(unsafe_code, reason = "the allocator's settings can be reached in no other way; see the decision record")]
-//! How glibc's allocator is told to give memory back, and how much the process may have. Comes in: nothing.
-//! Goes out: two settings, made before the first thread starts, and a number. Nothing else of the process is touched.
+//! How glibc's allocator is told to give memory back, how much the process may have and how much it has. Comes in:
+//! nothing. Goes out: two settings, made before the first thread starts, and two numbers. Nothing else of the process is touched.
 //!
 //! Left alone, glibc raises the size from which a block gets a mapping of its own up to 32 MiB, and
 //! every thread gets heaps of its own. hyper's read buffers of up to 400 KiB then lie between small,
@@ -24,6 +24,14 @@ pub fn limit() -> Option<u64> {
     let text = paths.iter().find_map(|path| std::fs::read_to_string(format!("/sys/fs/cgroup{path}")).ok())?;
     // Version 1 says "no limit" by a number near 2^63.
     text.trim().parse().ok().filter(|bytes| *bytes < 1 << 50)
+}
+
+/// `RssAnon` of this process, bytes: its memory without mapped files (the program, the pages of keys), which the kernel
+/// takes back at need; `None`: the system does not tell. What grows when something leaks.
+pub fn anonymous() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Makes the settings. Call it first, once.

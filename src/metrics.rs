@@ -164,6 +164,7 @@ metrics! {
     state_recoveries: counters "state_recoveries_total" "starts that found damaged or lost state" ["reason"];
     checkpoint_last_success: gauge "checkpoint_last_success_timestamp_seconds" "last fsynced group" [];
 
+    memory_anonymous: gauge "memory_anonymous_bytes" "memory of the process without mapped files, which the kernel takes back at need" [];
     memory_limit: gauge "memory_limit_bytes" "memory that the process's cgroup may use, 0 if there is no limit" [];
     runtime_workers: gauge "runtime_workers" "threads that run tasks" [];
     runtime_tasks: gauge "runtime_tasks" "tasks that are alive" [];
@@ -204,7 +205,7 @@ where
 impl Metrics {
     /// The text exposition, `process_*` included, in pieces: a family each.
     pub fn pages(self: Arc<Metrics>) -> impl Iterator<Item = String> + Send {
-        self.look_at_runtime();
+        self.look_at_process();
         (0..=CATALOGUE.len()).map(move |index| {
             let mut families = match self.collectors().get(index) {
                 Some(own) => own.collect(),
@@ -246,7 +247,10 @@ impl Metrics {
         done
     }
 
-    fn look_at_runtime(&self) {
+    fn look_at_process(&self) {
+        if let Some(bytes) = crate::memory::anonymous().and_then(|bytes| i64::try_from(bytes).ok()) {
+            self.memory_anonymous.set(bytes);
+        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (runtime, as_gauge) = (runtime.metrics(), |count: usize| i64::try_from(count).unwrap_or(i64::MAX));
         self.runtime_workers.set(as_gauge(runtime.num_workers()));

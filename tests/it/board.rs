@@ -527,12 +527,12 @@ pub static ROWS: &[Row] = &[
         panels: &[
             panel(
                 "Memory",
-                "Resident memory, and the limit of the cgroup where there is one.",
+                "Memory without mapped files, which the kernel takes back at need, and the limit of the cgroup where there is one.",
                 "bytes",
                 Lines,
                 8,
                 &[
-                    ("sum by (instance) (process_resident_memory_bytes{%J})", "{{instance}}"),
+                    ("sum by (instance) (auditferry_memory_anonymous_bytes{%J})", "{{instance}}"),
                     ("max(auditferry_memory_limit_bytes{%J})", "limit (0: none)"),
                 ],
                 "AuditferryMemoryNearLimit",

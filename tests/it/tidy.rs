@@ -18,7 +18,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("feed", &[]),
     ("ack", &[]),
     ("secret", &[]),
-    ("metrics", &[]),
+    ("metrics", &["memory"]),
     ("budget", &[]),
     ("retry", &["clock"]),
     ("http", &["advice", "config", "secret", "clock"]),

@@ -52,7 +52,7 @@ impl Gauges {
             tokens: sum(&metrics.token_refreshes.collect(), &[("result", "ok")]),
             requests_failed: sum(&metrics.api_requests.collect(), &[("code", "5xx")]),
             latency: buckets(&metrics.pipeline_latency.collect()),
-            memory: memory(),
+            memory: crate::memory::anonymous(),
         }
     }
 
@@ -94,13 +94,6 @@ fn buckets(families: &[MetricFamily]) -> Vec<(f64, u64)> {
     }
     sums.sort_by(|a, b| a.0.total_cmp(&b.0));
     sums
-}
-
-/// `RssAnon` of this process: what grows when something leaks, without the mapped program.
-fn memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn image_the_dockerfile_is_clean_and_says_what_the_chart_relies_on() {
     let chart = read("deploy/helm/auditferry/Chart.yaml");
     assert!(chart.contains(&format!("appVersion: \"{version}\"")), "the chart is for another version");
     let (build, last) = text.rsplit_once("\nFROM ").unwrap();
-    assert!(build.contains("ARG REVISION=") && build.contains("ENV AUDITFERRY_REVISION=${REVISION}"), "`build_info`");
+    assert!(build.contains("ARG REVISION="), "`build_info`");
     assert!(!last.contains("RUN "), "the base has no shell to run anything with");
 }
 
