@@ -23,6 +23,9 @@ use crate::state::{State, StateError};
 
 /// Between two looks at the files. A change is read when two looks found the same: 2 to 6 seconds later.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often it is read at most, when what was read first has changed before the last was: as when a ConfigMap is
+/// swapped just then. A file that never stands still is taken as it is.
+const READS: usize = 3;
 
 /// What is read anew, and by whom that may be asked for. Cheap to clone.
 #[derive(Clone)]
@@ -185,7 +188,7 @@ impl Reloader {
         let Some(Reload { path, inputs, .. }) = self.reload.clone() else { return };
         let metrics = Arc::clone(&self.metrics);
         self.stage = Stage::Reading(tokio::task::spawn_blocking(move || {
-            let (read, loaded) = load_with_inputs(&path);
+            let (read, loaded) = steadily(|| load_with_inputs(&path));
             inputs.send_replace(read);
             let loaded = loaded.map_err(|faults| Refusal(faults.0.iter().map(ToString::to_string).collect()))?;
             for warning in &loaded.warnings {
@@ -240,6 +243,18 @@ impl Reloader {
     }
 }
 
+/// Reads until everything looks as it did when it was read, so that no half of a change is taken.
+fn steadily<T>(mut read: impl FnMut() -> (Inputs, T)) -> (Inputs, T) {
+    let mut tries = 1;
+    loop {
+        let (inputs, read) = read();
+        if tries == READS || inputs.look_again() == inputs {
+            return (inputs, read);
+        }
+        tries += 1;
+    }
+}
+
 /// Compares with what runs and builds what that lacks. Blocking.
 fn prepare(config: Config, running: &Graph, state: &State, metrics: &Arc<Metrics>) -> Result<Prepared, Refusal> {
     let mut change = Change::between(&running.config, &config);
@@ -281,4 +296,33 @@ fn show_success(metrics: &Metrics, at: i64) {
 /// Of what the configuration says where secrets are blotted out, as its `Debug` has it: nobody can try secrets against it.
 fn fingerprint(config: &Config) -> String {
     blake3::hash(format!("{config:?}").as_bytes()).to_hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two files that belong together, changed between the reading of the one and of the other.
+    #[test]
+    fn what_changes_while_it_is_read_is_read_again_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = ["main", "more"].map(|name| dir.path().join(name));
+        for (changes, expected, tries) in [(0, ["0", "0"], 1), (1, ["1", "1"], 2), (9, ["2", "3"], READS)] {
+            let write = |n: usize| at.iter().for_each(|path| std::fs::write(path, n.to_string()).unwrap());
+            write(0);
+            let mut reads = 0;
+            let (_, read) = steadily(|| {
+                reads += 1;
+                let inputs = Inputs::of(at.iter().map(PathBuf::as_path));
+                let first = std::fs::read_to_string(&at[0]).unwrap();
+                // A clock tick of the file system.
+                std::thread::park_timeout(Duration::from_millis(20));
+                if reads <= changes {
+                    write(reads);
+                }
+                (inputs, [first, std::fs::read_to_string(&at[1]).unwrap()])
+            });
+            assert_eq!((read.each_ref().map(String::as_str), reads), (expected, tries), "{changes} changes");
+        }
+    }
 }
