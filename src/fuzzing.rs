@@ -20,6 +20,7 @@ use crate::record::split::{SplitError, Splitter};
 use crate::record::{RecordKey, Span, View};
 use crate::retry::parse_retry_after;
 use crate::sink::splunk_hec::trial;
+use crate::source::auth::trial as auth;
 use crate::source::error::{ApiError, Refusal, classify};
 use crate::source::pin::Pin;
 use crate::state::{frame, snapshot as snapshots};
@@ -43,6 +44,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: configuration },
     Target { name: "refusal", run: refusal },
     Target { name: "hec_answer", run: trial::answers },
+    Target { name: "pfx", run: auth::opened },
+    Target { name: "certificate", run: auth::certificate },
     Target { name: "journal", run: journal },
     Target { name: "snapshot", run: snapshot },
 ];

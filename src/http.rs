@@ -27,6 +27,14 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may stay unused; below the 60 s after which common load balancers drop one silently.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
+/// How often a request that was given back unsent goes out once more, on a new connection each time. A server that
+/// ends a connection as soon as it stands (TLS 1.3 refuses a client certificate only then, RFC 8446 4.4.2.4) may be
+/// faster than the request, and its reason is lost with that connection; the next one mostly brings it.
+const UNSENT_TRIES: usize = 3;
+
+/// How hyper says that a connection ended before it took the request.
+const UNSENT: &str = "client error (Canceled)";
+
 /// Named in every request.
 const USER_AGENT: &str = concat!("auditferry/", env!("CARGO_PKG_VERSION"));
 
@@ -74,13 +82,30 @@ pub struct HttpFailure {
     pub through: String,
     /// The causes, and what to do.
     pub reason: String,
+    /// The causes alone.
+    causes: String,
     /// Nothing was sent: the connection did not come about.
     pub is_connect: bool,
 }
 
+impl HttpFailure {
+    /// All but what to do, for whoever knows better.
+    pub fn without_advice(&self) -> String {
+        format!("cannot reach `{}`{}: {}", self.host, self.through, self.causes)
+    }
+}
+
 impl HttpClient {
-    /// Sends a request; returns when the head of the answer is there.
-    pub async fn execute(&self, request: Request) -> Result<Response, HttpFailure> {
+    /// Sends a request; returns when the head of the answer is there. It is sent again only if not a byte of it
+    /// was sent.
+    pub async fn execute(&self, mut request: Request) -> Result<Response, HttpFailure> {
+        for _ in 0..UNSENT_TRIES {
+            let Some(again) = request.try_clone() else { break };
+            match self.client.execute(request).await {
+                Err(error) if is_unsent(&error) => request = again,
+                answer => return answer.map_err(|error| self.failure(&error)),
+            }
+        }
         self.client.execute(request).await.map_err(|error| self.failure(&error))
     }
 
@@ -104,7 +129,8 @@ impl HttpClient {
             }),
             through: through.map_or_else(String::new, |proxy| format!(" through the proxy `{}`", proxy.shown())),
             reason: format!("{}{unreadable}", error_chain(error)),
-            is_connect: error.is_connect(),
+            causes: causes(error),
+            is_connect: error.is_connect() || is_unsent(error),
         }
     }
 }
@@ -198,9 +224,21 @@ pub fn require_https(url: &Url) -> Result<(), HttpError> {
     Err(HttpError::PlainHttp { url: shown.to_string() })
 }
 
-/// An error with all its causes, and what to do where one of them is known: reqwest's own text says only
-/// "error sending request". The URL is left out, since the caller names what it spoke to.
+/// Whether the request came back as it was: its connection had ended before.
+fn is_unsent(error: &reqwest::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == UNSENT)
+}
+
+/// An error with all its causes, and what to do where one of them is known.
 pub fn error_chain(error: &reqwest::Error) -> String {
+    let text = causes(error);
+    let hint = advice::hint(&text);
+    text + &hint
+}
+
+/// An error with all its causes: reqwest's own text says only "error sending request". The URL is left out, since the
+/// caller names what it spoke to.
+fn causes(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -210,13 +248,11 @@ pub fn error_chain(error: &reqwest::Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    let text = match (text.is_empty(), error.is_timeout()) {
+    match (text.is_empty(), error.is_timeout()) {
         (false, _) => text,
         (true, true) => "no answer within the time limit".to_owned(),
         (true, false) => "the exchange failed".to_owned(),
-    };
-    let hint = advice::hint(&text);
-    text + &hint
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, HttpError> {

@@ -130,8 +130,21 @@ pub(super) const TRANSPORT: &[Advice] = &[
         passes: ByItself,
     },
     Advice {
+        code: "closed-at-once",
+        marks: &["client error (Canceled)"],
+        meaning: "the other side ended each new connection before a request could be sent: so does a server that demands a client certificate or refuses ours, and one that is overloaded or being replaced",
+        action: "if it lasts: give `cert_file` and `key_file`, signed by an authority that the server trusts, or see in the server's log why it hangs up",
+        passes: ByItself,
+    },
+    Advice {
         code: "connection-reset",
-        marks: &["Connection reset", "connection closed before message completed", "Broken pipe", "connection reset"],
+        marks: &[
+            "Connection reset",
+            "connection closed before message completed",
+            "peer closed connection without sending TLS close_notify",
+            "Broken pipe",
+            "connection reset",
+        ],
         meaning: "the connection broke before the answer was complete",
         action: "nothing: it is tried again; if it lasts, a firewall or proxy on the way cuts connections",
         passes: ByItself,

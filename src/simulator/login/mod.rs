@@ -48,12 +48,18 @@ pub(super) enum Version {
 
 /// An error in the form of the identity platform.
 fn refuse(shared: &Shared, status: u16, error: &str, code: u32, text: &str) -> Response {
-    let now = stamp::seconds(shared.world.clock.now_ms()).replace('T', " ");
+    let now_ms = shared.world.clock.now_ms();
+    let now = stamp::seconds(now_ms).replace('T', " ");
+    let id = |which: u64| chance::guid(now_ms as u64 ^ u64::from(code) << 42, which);
+    let (trace, correlation) = (id(1), id(2));
+    let ids = format!("Trace ID: {trace}\r\nCorrelation ID: {correlation}\r\nTimestamp: {now}Z");
     let body = serde_json::json!({
         "error": error,
-        "error_description": format!("AADSTS{code}: {text} Trace ID: 00000000 Timestamp: {now}Z"),
+        "error_description": format!("AADSTS{code}: {text}\r\n{ids}"),
         "error_codes": [code],
         "timestamp": format!("{now}Z"),
+        "trace_id": trace,
+        "correlation_id": correlation,
         "error_uri": format!("https://login.example/error?code={code}"),
     });
     answer(status, "application/json; charset=utf-8", body.to_string())

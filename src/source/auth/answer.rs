@@ -99,7 +99,8 @@ pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str) -> Ap
         Some(denial) => {
             let mut said = printable(denial.error_description.trim());
             for (name, id) in [("trace id", &denial.trace_id), ("correlation id", &denial.correlation_id)] {
-                if !id.is_empty() && !denial.error_description.contains(id.as_str()) {
+                // In what is shown: a long description loses its end, where the ids are.
+                if !id.is_empty() && !said.contains(id.as_str()) {
                     said = format!("{said}; {name} {}", printable(id));
                 }
             }
@@ -165,6 +166,8 @@ mod tests {
             assert!(!text.contains(['\r', '\n']), "{text:?}");
         }
         assert_eq!(lines.matches("7aa1-trace").count(), 1, "{lines}");
+        let long = said(&format!("AADSTS700027: {}Correlation ID: 9bb2-correlation", "long ".repeat(200)));
+        assert!(long.contains("9bb2-correlation") && long.contains("7aa1-trace"), "{long}");
         assert!(lines.contains("Timestamp: 2026") && lines.contains("explain AADSTS700016"), "{lines}");
         assert!(fields.contains("error?code=99999991"), "{fields}");
     }

@@ -38,10 +38,12 @@ pub enum CertificateError {
     #[error("`{path}` is protected by a password; give it in `certificate.password`")]
     NoPassword { path: PathBuf },
     #[error(
-        "`{path}` is protected by {what}, which is not supported; write it anew: openssl pkcs12 -in OLD -nodes | openssl pkcs12 -export -out NEW"
+        "`{path}` is protected by {what}, which is not supported; write it anew: openssl pkcs12 -in OLD -legacy -nodes | openssl pkcs12 -export -out NEW"
     )]
     Protection { path: PathBuf, what: &'static str },
-    #[error("`{path}` is a broken PFX file, or one that is not DER; write it anew with openssl")]
+    #[error(
+        "`{path}` is a broken PFX file, or one that is not DER (BER of unknown length, as browsers write it); write it anew: openssl pkcs12 -in OLD -legacy -nodes | openssl pkcs12 -export -out NEW"
+    )]
     Pfx { path: PathBuf },
     #[error("`{path}` holds no private key; put it into the same file or name it in `certificate.key_file`")]
     NoKey { path: PathBuf },

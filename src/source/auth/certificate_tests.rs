@@ -65,7 +65,14 @@ fn every_form_of_a_certificate_and_its_key_is_read() {
     files.openssl(&format!(
         "{export} -keypbe AES-128-CBC -certpbe AES-192-CBC -nomac -out nomac.pfx -passout pass:gehöim"
     ));
+    // As Windows exports: Triple DES until 2016, AES-256 since, 2,000 rounds, the provider's name beside the key.
+    let windows = format!("{export} -iter 2000 -LMK -CSP Microsoft_Software_Key_Storage_Provider -passout pass:gehöim");
+    files
+        .openssl(&format!("{windows} -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg sha1 -out windows-3des.pfx"));
+    files.openssl(&format!("{windows} -keypbe AES-256-CBC -certpbe AES-256-CBC -macalg sha256 -out windows-aes.pfx"));
     for (file, key_file, password) in [
+        ("windows-3des.pfx", None, Some("gehöim")),
+        ("windows-aes.pfx", None, Some("gehöim")),
         ("cert.pem", Some("key.pem"), None),
         ("cert.pem", Some("pkcs1.pem"), None),
         ("cert.pem", Some("locked.pem"), Some("gehöim")),
@@ -83,6 +90,27 @@ fn every_form_of_a_certificate_and_its_key_is_read() {
     }
 }
 
+/// The file with as many rounds of its check as a number can say, which nobody may wait for.
+fn with_rounds(pfx: &[u8]) -> Vec<u8> {
+    let mut bytes = pfx.to_vec();
+    // The check's rounds stand last in the file, here left out because 1 is the default.
+    let rounds = [0x02, 0x04, 0x7f, 0xff, 0xff, 0xff];
+    let mut at = 4;
+    for _ in 0..2 {
+        // Past the version, past what is checked.
+        let mut rest = Der(&bytes[at..]);
+        at += rest.any().unwrap().2.len();
+    }
+    let length = bytes[at + 1];
+    assert!(bytes[at] == 0x30 && length < 0x70, "the check is short");
+    bytes[at + 1] = length + rounds.len() as u8;
+    bytes.truncate(at + 2 + usize::from(length));
+    bytes.extend(rounds);
+    let whole = u16::try_from(bytes.len() - 4).unwrap().to_be_bytes();
+    bytes[2..4].copy_from_slice(&whole);
+    bytes
+}
+
 #[test]
 fn what_cannot_be_used_is_said_with_the_way_out() {
     let files = Files::new();
@@ -91,6 +119,16 @@ fn what_cannot_be_used_is_said_with_the_way_out() {
     files.openssl("pkcs12 -export -inkey key.pem -in cert.pem -out locked.pfx -passout pass:canary");
     files.openssl("pkcs8 -topk8 -in key.pem -out locked.pem -passout pass:canary");
     files.openssl("ecparam -name prime256v1 -genkey -noout -out ec.pem");
+    let export = "pkcs12 -export -inkey key.pem -in cert.pem -passout pass:canary";
+    files.openssl(&format!("{export} -legacy -out legacy.pfx"));
+    files.openssl(&format!("{export} -legacy -keypbe PBE-SHA1-RC4-128 -certpbe PBE-SHA1-RC4-40 -out rc4.pfx"));
+    files.openssl(&format!("{export} -nomac -out nomac.pfx"));
+    files.openssl(&format!("{export} -iter 1 -maciter -out once.pfx"));
+    // Of unknown length: only the outermost sequence, in place of its four bytes of tag and length.
+    let once = std::fs::read(files.path("once.pfx")).unwrap();
+    assert_eq!(once[..2], [0x30, 0x82]);
+    std::fs::write(files.path("ber.pfx"), [&[0x30, 0x80], &once[4..], &[0, 0]].concat()).unwrap();
+    std::fs::write(files.path("slow.pfx"), with_rounds(&once)).unwrap();
     std::fs::write(files.path("text"), "not a certificate").unwrap();
     std::fs::write(files.path("cut.pfx"), &std::fs::read(files.path("locked.pfx")).unwrap()[..500]).unwrap();
     for (file, key_file, password, said) in [
@@ -102,6 +140,17 @@ fn what_cannot_be_used_is_said_with_the_way_out() {
         ("cert.pem", Some("locked.pem"), Some("wrong"), "with this password"),
         ("locked.pfx", None, None, "protected by a password"),
         ("locked.pfx", None, Some("wrong"), "with this password"),
+        ("legacy.pfx", None, Some("wrong"), "with this password"),
+        ("legacy.pfx", None, None, "protected by a password"),
+        ("nomac.pfx", None, Some("wrong"), "with this password"),
+        ("rc4.pfx", None, Some("canary"), "by RC4, which is not supported; write it anew: openssl"),
+        (
+            "ber.pfx",
+            None,
+            Some("canary"),
+            "not DER (BER of unknown length, as browsers write it); write it anew: openssl",
+        ),
+        ("slow.pfx", None, Some("canary"), "by more than 10 million rounds of key derivation, which is not supported"),
         ("cut.pfx", None, Some("canary"), "broken PFX"),
         ("text", None, None, "neither PEM nor a PFX"),
         ("nowhere", None, None, "cannot read the certificate's file"),

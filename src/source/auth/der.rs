@@ -1,6 +1,6 @@
 //! DER, as far as certificates and PFX files need it: one element after the other, lengths checked. Comes in:
 //! bytes. Goes out: slices of them, `None` where they are not what was asked for. Never panics, never
-//! allocates but for a string that comes in pieces.
+//! allocates, never descends by itself: how deep it goes is written in whoever reads.
 
 /// Tags (X.690 8.1.2).
 pub const INTEGER: u8 = 0x02;

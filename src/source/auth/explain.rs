@@ -1,7 +1,7 @@
-//! What to do about a refusal, with what only we know: which certificate signed, until when it holds, what the
-//! projected token says of itself, whose clock is wrong. Comes in: the refusal and the credential. Goes out: the same
-//! error with a longer text. Never a key, a token or a secret. Numbers are hints (operations 6): the endpoint's own
-//! words stand before ours.
+//! What only we know of a refused credential: which certificate signed, until when it holds, what the projected token
+//! says of itself. Comes in: the refusal and the credential. Goes out: the same error with a longer text. Never a key, a
+//! token or a secret, and no advice: what a number means and what to do is in the catalogue ([`crate::advice`]) alone,
+//! and stands in the refusal already.
 
 use super::super::connections::TransportError;
 use super::super::error::{ApiError, printable};
@@ -9,43 +9,9 @@ use super::credential::Credential;
 use super::expiry::day;
 use super::federated;
 use super::leaf::Leaf;
+use crate::advice::hint;
 use crate::clock::Seconds;
 use crate::config::CredentialConfig;
-
-/// What each refusal of an assertion means for whom made it. Texts and numbers: the identity platform's list of
-/// error codes, and what its users report of it.
-const OF_CERTIFICATE: [(&str, &str); 5] = [
-    (
-        "AADSTS700027",
-        "upload this certificate to the app registration, or put the one that is registered into the file",
-    ),
-    ("AADSTS700024", "our clock and the service's differ: set this machine's clock"),
-    (
-        "AADSTS700023",
-        "the assertion is made for another endpoint: give `cloud` or `endpoints.login` the host that signs this tenant in",
-    ),
-    ("AADSTS700021", "`client_id` is not that of the assertion"),
-    ("AADSTS50027", "the service cannot read the assertion"),
-];
-const OF_FEDERATED: [(&str, &str); 8] = [
-    ("AADSTS700211", "no federated credential of the application has this issuer"),
-    (
-        "AADSTS700212",
-        "the audience is not that of the federated credential, which is `api://AzureADTokenExchange` unless changed",
-    ),
-    ("AADSTS7002138", "the subject differs in upper and lower case from that of the federated credential"),
-    (
-        "AADSTS700213",
-        "no federated credential of the application has this subject: is it this namespace and ServiceAccount?",
-    ),
-    ("AADSTS70021", "no federated credential of the application has this issuer, subject and audience"),
-    ("AADSTS700024", "the projected token is past its time: the kubelet renews it, a copy of it is not renewed"),
-    (
-        "AADSTS700027",
-        "the issuer's keys did not sign this token: is the cluster's issuer URL still that of the federated credential?",
-    ),
-    ("AADSTS50027", "what is in the file is not a token that the service can read"),
-];
 
 /// The same refusal, with what we know of the credential.
 pub(super) fn explained(error: ApiError, credential: &Credential, leaf: Option<&Leaf>, now: Seconds) -> ApiError {
@@ -56,27 +22,20 @@ pub(super) fn explained(error: ApiError, credential: &Credential, leaf: Option<&
             None => String::new(),
         },
         CredentialConfig::Certificate(config) => {
-            let way_out = way_out(&OF_CERTIFICATE, &text);
             let about = leaf.map(|leaf| about(leaf, now)).unwrap_or_default();
-            format!("{way_out}; signed with the certificate in `{}`{about}", config.file.display())
+            format!("; signed with the certificate in `{}`{about}", config.file.display())
         }
         CredentialConfig::WorkloadIdentity(config) => {
             let said = federated::read(&config.token_file).ok().and_then(|token| federated::said(&token));
             let said = said.map(|said| about_token(&said, now)).unwrap_or_default();
-            format!("{}; the token in `{}`{said}", way_out(&OF_FEDERATED, &text), config.token_file.display())
+            format!("; the token in `{}`{said}", config.token_file.display())
         }
         CredentialConfig::ManagedIdentity(config) => match &config.client_id {
-            Some(id) => format!("; is the identity `{id}` assigned to this machine?"),
-            None => "; has this machine an identity assigned by the system? name another one in `managed_identity.client_id`".to_owned(),
+            Some(id) => format!("; asked for the identity `{id}`"),
+            None => "; asked for the identity that the system assigned".to_owned(),
         },
     };
     ApiError::Unauthorized { text: text + &more }
-}
-
-fn way_out(table: &[(&str, &str)], text: &str) -> String {
-    // The longer number first: one may begin with the other.
-    let found = table.iter().filter(|(code, _)| text.contains(code)).max_by_key(|(code, _)| code.len());
-    found.map_or_else(String::new, |(_, advice)| format!("; {advice}"))
 }
 
 fn about(leaf: &Leaf, now: Seconds) -> String {
@@ -84,7 +43,7 @@ fn about(leaf: &Leaf, now: Seconds) -> String {
     let (from, until) = (day(leaf.not_before), day(leaf.not_after));
     match now {
         now if now > leaf.not_after => {
-            format!(" (thumbprint {thumbprint}), which expired on {until}: make a new one and upload it")
+            format!(" (thumbprint {thumbprint}), which expired on {until}")
         }
         now if now < leaf.not_before => format!(" (thumbprint {thumbprint}), which is not valid before {from}"),
         _ => format!(" (thumbprint {thumbprint}, valid until {until})"),
@@ -110,13 +69,84 @@ fn about_token(said: &federated::Said, now: Seconds) -> String {
 
 /// No answer came.
 pub(super) fn unreachable(kind: &CredentialConfig, error: &TransportError) -> String {
-    match kind {
-        CredentialConfig::ManagedIdentity(config) => {
-            let host = config.endpoint.host_str().unwrap_or("");
-            format!(
-                "nobody answers at `{host}` ({error}); is this a machine in Azure, and may the pod reach its metadata service?"
-            )
+    let is_managed = matches!(kind, CredentialConfig::ManagedIdentity(_));
+    let TransportError::Network(failure) = error else { return error.to_string() };
+    if !is_managed {
+        return failure.to_string();
+    }
+    // What is to be done about other hosts helps nobody here.
+    let text = format!("{METADATA}: {}", failure.without_advice());
+    let hint = hint(&text);
+    text + &hint
+}
+
+/// By which the catalogue knows it.
+const METADATA: &str = "this machine's metadata service does not answer";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::advice;
+    use crate::config::{CertificateConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
+    use crate::secret::SecretSource;
+
+    /// Of every kind of credential, whatever number the endpoint named: its words, one advice, the catalogue's, and what
+    /// only we know.
+    #[test]
+    fn a_refusal_has_one_advice_and_it_is_the_catalogues() {
+        let dir = tempfile::tempdir().unwrap();
+        let token_file = dir.path().join("token");
+        std::fs::write(&token_file, "e30.eyJpc3MiOiJpc3N1ZXIiLCJzdWIiOiJ1cyJ9.c2ln").unwrap();
+        let leaf = Leaf { der: vec![], public_key: vec![], not_before: 0, not_after: 86_400 };
+        let kinds = [
+            (
+                CredentialConfig::ClientSecret { secret: SecretSource::Value("x".into()), expires: Some(86_400) },
+                "1970-01-02",
+            ),
+            (
+                CredentialConfig::Certificate(CertificateConfig {
+                    file: "/run/app.pem".into(),
+                    key_file: None,
+                    password: None,
+                }),
+                "`/run/app.pem` (thumbprint",
+            ),
+            (
+                CredentialConfig::WorkloadIdentity(WorkloadIdentityConfig { token_file }),
+                "issuer `issuer`, subject `us`",
+            ),
+            (
+                CredentialConfig::ManagedIdentity(ManagedIdentityConfig {
+                    client_id: Some("id-7".into()),
+                    endpoint: "http://169.254.169.254/".parse().unwrap(),
+                    header: None,
+                }),
+                "`id-7`",
+            ),
+        ];
+        for (kind, known) in kinds {
+            let credential = Credential {
+                login: "https://login.example".parse().unwrap(),
+                tenant_id: "t".into(),
+                client_id: "c".into(),
+                kind,
+                resource: "https://manage.office.com".into(),
+            };
+            for entry in advice::all().filter(|entry| entry.code.starts_with("AADSTS")) {
+                let body = format!(
+                    r#"{{"error":"invalid_client","error_description":"{}: its words.","correlation_id":"9bb2"}}"#,
+                    entry.code
+                );
+                let error = super::super::answer::read_denial("token endpoint", 401, body.as_bytes(), "");
+                let said = explained(error, &credential, Some(&leaf), 2 * 86_400).to_string();
+                for part in [entry.code, ": its words.", "correlation id 9bb2", entry.action, known] {
+                    assert!(said.contains(part), "{part}: {said}");
+                }
+                let is_other = |other: &&advice::Advice| !entry.action.contains(other.action);
+                let others = advice::all().filter(is_other).filter(|other| said.contains(other.action));
+                assert_eq!((said.matches("what to do").count(), others.count()), (1, 0), "{said}");
+                assert!(!said.contains('?'), "advice as a question: {said}");
+            }
         }
-        _ => error.to_string(),
     }
 }

@@ -19,6 +19,8 @@ pub mod leaf;
 mod pbe;
 mod pem;
 mod pfx;
+#[cfg(feature = "failpoints")]
+pub(crate) mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

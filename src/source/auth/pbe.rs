@@ -2,6 +2,7 @@
 //! forms of PKCS#12 with Triple DES and RC2 (RFC 7292 appendix C), which Windows and openssl before 3 write. Comes
 //! in: an algorithm's DER, a password, bytes. Goes out: the plain bytes. Encrypts nothing.
 
+use std::cell::Cell;
 use std::num::NonZeroU32;
 
 use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey};
@@ -12,8 +13,9 @@ use zeroize::Zeroizing;
 
 use super::der::{Der, OCTET_STRING, OID, SEQUENCE};
 
-/// Rounds of a key derivation beyond this are a mistake or an attack: openssl makes 2,048, Windows 2,000.
-const MOST_ROUNDS: u32 = 10_000_000;
+/// Rounds of all key derivations of one file beyond this are a mistake or an attack, and would keep a thread for many
+/// seconds: openssl makes 2,048 a derivation, Windows 2,000, Java 10,000, and a careful person a million.
+pub const MOST_ROUNDS: u32 = 10_000_000;
 
 /// Object identifiers, without tag and length.
 const PBES2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 5, 13];
@@ -40,19 +42,35 @@ pub struct Password<'a> {
     pub text: &'a str,
     /// UTF-16 with a zero at the end (RFC 7292 appendix B.1); of an empty password some programs leave out the zero.
     pub wide: Zeroizing<Vec<u8>>,
+    /// How many rounds of key derivation may still be spent on it.
+    rounds_left: Cell<u32>,
 }
 
 impl<'a> Password<'a> {
     pub fn new(text: &'a str) -> Password<'a> {
         let wide: Vec<u8> = text.encode_utf16().chain([0]).flat_map(u16::to_be_bytes).collect();
-        Password { text, wide: Zeroizing::new(wide) }
+        Password { text, wide: Zeroizing::new(wide), rounds_left: Cell::new(MOST_ROUNDS) }
+    }
+
+    /// With no more than so many rounds for it.
+    pub fn limited(self, rounds: u32) -> Password<'a> {
+        self.rounds_left.set(rounds);
+        self
+    }
+
+    /// The rounds of one derivation, off what is left.
+    pub fn rounds(&self, number: Option<u32>) -> Result<NonZeroU32, Trouble> {
+        let rounds = number.and_then(NonZeroU32::new).ok_or(Trouble::Malformed)?;
+        let left = self.rounds_left.get().checked_sub(rounds.get());
+        self.rounds_left.set(left.ok_or(Trouble::Unknown("more than 10 million rounds of key derivation"))?);
+        Ok(rounds)
     }
 
     /// Every way in which programs spell `text`.
     pub fn spellings(text: &'a str) -> Vec<Password<'a>> {
         let mut all = vec![Password::new(text)];
         if text.is_empty() {
-            all.push(Password { text, wide: Zeroizing::default() });
+            all.push(Password { wide: Zeroizing::default(), ..Password::new(text) });
         }
         all
     }
@@ -72,10 +90,6 @@ pub fn decrypt(mut algorithm: Der<'_>, password: &Password<'_>, bytes: &[u8]) ->
     }
 }
 
-fn rounds(number: Option<u32>) -> Result<NonZeroU32, Trouble> {
-    number.filter(|rounds| *rounds <= MOST_ROUNDS).and_then(NonZeroU32::new).ok_or(Trouble::Malformed)
-}
-
 fn pbes2(mut parameters: Der<'_>, password: &Password<'_>, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, Trouble> {
     let mut derivation = parameters.inside(SEQUENCE).ok_or(Trouble::Malformed)?;
     let mut scheme = parameters.inside(SEQUENCE).ok_or(Trouble::Malformed)?;
@@ -84,7 +98,7 @@ fn pbes2(mut parameters: Der<'_>, password: &Password<'_>, bytes: &[u8]) -> Resu
     }
     let mut derivation = derivation.inside(SEQUENCE).ok_or(Trouble::Malformed)?;
     let salt = derivation.element(OCTET_STRING).ok_or(Trouble::Malformed)?;
-    let rounds = rounds(derivation.number())?;
+    let rounds = password.rounds(derivation.number())?;
     let _length = derivation.number();
     let prf = derivation.inside(SEQUENCE).and_then(|mut prf| prf.element(OID));
     let prf = match prf.map(|oid| oid.strip_prefix(HMAC)) {
@@ -129,7 +143,7 @@ fn pkcs12(
     bytes: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Trouble> {
     let salt = parameters.element(OCTET_STRING).ok_or(Trouble::Malformed)?;
-    let rounds = rounds(parameters.number())?;
+    let rounds = password.rounds(parameters.number())?;
     let derive =
         |purpose: Purpose, length: usize| derive(&SHA1_FOR_LEGACY_USE_ONLY, password, salt, rounds, purpose, length);
     let iv = derive(Purpose::Iv, 8);

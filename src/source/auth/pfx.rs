@@ -2,13 +2,11 @@
 //! in: bytes and a password. Goes out: DER. Checks the file's own check before anything is decrypted, so that a
 //! wrong password is called one.
 
-use std::num::NonZeroU32;
-
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use super::der::{CONTEXT_0, CONTEXT_0_PLAIN, Der, INTEGER, OCTET_STRING, OID, SEQUENCE};
-use super::pbe::{Password, Purpose, Trouble, decrypt, derive, hash_of};
+use super::pbe::{MOST_ROUNDS, Password, Purpose, Trouble, decrypt, derive, hash_of};
 
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
 const ENCRYPTED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 6];
@@ -36,8 +34,13 @@ pub fn is_pfx(bytes: &[u8]) -> bool {
 
 /// Everything in the file.
 pub fn read(bytes: &[u8], password: &str) -> Result<Contents, Trouble> {
+    read_within(bytes, password, MOST_ROUNDS)
+}
+
+/// The same, with a limit to the rounds of key derivation.
+pub fn read_within(bytes: &[u8], password: &str, rounds: u32) -> Result<Contents, Trouble> {
     let mut trouble = Trouble::Malformed;
-    for password in Password::spellings(password) {
+    for password in Password::spellings(password).into_iter().map(|password| password.limited(rounds)) {
         match read_with(bytes, &password) {
             Ok(contents) => return Ok(contents),
             Err(error) => trouble = error,
@@ -56,7 +59,7 @@ fn read_with(bytes: &[u8], password: &Password<'_>) -> Result<Contents, Trouble>
     }
     let content = safe.inside(CONTEXT_0).and_then(|mut inside| inside.element(OCTET_STRING)).ok_or(BAD)?;
     if let Some(check) = file.inside(SEQUENCE)
-        && !is_genuine(check, content, password).ok_or(BAD)?
+        && !is_genuine(check, content, password)?
     {
         return Err(Trouble::Password);
     }
@@ -85,14 +88,15 @@ fn read_with(bytes: &[u8], password: &Password<'_>) -> Result<Contents, Trouble>
 
 /// Whether the file's own check (RFC 7292 section 4, MacData) holds; one of a kind that is not known is passed over: a
 /// wrong password then shows in what is decrypted.
-fn is_genuine(mut check: Der<'_>, content: &[u8], password: &Password<'_>) -> Option<bool> {
-    let mut digest = check.inside(SEQUENCE)?;
-    let hash = hash_of(digest.inside(SEQUENCE)?.element(OID)?);
-    let expected = digest.element(OCTET_STRING)?;
-    let salt = check.element(OCTET_STRING)?;
-    let rounds = check.number().unwrap_or(1);
-    let Some(hash) = hash else { return Some(true) };
-    let rounds = NonZeroU32::new(rounds).filter(|rounds| rounds.get() <= 10_000_000)?;
+fn is_genuine(mut check: Der<'_>, content: &[u8], password: &Password<'_>) -> Result<bool, Trouble> {
+    const BAD: Trouble = Trouble::Malformed;
+    let mut digest = check.inside(SEQUENCE).ok_or(BAD)?;
+    let hash = hash_of(digest.inside(SEQUENCE).and_then(|mut hash| hash.element(OID)).ok_or(BAD)?);
+    let expected = digest.element(OCTET_STRING).ok_or(BAD)?;
+    let salt = check.element(OCTET_STRING).ok_or(BAD)?;
+    let rounds = if check.is_empty() { Some(1) } else { check.number() };
+    let Some(hash) = hash else { return Ok(true) };
+    let rounds = password.rounds(rounds)?;
     let key = derive(hash, password, salt, rounds, Purpose::Mac, hash.output_len());
     let algorithm = match hash.output_len() {
         20 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
@@ -100,7 +104,7 @@ fn is_genuine(mut check: Der<'_>, content: &[u8], password: &Password<'_>) -> Op
         48 => hmac::HMAC_SHA384,
         _ => hmac::HMAC_SHA512,
     };
-    Some(hmac::verify(&hmac::Key::new(algorithm, &key), content, expected).is_ok())
+    Ok(hmac::verify(&hmac::Key::new(algorithm, &key), content, expected).is_ok())
 }
 
 fn bags(bytes: &[u8], password: &Password<'_>, contents: &mut Contents) -> Result<(), Trouble> {

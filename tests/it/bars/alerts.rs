@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use auditferry::metrics::CATALOGUE;
 use auditferry::simulator::{ContentType, SimulatorHandle, WorldConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::bars::credentials::{Certificate, now};
 use crate::hec::FakeHec;
 use crate::real::prometheus::{Alertmanager, Prometheus, promtool};
 use crate::support::{Place, Process, figure, size, world};
@@ -162,6 +162,12 @@ struct Trouble {
     mend: fn(&Trouble),
 }
 
+/// A client secret from a file, with the day of its end.
+fn expiring_secret(place: &Place, days: i64) -> String {
+    let day = jiff::Timestamp::from_second(now() + days * 86_400).unwrap().strftime("%F").to_string();
+    format!("client_secret: \"${{file:{}}}\", client_secret_expires: {day}", place.path("secret").display())
+}
+
 fn base() -> WorldConfig {
     WorldConfig::new().records(200).days(1).speed(SPEED).tune(|knobs| knobs.subscribed = true)
 }
@@ -175,18 +181,51 @@ impl Trouble {
     ) -> Trouble {
         let (world, hec, place) = (world(config).await, FakeHec::start().await, Place::new());
         prepare(&hec);
+        Trouble::begin(alert, world, hec, place, "", mend).await
+    }
+
+    /// A credential that ends in so many days.
+    async fn expiring(kind: &'static str, days: i64, mend: fn(&Trouble)) -> Trouble {
+        // By the clock of Prometheus, so the service's goes like ours. A new certificate is seen when the next token is
+        // asked for: that is soon.
+        let config = base().speed(1.0).tune(|knobs| knobs.token_lifetime_s = Some(2));
+        let (world, hec, place) = (world(config).await, FakeHec::start().await, Place::new());
+        let auth = match kind {
+            "certificate" => {
+                let certificate = Certificate::new(-1, days);
+                world.add_certificate(certificate.registered.clone());
+                std::fs::write(place.path("app.pem"), certificate.pem()).unwrap();
+                format!("certificate: {{ file: {:?} }}", place.path("app.pem"))
+            }
+            _ => expiring_secret(&place, days),
+        };
+        Trouble::begin("AuditferryCredentialExpiring", world, hec, place, &auth, mend).await.label("kind", kind)
+    }
+
+    /// `auth`: what stands in place of a client secret from a file.
+    async fn begin(
+        alert: &'static str,
+        world: SimulatorHandle,
+        hec: FakeHec,
+        place: Place,
+        auth: &str,
+        mend: fn(&Trouble),
+    ) -> Trouble {
         let secret = place.path("secret");
         std::fs::write(&secret, &world.tenants()[0].client_secret).unwrap();
         let sink = format!(
             "  - {{ name: splunk, type: splunk_hec, url: {:?}, token: token, retry: {{ initial: 50ms, max: 300ms }} }}\n",
             hec.url()
         );
-        place.write_config(&world, &sink, "collect: { backfill: 1d, poll_interval: 60s, requests_per_minute: 100000 }");
+        // Minutes of the service's time; where that goes like ours, seconds.
+        let interval = if auth.is_empty() { "60s" } else { "1s" };
+        let collect = format!("collect: {{ backfill: 1d, poll_interval: {interval}, requests_per_minute: 100000 }}");
+        place.write_config(&world, &sink, &collect);
         let text = std::fs::read_to_string(place.config()).unwrap();
         let given = format!("client_secret: {:?}", world.tenants()[0].client_secret);
         let from_file = format!("client_secret: \"${{file:{}}}\"", secret.display());
         assert!(text.contains(&given));
-        place.write_text(&text.replace(&given, &from_file));
+        place.write_text(&text.replace(&given, if auth.is_empty() { &from_file } else { auth }));
         let process = place.start(&[], &[]);
         let instance = process.admin().await.expect("it listens");
         let severity = "critical";
@@ -265,12 +304,33 @@ async fn alerts_arrive_in_alertmanager_and_resolve() {
         )
         .await
         .label("sink", "splunk"),
+        // Mended by what an operator does: a new file, or a new day in the configuration.
+        Trouble::expiring("certificate", 13, |t| {
+            let next = Certificate::new(-1, 90);
+            t.world.add_certificate(next.registered.clone());
+            std::fs::write(t.place.path("next.pem"), next.pem()).unwrap();
+            std::fs::rename(t.place.path("next.pem"), t.place.path("app.pem")).unwrap();
+        })
+        .await,
+        Trouble::expiring("client_secret", 1, |t| {
+            let text = std::fs::read_to_string(t.place.config()).unwrap();
+            t.place.write_text(&text.replace(&expiring_secret(&t.place, 1), &expiring_secret(&t.place, 400)));
+        })
+        .await,
     ];
-    troubles.last_mut().unwrap().severity = "warning";
+    for trouble in &mut troubles {
+        let is_early = trouble.labels.contains(&("kind", "certificate".to_owned()));
+        if trouble.alert == "AuditferryDeadLetters" || is_early {
+            trouble.severity = "warning";
+        }
+    }
     for trouble in &mut troubles {
         if matches!(
             trouble.alert,
-            "AuditferryAuthFailing" | "AuditferrySubscriptionDisabled" | "AuditferryContentExpiryImminent"
+            "AuditferryAuthFailing"
+                | "AuditferrySubscriptionDisabled"
+                | "AuditferryContentExpiryImminent"
+                | "AuditferryCredentialExpiring"
         ) {
             let tenant = trouble.tenant();
             trouble.labels.push(("tenant", tenant));
@@ -328,10 +388,15 @@ async fn alerts_arrive_in_alertmanager_and_resolve() {
     for (trouble, (came, gone)) in troubles.iter().zip(&state) {
         figure(
             "alerts",
-            format_args!("{}: fired after {:.1?}, resolved after {:.1?}", trouble.alert, came.unwrap(), gone.unwrap()),
+            format_args!(
+                "{} {:?}: fired after {:.1?}, resolved after {:.1?}",
+                trouble.alert,
+                trouble.labels,
+                came.unwrap(),
+                gone.unwrap()
+            ),
         );
     }
-    say_what_is_prepared();
 
     // The last one goes with the processes: an alert that nobody is left to carry a label for.
     for trouble in &mut troubles {
@@ -345,12 +410,4 @@ async fn alerts_arrive_in_alertmanager_and_resolve() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     figure("alerts", "AuditferryDown: fired with its job");
-}
-
-/// PREPARED: a credential that expires, in the same way, once the configuration can say when one does.
-fn say_what_is_prepared() {
-    let is_there = CATALOGUE.iter().any(|(name, ..)| *name == "auditferry_credential_expiry_timestamp_seconds");
-    if !is_there {
-        figure("alerts", "AuditferryCredentialExpiring: by unit tests only, no credential has an expiry yet");
-    }
 }

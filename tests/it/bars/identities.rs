@@ -120,7 +120,8 @@ async fn identities_a_secret_that_is_wrong_or_expired_is_explained_and_its_succe
     put(&place, "secret", "wrong~one");
     let auth = format!("{{ client_secret: \"${{file:{}}}\" }}", place.path("secret").display());
     let mend = |place: &Place, _: &SimulatorHandle| put(place, "secret", "good~one\n");
-    let words = ["AADSTS7000215", "Ensure the secret being sent", "pasted instead of its value"];
+    let words =
+        ["AADSTS7000215", "Ensure the secret being sent", "value was pasted and not its id", "Correlation ID: "];
     refused_then_mended(&place, &world, Case { name: "wrong secret", auth, words: &words, mend: &mend }).await;
 
     let (world, place) = (small_world().await, Place::new());
@@ -134,7 +135,7 @@ async fn identities_a_secret_that_is_wrong_or_expired_is_explained_and_its_succe
         world.add_secret("new~one", None);
         put(place, "secret", "new~one");
     };
-    let words = ["AADSTS7000222", "create a new one", "ended on 2024-02-29"];
+    let words = ["AADSTS7000222", "create new keys", "make a new secret", "ended on 2024-02-29"];
     refused_then_mended(&place, &world, Case { name: "expired secret", auth, words: &words, mend: &mend }).await;
     assert!(log(&place).contains("the client secret has ended by our clock"), "{}", place.log_tail());
 }
@@ -164,7 +165,7 @@ async fn identities_a_certificate_that_is_expired_or_of_another_key_is_explained
     let old = Certificate::new(-90, -1);
     world.add_certificate(old.registered.clone());
     put(&place, "app.pem", old.pem());
-    let words = ["AADSTS700027", "The key used is expired", "which expired on", "make a new one"];
+    let words = ["AADSTS700027", "The key used is expired", "which expired on", "where it expired a new one"];
     let auth_here = auth(&place);
     refused_then_mended(
         &place,
@@ -245,7 +246,7 @@ async fn identities_a_federated_token_is_explained_by_what_it_says_and_its_succe
         (
             "wrong subject",
             Some(issuer.token("system:serviceaccount:audit:default", AUDIENCE, 3600)),
-            &["AADSTS700213", "this namespace and ServiceAccount", "subject `system:serviceaccount:audit:default`"],
+            &["AADSTS700213", "service account", "subject `system:serviceaccount:audit:default`"],
         ),
         (
             "wrong audience",
@@ -255,10 +256,10 @@ async fn identities_a_federated_token_is_explained_by_what_it_says_and_its_succe
         (
             "expired token",
             Some(issuer.token(SUBJECT, AUDIENCE, -900)),
-            &["AADSTS700024", "past its time", "seconds ago"],
+            &["AADSTS700024", "the kubelet renews", "seconds ago"],
         ),
-        ("wrong key", Some(stranger.token(SUBJECT, AUDIENCE, 3600)), &["AADSTS700027", "issuer's keys did not sign"]),
-        ("no JWT", Some("e30.e30.e30".to_owned()), &["AADSTS700211", "no federated credential"]),
+        ("wrong key", Some(stranger.token(SUBJECT, AUDIENCE, 3600)), &["AADSTS700027", "cluster's issuer URL"]),
+        ("no JWT", Some("e30.e30.e30".to_owned()), &["AADSTS700211", "set the issuer of the federated credential"]),
     ];
     for (name, token, words) in cases.into_iter().take(size(4, 6)) {
         let (world, place) = (small_world().await, Place::new());
@@ -282,7 +283,7 @@ async fn identities_a_managed_identity_is_asked_for_at_the_machine_itself_and_ne
     let login = world.login_url();
     let metadata = [proxy.as_slice(), &[("AZURE_POD_IDENTITY_AUTHORITY_HOST", login.as_str())]].concat();
     let mut process = place.start(&[], &metadata);
-    said(&place, &["managed identity", "Identity not found", "assigned to this machine"]).await;
+    said(&place, &["managed identity", "Identity not found", "assign the identity to this machine", ID]).await;
     world.assign_identity(ManagedIdentity { tenant: 0, client_id: Some(ID.into()), header: None });
     // Nothing of ours changed, so the refusal is believed for its minute: a new start asks at once.
     process.terminate();

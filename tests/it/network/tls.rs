@@ -4,10 +4,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
 };
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -73,6 +75,7 @@ impl Authority {
 }
 
 /// How a server speaks TLS.
+#[derive(Clone, Copy)]
 pub struct Speech<'a> {
     pub pair: &'a Pair,
     /// Whoever signs the certificates that clients must show.
@@ -144,16 +147,60 @@ where
     Server { address, task }
 }
 
+/// How far away a server is that is not on this machine.
+const WAY_BACK: Duration = Duration::from_millis(150);
+
+/// A connection over which what a server says takes [`WAY_BACK`], as from any server that is not on this machine: a
+/// client has then sent its request before the server's alert is there, while over loopback either may be first.
+fn from_far_away(near: TcpStream) -> DuplexStream {
+    let (far, middle) = tokio::io::duplex(64 * 1024);
+    let (mut from_client, mut to_client) = near.into_split();
+    let (mut from_server, mut to_server) = tokio::io::split(middle);
+    tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+        let _ = to_server.shutdown().await;
+    });
+    tokio::spawn(async move {
+        let mut said = Vec::new();
+        while from_server.read_buf(&mut said).await.unwrap_or(0) > 0 {
+            tokio::time::sleep(WAY_BACK).await;
+            if to_client.write_all(&said).await.is_err() {
+                return;
+            }
+            said.clear();
+        }
+        let _ = to_client.shutdown().await;
+    });
+    far
+}
+
 /// Opens TLS and passes on what is inside to a plain server.
 pub async fn open_tls(speech: &Speech<'_>, to: SocketAddr) -> Server {
     let acceptor = speech.acceptor();
     serve(move |stream| {
         let acceptor = acceptor.clone();
         async move {
-            let Ok(mut inside) = acceptor.accept(stream).await else { return };
-            let Ok(mut server) = TcpStream::connect(to).await else { return };
-            let _ = tokio::io::copy_bidirectional(&mut inside, &mut server).await;
+            let Ok(inside) = acceptor.accept(stream).await else { return };
+            pass_on(inside, to).await;
         }
     })
     .await
+}
+
+/// The same, with a server that is not on this machine.
+pub async fn open_tls_far_away(speech: &Speech<'_>, to: SocketAddr) -> Server {
+    let acceptor = speech.acceptor();
+    serve(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(inside) = acceptor.accept(from_far_away(stream)).await else { return };
+            pass_on(inside, to).await;
+        }
+    })
+    .await
+}
+
+async fn pass_on(mut inside: impl AsyncRead + AsyncWrite + Unpin, to: SocketAddr) {
+    let Ok(mut server) = TcpStream::connect(to).await else { return };
+    let _ = tokio::io::copy_bidirectional(&mut inside, &mut server).await;
 }
