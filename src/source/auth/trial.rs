@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::der::SEQUENCE;
 use super::leaf::Leaf;
 use super::{pem, pfx};
 
@@ -16,7 +17,7 @@ pub(crate) fn opened(bytes: &[u8]) {
     let mut seen: Option<pfx::Contents> = None;
     for password in PASSWORDS {
         let Ok(contents) = pfx::read_within(bytes, password, ROUNDS) else { continue };
-        assert!(pfx::is_pfx(bytes) || bytes.get(1).is_some(), "read and no PFX file");
+        assert_eq!(bytes.first(), Some(&SEQUENCE), "read and no PFX file");
         let keys = contents.keys.iter().map(|key| key.len());
         let length: usize = contents.certificates.iter().map(Vec::len).chain(keys).sum();
         assert!(length <= bytes.len(), "more comes out than went in");
