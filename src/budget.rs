@@ -153,10 +153,9 @@ impl Charge {
         // Something larger than the whole share must still pass, alone.
         let fits_tenant = of_tenant == 0 || of_tenant + bytes <= inner.limit() / TENANT_SHARE;
         let fits_all = held.total == 0 || held.total + bytes <= inner.limit();
-        if !(self.over.all || fits_all && (fits_tenant || self.over.share)) {
-            if !may_overdraw || !self.overdraw(&mut held, fits_all) {
-                return false;
-            }
+        let fits = self.over.all || fits_all && (fits_tenant || self.over.share);
+        if !fits && !(may_overdraw && self.overdraw(&mut held, fits_all)) {
+            return false;
         }
         held.add(&self.tenant, bytes);
         self.bytes += bytes;
