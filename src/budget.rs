@@ -154,7 +154,7 @@ impl Charge {
         let fits_tenant = of_tenant == 0 || of_tenant + bytes <= inner.limit() / TENANT_SHARE;
         let fits_all = held.total == 0 || held.total + bytes <= inner.limit();
         let fits = self.over.all || fits_all && (fits_tenant || self.over.share);
-        if !fits && !(may_overdraw && self.overdraw(&mut held, fits_all)) {
+        if !(fits || may_overdraw && self.overdraw(&mut held, fits_all)) {
             return false;
         }
         held.add(&self.tenant, bytes);
