@@ -331,13 +331,13 @@ pub static ROWS: &[Row] = &[
                 "AuditferryAuthFailing",
             ),
             panel(
-                "Credentials end",
-                "When certificates and configured secrets expire; 1970 is not known.",
-                "dateTimeAsIso",
+                "Credentials end in",
+                "Until certificates and secrets with a configured end expire; an end that is not known is not drawn.",
+                "s",
                 Lines,
                 12,
                 &[(
-                    "min by (tenant, kind) (auditferry_credential_expiry_timestamp_seconds{%T}) * 1000",
+                    "min by (tenant, kind) ((auditferry_credential_expiry_timestamp_seconds{%T} > 0) - time())",
                     "{{tenant}} {{kind}}",
                 )],
                 "AuditferryCredentialExpiring",

@@ -149,6 +149,12 @@ impl Place {
     }
 }
 
+/// The day that comes so many days from now, as a configuration has it.
+pub fn day_in(days: i64) -> String {
+    let day = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(days * 24);
+    day.strftime("%F").to_string()
+}
+
 /// The product as a process of its own; killed when dropped.
 pub struct Process {
     child: Child,

@@ -14,10 +14,10 @@ use auditferry::simulator::{ContentType, SimulatorHandle, WorldConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::bars::credentials::{Certificate, now};
+use crate::bars::credentials::Certificate;
 use crate::hec::FakeHec;
 use crate::real::prometheus::{Alertmanager, Prometheus, promtool};
-use crate::support::{Place, Process, figure, size, world};
+use crate::support::{Place, Process, day_in, figure, size, world};
 
 /// An hour of the rules is six seconds of the test.
 const HURRY: u64 = 600;
@@ -164,7 +164,7 @@ struct Trouble {
 
 /// A client secret from a file, with the day of its end.
 fn expiring_secret(place: &Place, days: i64) -> String {
-    let day = jiff::Timestamp::from_second(now() + days * 86_400).unwrap().strftime("%F").to_string();
+    let day = day_in(days);
     format!("client_secret: \"${{file:{}}}\", client_secret_expires: {day}", place.path("secret").display())
 }
 

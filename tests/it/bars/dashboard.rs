@@ -15,10 +15,10 @@ use super::picture::{Answer, picture};
 use crate::board::{ROWS, board, expression};
 use crate::hec::FakeHec;
 use crate::real::prometheus::{Prometheus, programs};
-use crate::support::{Place, figure, size, world};
+use crate::support::{Place, day_in, figure, size, world};
 
 /// Units of Grafana that the board uses.
-const UNITS: [&str; 9] = ["dateTimeAsIso", "none", "short", "s", "bytes", "Bps", "cps", "reqps", "percentunit"];
+const UNITS: [&str; 8] = ["none", "short", "s", "bytes", "Bps", "cps", "reqps", "percentunit"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -112,7 +112,22 @@ async fn dashboard_shows_data_in_every_panel() {
             "  - {{ name: splunk, type: splunk_hec, url: {:?}, token: token, batch: {{ linger: 200ms }} }}\n",
             hec.url()
         );
-    place.write_config(&world, &sinks, "collect: { backfill: 1d, poll_interval: 1s, requests_per_minute: 100000 }");
+    let collect = "collect: { backfill: 1d, poll_interval: 1s, requests_per_minute: 100000 }";
+    let text = place.config_text(&world, |_| true, &sinks, collect);
+    // A month and two: the panel of credentials draws only what is known.
+    let ends = [30, 60, 60].map(day_in);
+    let mut ends = ends.iter();
+    let text: Vec<String> = text
+        .lines()
+        .map(|line| match line.split_once(" }, endpoints:") {
+            Some((head, tail)) => {
+                let day = ends.next().expect("three tenants");
+                format!("{head}, client_secret_expires: {day} }}, endpoints:{tail}")
+            }
+            None => line.to_owned(),
+        })
+        .collect();
+    place.write_text(&text.join("\n"));
     for scenario in [Scenario::Throttle429, Scenario::ServerError, Scenario::TruncatedBody, Scenario::TokenExpiry] {
         world.enable(scenario, Some(0.005));
     }
