@@ -16,6 +16,7 @@ help: ## list the targets
 
 demo: tools ## build and show the whole thing at work: no tenant, no file
 	@echo "building (the first time takes a few minutes) ..." >&2
+	@$(CARGO) build --locked --bin auditferry
 	@$(CARGO) run --quiet --locked -- demo $(ARGS)
 
 test: tools servers ## every test that a change must pass; fetches Apache Kafka and a Collector, once

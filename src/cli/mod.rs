@@ -38,8 +38,8 @@ pub enum Exit {
     State = 4,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 good, 1 the answer is no, 2 wrong usage, 3 could not reach or authenticate, 4 state unusable.
+const EXIT_CODES: &str = "Exit codes: 0 good, 1 the answer is no, 2 wrong usage, 3 something outside failed
+or time ran out, 4 state unusable.
 Try `auditferry demo`: it needs no tenant and no file.";
 
 /// Carries Microsoft 365 audit records into the SIEM you already run.

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -23,6 +24,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
     let heartbeat = Heartbeat::default();
     let admin = Admin::new(Arc::clone(&metrics), heartbeat.clone());
     let stop = stop_signal()?;
+    let began = Instant::now();
     let once = args.once.then_some(args.once_timeout);
     let reload = Reload::new(&args.config.config, inputs, !args.no_watch);
     tokio::spawn(hear(hangups, reload.clone(), args.once));
@@ -37,12 +39,20 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
 
     let reload = once.is_none().then_some(reload);
     let options = RunOptions { once, heartbeat, reload, ..RunOptions::default() };
-    let app = match App::start(config, metrics, options).await {
+    let app = match App::start(config, Arc::clone(&metrics), options).await {
         Ok(app) => app,
         Err(error) => return Ok(refused(&error)),
     };
     admin.ready(app.status_source());
-    Ok(ended(app.run(stop).await))
+    let ending = app.run(stop).await;
+    tracing::info!(
+        blobs_done = metrics.blobs_settled.total(),
+        blobs_lost = metrics.blobs_lost.total(),
+        dead_letters = metrics.dead_letters.total(),
+        seconds = began.elapsed().as_secs(),
+        "stopped"
+    );
+    Ok(ended(ending))
 }
 
 fn read(path: &Path) -> Option<(Config, Inputs)> {

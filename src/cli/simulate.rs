@@ -201,7 +201,10 @@ pub fn write_configuration(simulator: &SimulatorHandle, directory: &Path) -> any
 /// A configuration that forwards this simulator to stdout.
 fn configuration(simulator: &SimulatorHandle, state: &Path) -> String {
     let quote = |text: &str| serde_json::Value::from(text).to_string();
-    let mut text = format!("state: {{ dir: {} }}\nadmin: {{ listen: 127.0.0.1:0 }}\n", quote(&state.to_string_lossy()));
+    let mut text = format!(
+        "state: {{ dir: {} }}\nadmin: {{ listen: 127.0.0.1:0 }}\n",
+        quote(&std::path::absolute(state).unwrap_or_else(|_| state.to_owned()).to_string_lossy())
+    );
     if let Some((origin_ms, anchor_ms, speed)) = simulator.clock_setting() {
         // Both processes then agree on virtual time (src/clock.rs).
         text += &format!("clock: {{ origin_ms: {origin_ms}, anchor_ms: {anchor_ms}, speed: {speed} }}\n");

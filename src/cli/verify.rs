@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Exit;
+use super::logging::escaped;
 use crate::config::Config;
 use crate::feed::ContentType;
 use crate::metrics::Metrics;
@@ -117,7 +118,7 @@ fn print(verified: &Verified, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}  {}", feed.tenant, feed.content_type)?;
         let Some(account) = &feed.account else {
             let why = feed.unreachable.as_deref().unwrap_or_default();
-            writeln!(out, "  could not be listed: {}", why.escape_debug())?;
+            writeln!(out, "  could not be listed: {}", escaped(why))?;
             continue;
         };
         writeln!(

@@ -49,7 +49,8 @@ pub const COMPRESSIONS: [&str; 5] = ["zstd", "lz4", "snappy", "gzip", "none"];
 /// How librdkafka can log in with a name and a password.
 pub const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
 
-/// The default key of a message: spreads evenly, and a compacted topic keeps each record once.
+/// The default key of a message: spreads evenly, and is what people search by. Two records may share an Id, so it is
+/// not for compacted topics (docs/decisions/003).
 pub const DEFAULT_KEY: &str = "{tenant}:{id}";
 
 /// Bytes of the largest message we hand to librdkafka, unless `message.max.bytes` is passed through. Far

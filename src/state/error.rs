@@ -42,7 +42,7 @@ fn way_out(error: &io::Error) -> &'static str {
         ErrorKind::ReadOnlyFilesystem => "; mount it writable, or give `state.dir` a place that is",
         ErrorKind::PermissionDenied => "; let this user read and write there, or give another `state.dir`",
         ErrorKind::NotADirectory => "; give `state.dir` the path of a directory",
-        ErrorKind::NotFound => "; is its disk mounted? give `state.dir` a directory that can be made",
+        ErrorKind::NotFound => "; has `run` been started with this `state.dir`, is its disk mounted, can it be made?",
         _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
             "; the disk fails: nothing was changed by reading it, mend or replace it and start again"
         }

@@ -42,8 +42,10 @@ impl fmt::Display for Summary {
             let faults: Vec<String> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
             writeln!(f, "\n  faults survived: {}", faults.join(", "))?;
         }
-        writeln!(f, "\nNext: auditferry config example > auditferry.yaml    # put your tenant in")?;
-        write!(f, "      auditferry validate -c auditferry.yaml && auditferry run -c auditferry.yaml")
+        // As it was called: after `make demo` it is on no path.
+        let program = std::env::args().next().unwrap_or_else(|| "auditferry".into());
+        writeln!(f, "\nNext: {program} config example > auditferry.yaml    # put your tenant in")?;
+        write!(f, "      {program} validate -c auditferry.yaml && {program} run -c auditferry.yaml")
     }
 }
 
