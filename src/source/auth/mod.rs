@@ -99,6 +99,25 @@ struct Kept {
     token: Token,
     made_at: Seconds,
     renew_at: Seconds,
+    ends_at: Seconds,
+}
+
+impl Held {
+    /// What there is while no new token is to be had: the old one while it lives, unless the credential was refused.
+    fn instead(&self, error: ApiError, now: Seconds) -> Result<Token, ApiError> {
+        match &self.token {
+            Some(kept) if now < kept.ends_at && !matches!(error, ApiError::Unauthorized { .. }) => {
+                Ok(kept.token.clone())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Lets go of a token that shall not be used again; a failure to renew it is not believed any longer.
+    fn let_go(&mut self) {
+        self.token = None;
+        self.refusal.take_if(|refusal| !matches!(refusal.error, ApiError::Unauthorized { .. }));
+    }
 }
 
 impl TokenSource {
@@ -127,7 +146,8 @@ impl TokenSource {
         }
     }
 
-    /// A token with life left; waits for the one request in the air if there is one.
+    /// A token with life left; waits for the one request in the air if there is one. While a new one cannot be had by
+    /// no fault of the credential, the old one serves as long as it lives.
     pub async fn get(&self) -> Result<Token, ApiError> {
         let mut held = self.held.lock().await;
         let now = self.steady.now();
@@ -142,13 +162,14 @@ impl TokenSource {
             && now < refusal.until
             && refusal.fingerprint == fingerprint
         {
-            return Err(refusal.error.clone());
+            return held.instead(refusal.error.clone(), now);
         }
         match self.request().await {
             Ok((secret, lifetime)) => {
                 held.serial += 1;
                 let token = Token { secret, serial: held.serial };
-                held.token = Some(Kept { token: token.clone(), made_at: now, renew_at: now + lifetime * 3 / 4 });
+                let (renew_at, ends_at) = (now + lifetime * 3 / 4, now + lifetime);
+                held.token = Some(Kept { token: token.clone(), made_at: now, renew_at, ends_at });
                 held.refusal = None;
                 self.refused.send_if_modified(std::mem::take);
                 self.count("ok");
@@ -161,7 +182,10 @@ impl TokenSource {
                 let believed = if refused { REFUSAL_BELIEVED } else { FAILURE_BELIEVED };
                 held.refusal = Some(Refusal { error: error.clone(), until: now + believed, fingerprint });
                 self.refused.send_replace(refused && self.credential.may_change());
-                Err(error)
+                if refused {
+                    held.token = None;
+                }
+                held.instead(error, self.steady.now())
             }
         }
     }
@@ -187,7 +211,7 @@ impl TokenSource {
     pub async fn invalidate(&self, token: &Token) {
         let mut held = self.held.lock().await;
         if held.token.as_ref().is_some_and(|kept| kept.token.serial == token.serial) {
-            held.token = None;
+            held.let_go();
         }
     }
 
@@ -195,7 +219,7 @@ impl TokenSource {
     pub async fn renew_if_older(&self, age: Seconds) {
         let mut held = self.held.lock().await;
         if held.token.as_ref().is_some_and(|kept| self.steady.now() - kept.made_at > age) {
-            held.token = None;
+            held.let_go();
         }
     }
 
@@ -245,3 +269,6 @@ impl TokenSource {
         Err(explain::explained(error, &self.credential, asked.leaf.as_ref(), now))
     }
 }
+
+#[cfg(test)]
+mod tests;
