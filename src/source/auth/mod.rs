@@ -73,7 +73,7 @@ pub struct TokenSource {
     tenant: String,
     metrics: Arc<Metrics>,
     held: Mutex<Held>,
-    /// Whether the last answer was a refusal of a credential that may change.
+    /// Whether a credential that may change was refused and no token came since.
     refused: watch::Sender<bool>,
     /// The token endpoint's clock minus ours, seconds: an assertion is judged by the former.
     ahead: AtomicI64,
@@ -181,9 +181,9 @@ impl TokenSource {
                 self.count(if refused { "refused" } else { "failed" });
                 let believed = if refused { REFUSAL_BELIEVED } else { FAILURE_BELIEVED };
                 held.refusal = Some(Refusal { error: error.clone(), until: now + believed, fingerprint });
-                self.refused.send_replace(refused && self.credential.may_change());
                 if refused {
                     held.token = None;
+                    self.refused.send_replace(self.credential.may_change());
                 }
                 held.instead(error, self.steady.now())
             }

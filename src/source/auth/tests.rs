@@ -84,3 +84,15 @@ async fn a_token_of_a_refused_credential_or_one_that_was_refused_does_not_come_b
     endpoint.tokens.renew_if_older(30).await;
     assert_eq!(endpoint.after(0).await, Ok(2), "asked at once, whatever failed before");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_credential_is_noticed_though_an_outage_followed_its_refusal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    std::fs::write(&path, "old").unwrap();
+    let endpoint = Endpoint::new(SecretSource::File(path.clone()), &[REFUSED, DOWN]);
+    assert_eq!(endpoint.after(0).await, Err("unauthorized"));
+    assert_eq!(endpoint.after(61).await, Err("transient"));
+    std::fs::write(&path, "new").unwrap();
+    tokio::time::timeout(Duration::from_secs(60), endpoint.tokens.changed()).await.expect("nobody looks at the file");
+}
