@@ -122,7 +122,11 @@ fn collect(path: &Path, password: Option<&str>, found: &mut pfx::Contents) -> Re
     let blocks = pem::blocks(&bytes).map_err(|reason| CertificateError::Pem { path: path.clone(), reason })?;
     for block in blocks {
         match block.label.as_str() {
-            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => found.certificates.push(block.der.to_vec()),
+            "CERTIFICATE" | "X509 CERTIFICATE" => found.certificates.push(block.der.to_vec()),
+            // Behind it stands whom openssl shall trust it for, which is no part of it (openssl-x509, "Trusted certificate").
+            "TRUSTED CERTIFICATE" => {
+                found.certificates.extend(Der(&block.der).any().map(|(_, _, certificate)| certificate.to_vec()));
+            }
             "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => found.keys.push(block.der),
             "ENCRYPTED PRIVATE KEY" => {
                 let Some(password) = password else { return Err(CertificateError::NoPassword { path }) };

@@ -56,6 +56,7 @@ fn every_form_of_a_certificate_and_its_key_is_read() {
     let chain = [other.path("cert.pem"), files.path("cert.pem"), files.path("key.pem")];
     let chain: Vec<u8> = chain.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
     std::fs::write(files.path("chain.pem"), [b"some text\n".as_slice(), &chain].concat()).unwrap();
+    files.openssl("x509 -in cert.pem -trustout -addtrust serverAuth -setalias one -out trusted.pem");
     let export = "pkcs12 -export -inkey key.pem -in cert.pem";
     files.openssl(&format!("{export} -out modern.pfx -passout pass:gehöim"));
     files.openssl(&format!("{export} -out empty.pfx -passout pass:"));
@@ -82,6 +83,7 @@ fn every_form_of_a_certificate_and_its_key_is_read() {
         ("cert.pem", Some("locked.pem"), Some("gehöim")),
         ("cert.pem", Some("locked-old.pem"), Some("gehöim")),
         ("chain.pem", None, None),
+        ("trusted.pem", Some("key.pem"), None),
         ("modern.pfx", None, Some("gehöim")),
         ("empty.pfx", None, None),
         ("legacy.pfx", None, Some("gehöim")),
