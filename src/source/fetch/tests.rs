@@ -26,7 +26,9 @@ fn client(body: &Bytes, chunk: usize, budget: &Budget, peak: &Arc<AtomicUsize>) 
                 return Ok(axum::http::Response::new(r#"{"access_token":"t","expires_in":3599}"#.into()));
             }
             let chunks: Vec<_> = body.chunks(chunk).map(|c| Ok::<_, io::Error>(body.slice_ref(c))).collect();
-            let look = move |_: &_| drop(peak.fetch_max(budget.used(), Ordering::Relaxed));
+            let look = move |_: &_| {
+                peak.fetch_max(budget.used(), Ordering::Relaxed);
+            };
             Ok(axum::http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks).inspect(look))))
         })
     })));
