@@ -69,7 +69,7 @@ pub struct TokenSource {
     connections: Connections,
     clock: Clock,
     steady: Steady,
-    credential: Credential,
+    credential: Arc<Credential>,
     tenant: String,
     metrics: Arc<Metrics>,
     held: Mutex<Held>,
@@ -136,7 +136,7 @@ impl TokenSource {
             connections,
             clock,
             steady,
-            credential,
+            credential: Arc::new(credential),
             tenant: tenant.to_owned(),
             metrics,
             held: Mutex::default(),
@@ -157,7 +157,7 @@ impl TokenSource {
             return Ok(kept.token.clone());
         }
         // Before the files are read for the request: if one changes in between, the answer is of the older one.
-        let fingerprint = self.credential.fingerprint();
+        let fingerprint = self.fingerprint().await;
         if let Some(refusal) = &held.refusal
             && now < refusal.until
             && refusal.fingerprint == fingerprint
@@ -198,7 +198,7 @@ impl TokenSource {
             let _ = refused.wait_for(|refused| *refused).await;
             tokio::time::sleep(LOOK).await;
             let mut held = self.held.lock().await;
-            let fingerprint = self.credential.fingerprint();
+            let fingerprint = self.fingerprint().await;
             if let Some(refusal) = held.refusal.as_mut().filter(|refusal| refusal.fingerprint != fingerprint) {
                 (refusal.until, refusal.fingerprint) = (Seconds::MIN, fingerprint);
                 tracing::info!(tenant = %self.tenant, "the refused credential was replaced; the new one is tried now");
@@ -245,8 +245,11 @@ impl TokenSource {
 
     async fn ask(&self) -> Result<(SecretString, Seconds), ApiError> {
         let (kind, now) = (&self.credential.kind, self.clock.now());
-        let asked = self.credential.request(now + self.ahead.load(Ordering::Relaxed));
-        let asked = asked.map_err(|error| ApiError::Unauthorized { text: format!("credential: {error}") })?;
+        let theirs = now + self.ahead.load(Ordering::Relaxed);
+        let asked = self.beside(move |credential| credential.request(theirs)).await;
+        let unusable = |why: String| ApiError::Unauthorized { text: format!("credential: {why}") };
+        let asked = asked.ok_or_else(|| unusable("reading it failed by a fault of ours; please report it".into()))?;
+        let asked = asked.map_err(|error| unusable(error.to_string()))?;
         self.warnings.note(kind, asked.leaf.as_ref().map(|leaf| leaf.not_after), now);
         let whom =
             if matches!(kind, CredentialConfig::ManagedIdentity(_)) { "managed identity" } else { "token endpoint" };
@@ -266,7 +269,20 @@ impl TokenSource {
             return read_answer(&body, now).ok_or_else(|| transient("an answer without a token".into()));
         }
         let error = read_denial(whom, status.as_u16(), &clean(&body, &asked.secrets), &ids);
-        Err(explain::explained(error, &self.credential, asked.leaf.as_ref(), now))
+        let (told, leaf) = (error.clone(), asked.leaf);
+        let explained = self.beside(move |credential| explain::explained(told, credential, leaf.as_ref(), now)).await;
+        Err(explained.unwrap_or(error))
+    }
+
+    async fn fingerprint(&self) -> [u8; 32] {
+        self.beside(Credential::fingerprint).await.unwrap_or_default()
+    }
+
+    /// What reads files or derives keys, on a thread that may wait: a mount that does not answer and a password's ten
+    /// million rounds hold up nobody else. `None`: it panicked.
+    async fn beside<T: Send + 'static>(&self, work: impl FnOnce(&Credential) -> T + Send + 'static) -> Option<T> {
+        let credential = Arc::clone(&self.credential);
+        tokio::task::spawn_blocking(move || work(&credential)).await.ok()
     }
 }
 

@@ -96,3 +96,22 @@ async fn a_replaced_credential_is_noticed_though_an_outage_followed_its_refusal(
     std::fs::write(&path, "new").unwrap();
     tokio::time::timeout(Duration::from_secs(60), endpoint.tokens.changed()).await.expect("nobody looks at the file");
 }
+
+/// A file that does not answer, as on a mount whose server is gone: here a pipe that nobody writes to.
+#[tokio::test]
+async fn a_credential_that_cannot_be_read_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let endpoint = Endpoint::new(SecretSource::File(path.clone()), &[GRANTED]);
+    let (done, told) = std::sync::mpsc::channel::<()>();
+    // Whoever waits for it is let go in any case.
+    let writer = std::thread::spawn(move || {
+        let _ = told.recv_timeout(Duration::from_secs(5));
+        std::fs::write(path, "s").unwrap();
+    });
+    let waited = tokio::time::timeout(Duration::from_millis(100), endpoint.tokens.get()).await;
+    drop(done);
+    writer.join().unwrap();
+    assert!(waited.is_err(), "the thread of all others waited with it");
+}
