@@ -37,10 +37,12 @@ struct Denial {
     correlation_id: String,
 }
 
-/// `said` without the secrets that were sent, nor anything that looks like a signed token.
-pub(super) fn clean(said: &[u8], secrets: &[SecretString]) -> Vec<u8> {
-    let cleaned = secrets.iter().fold(said.to_vec(), |said, secret| scrub_sent(&said, secret.expose_secret()));
-    without_tokens(&cleaned)
+/// `said` without the secrets that were sent, nor anything that looks like a signed token; fit for a log.
+fn clean(said: &str, secrets: &[SecretString]) -> String {
+    let said = said.as_bytes().to_vec();
+    let cleaned = secrets.iter().fold(said, |said, secret| scrub_sent(&said, secret.expose_secret()));
+    // Only then is it cut: half of a secret would not be known again.
+    printable(&String::from_utf8_lossy(&without_tokens(&cleaned)))
 }
 
 /// `said` without what begins as every JWT does and goes on like one: a piece of an assertion too.
@@ -93,18 +95,21 @@ pub(super) fn read_answer(body: &[u8], now: Seconds) -> Option<(SecretString, Se
 /// go by `error`, not by the AADSTS number in the text, which only chooses the advice (operations 6).
 /// Everything that the endpoint said stays, ids included (`ids`: those of the head): without them Microsoft cannot
 /// find the request. A machine's metadata service says 404 and 410 while it is being updated.
-pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str) -> ApiError {
+/// What is shown is cleaned of `secrets` as it reads, whatever escapes it was written with.
+pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str, secrets: &[SecretString]) -> ApiError {
     let denial = serde_json::from_slice::<Denial>(body).ok();
+    let clean = |said: &str| clean(said, secrets);
+    let ids = clean(ids);
     let text = match &denial {
         Some(denial) => {
-            let mut said = printable(denial.error_description.trim());
+            let mut said = clean(denial.error_description.trim());
             for (name, id) in [("trace id", &denial.trace_id), ("correlation id", &denial.correlation_id)] {
                 // In what is shown: a long description loses its end, where the ids are.
                 if !id.is_empty() && !said.contains(id.as_str()) {
-                    said = format!("{said}; {name} {}", printable(id));
+                    said = format!("{said}; {name} {}", clean(id));
                 }
             }
-            let error = printable(&denial.error);
+            let error = clean(&denial.error);
             format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint(&said))
         }
         None => format!("{whom}: status {status} without a readable error{ids}"),
@@ -139,12 +144,25 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_blotted_out_whatever_escapes_it_is_repeated_with() {
+        let secrets = ["S3~ca/na+ry/x".into()];
+        let body = r#"{"error":"S3~ca\/na\u002Bry\/x","error_description":"AADSTS7000215: 'S3~ca\/na\u002bry\/x', S3~ca/na+ry/x","trace_id":"\u00533~ca/na+ry/x"}"#;
+        let said = read_denial("token endpoint", 401, body.as_bytes(), " (request-id S3~ca/na+ry/x)", &secrets);
+        let said = said.to_string();
+        assert!(!said.contains("ry/x") && said.matches("[redacted]").count() == 5, "{said}");
+        // One that the cut would halve.
+        let body = format!(r#"{{"error":"e","error_description":"{}S3~ca\/na+ry\/x"}}"#, "x".repeat(690));
+        let said = read_denial("token endpoint", 401, body.as_bytes(), "", &secrets).to_string();
+        assert!(!said.contains("S3~"), "{said}");
+    }
+
+    #[test]
     fn a_refusal_names_the_way_out_and_an_outage_is_no_refusal() {
         let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace"}"#;
-        let ApiError::Unauthorized { text } = read_denial("token endpoint", 401, body, "") else { panic!() };
+        let ApiError::Unauthorized { text } = read_denial("token endpoint", 401, body, "", &[]) else { panic!() };
         assert!(text.contains("value was pasted and not its id"), "{text}");
-        assert!(matches!(read_denial("x", 503, b"<html>", ""), ApiError::Transient { .. }));
-        assert!(matches!(read_denial("x", 400, b"<html>", ""), ApiError::Transient { .. }));
+        assert!(matches!(read_denial("x", 503, b"<html>", "", &[]), ApiError::Transient { .. }));
+        assert!(matches!(read_denial("x", 400, b"<html>", "", &[]), ApiError::Transient { .. }));
     }
 
     #[test]
@@ -153,7 +171,7 @@ mod tests {
             let body = format!(
                 r#"{{"error":"unauthorized_client","error_description":"{description}","trace_id":"7aa1-trace","correlation_id":"9bb2-correlation"}}"#
             );
-            read_denial("token endpoint", 400, body.as_bytes(), " (x-ms-request-id 5cc3)").to_string()
+            read_denial("token endpoint", 400, body.as_bytes(), " (x-ms-request-id 5cc3)", &[]).to_string()
         };
         let lines = said(
             "AADSTS700016: Not found.\\r\\nTrace ID: 7aa1-trace\\r\\nCorrelation ID: 9bb2-correlation\\r\\nTimestamp: 2026-11-22 03:00:00Z",
@@ -181,7 +199,8 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_signed_token_is_not_repeated_not_even_a_piece_of_it() {
-        let said = b"assertion 'eyJhbGciOiJQUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln' and eyJhbGciOiJQUzI1NiIsIng1d, not eyJ or eyJhbGci.";
-        assert_eq!(clean(said, &[]), b"assertion '[redacted]' and [redacted], not eyJ or eyJhbGci.");
+        let said =
+            "assertion 'eyJhbGciOiJQUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln' and eyJhbGciOiJQUzI1NiIsIng1d, not eyJ or eyJhbGci.";
+        assert_eq!(clean(said, &[]), "assertion '[redacted]' and [redacted], not eyJ or eyJhbGci.");
     }
 }

@@ -41,7 +41,7 @@ use super::steady::Steady;
 use crate::clock::{Clock, Seconds};
 use crate::config::CredentialConfig;
 use crate::metrics::Metrics;
-use answer::{clean, read_answer, read_denial};
+use answer::{read_answer, read_denial};
 
 /// How long a refusal of the token endpoint is believed before it is asked again: long enough not to
 /// hammer it for every feed, short enough for a consent to be noticed.
@@ -268,7 +268,7 @@ impl TokenSource {
         if status.is_success() {
             return read_answer(&body, now).ok_or_else(|| transient("an answer without a token".into()));
         }
-        let error = read_denial(whom, status.as_u16(), &clean(&body, &asked.secrets), &ids);
+        let error = read_denial(whom, status.as_u16(), &body, &ids, &asked.secrets);
         let (told, leaf) = (error.clone(), asked.leaf);
         let explained = self.beside(move |credential| explain::explained(told, credential, leaf.as_ref(), now)).await;
         Err(explained.unwrap_or(error))
