@@ -84,6 +84,8 @@ pub fn spawn_after<S: Sink>(
 ) -> DriverHandle {
     let serial = sink.serial();
     let required = if config.required { "true" } else { "false" };
+    // Before a reload it may have been of another type, or required: alerts join on what is said here.
+    metrics.sink_info.forget(&[("sink", &config.name)]);
     metrics.sink_info.with_label_values(&[config.name.as_str(), config.kind.type_name(), required]).set(1);
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));

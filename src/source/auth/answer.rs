@@ -27,14 +27,12 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Denial {
-    #[serde(default)]
-    error: String,
-    #[serde(default, alias = "message")]
-    error_description: String,
-    #[serde(default)]
-    trace_id: String,
-    #[serde(default)]
-    correlation_id: String,
+    error: Option<String>,
+    #[serde(alias = "message")]
+    error_description: Option<String>,
+    trace_id: Option<String>,
+    #[serde(alias = "correlationId")]
+    correlation_id: Option<String>,
 }
 
 /// `said` without the secrets that were sent, nor anything that looks like a signed token; fit for a log.
@@ -102,19 +100,19 @@ pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str, secre
     let ids = clean(ids);
     let text = match &denial {
         Some(denial) => {
-            let mut said = clean(denial.error_description.trim());
+            let mut said = clean(denial.error_description.as_deref().unwrap_or_default().trim());
             for (name, id) in [("trace id", &denial.trace_id), ("correlation id", &denial.correlation_id)] {
                 // In what is shown: a long description loses its end, where the ids are.
-                if !id.is_empty() && !said.contains(id.as_str()) {
+                if let Some(id) = id.as_deref().filter(|id| !id.is_empty() && !said.contains(id)) {
                     said = format!("{said}; {name} {}", clean(id));
                 }
             }
-            let error = clean(&denial.error);
+            let error = clean(denial.error.as_deref().unwrap_or_default());
             format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint(&said))
         }
         None => format!("{whom}: status {status} without a readable error{ids}"),
     };
-    let temporary = denial.as_ref().is_some_and(|d| d.error == "temporarily_unavailable");
+    let temporary = denial.as_ref().is_some_and(|d| d.error.as_deref() == Some("temporarily_unavailable"));
     match status {
         429 | 500.. | 408 | 410 => ApiError::Transient { text },
         _ if temporary || denial.is_none() => ApiError::Transient { text },
@@ -184,6 +182,12 @@ mod tests {
             assert!(!text.contains(['\r', '\n']), "{text:?}");
         }
         assert_eq!(lines.matches("7aa1-trace").count(), 1, "{lines}");
+        let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: no","trace_id":null,"correlationId":"8cc3"}"#;
+        let said_less = read_denial("token endpoint", 401, body, "", &[]);
+        assert!(
+            matches!(&said_less, ApiError::Unauthorized { text } if text.contains("correlation id 8cc3")),
+            "{said_less}"
+        );
         let long = said(&format!("AADSTS700027: {}Correlation ID: 9bb2-correlation", "long ".repeat(200)));
         assert!(long.contains("9bb2-correlation") && long.contains("7aa1-trace"), "{long}");
         assert!(lines.contains("Timestamp: 2026") && lines.contains("explain AADSTS700016"), "{lines}");
