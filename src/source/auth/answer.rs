@@ -14,6 +14,10 @@ use crate::secret::scrub;
 /// says more is not believed.
 const LONGEST_LIFETIME: Seconds = 24 * 3600;
 
+/// Whom a refusal is of.
+pub(super) const TOKEN_ENDPOINT: &str = "token endpoint";
+pub(super) const MANAGED_IDENTITY: &str = "managed identity";
+
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
@@ -92,7 +96,8 @@ pub(super) fn read_answer(body: &[u8], now: Seconds) -> Option<(SecretString, Se
 /// 429 and 5xx are the endpoint's trouble; anything else is about our credential. Clients are told to
 /// go by `error`, not by the AADSTS number in the text, which only chooses the advice (operations 6).
 /// Everything that the endpoint said stays, ids included (`ids`: those of the head): without them Microsoft cannot
-/// find the request. A machine's metadata service says 404 and 410 while it is being updated.
+/// find the request. A machine's metadata service says 404 and 410 while it is being updated (Microsoft's page on managed
+/// identities on a virtual machine, "Retry guidance").
 /// What is shown is cleaned of `secrets` as it reads, whatever escapes it was written with.
 pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str, secrets: &[SecretString]) -> ApiError {
     let denial = serde_json::from_slice::<Denial>(body).ok();
@@ -114,6 +119,7 @@ pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str, secre
     };
     let temporary = denial.as_ref().is_some_and(|d| d.error.as_deref() == Some("temporarily_unavailable"));
     match status {
+        404 if whom == MANAGED_IDENTITY => ApiError::Transient { text },
         429 | 500.. | 408 | 410 => ApiError::Transient { text },
         _ if temporary || denial.is_none() => ApiError::Transient { text },
         _ => ApiError::Unauthorized { text },
@@ -161,6 +167,9 @@ mod tests {
         assert!(text.contains("value was pasted and not its id"), "{text}");
         assert!(matches!(read_denial("x", 503, b"<html>", "", &[]), ApiError::Transient { .. }));
         assert!(matches!(read_denial("x", 400, b"<html>", "", &[]), ApiError::Transient { .. }));
+        let body = br#"{"error":"not_found","error_description":"being updated"}"#;
+        assert!(matches!(read_denial(MANAGED_IDENTITY, 404, body, "", &[]), ApiError::Transient { .. }));
+        assert!(matches!(read_denial(TOKEN_ENDPOINT, 404, body, "", &[]), ApiError::Unauthorized { .. }));
     }
 
     #[test]

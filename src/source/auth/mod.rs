@@ -41,7 +41,7 @@ use super::steady::Steady;
 use crate::clock::{Clock, Seconds};
 use crate::config::CredentialConfig;
 use crate::metrics::Metrics;
-use answer::{read_answer, read_denial};
+use answer::{MANAGED_IDENTITY, TOKEN_ENDPOINT, read_answer, read_denial};
 
 /// How long a refusal of the token endpoint is believed before it is asked again: long enough not to
 /// hammer it for every feed, short enough for a consent to be noticed.
@@ -251,8 +251,7 @@ impl TokenSource {
         let asked = asked.ok_or_else(|| unusable("reading it failed by a fault of ours; please report it".into()))?;
         let asked = asked.map_err(|error| unusable(error.to_string()))?;
         self.warnings.note(kind, asked.leaf.as_ref().map(|leaf| leaf.not_after), now);
-        let whom =
-            if matches!(kind, CredentialConfig::ManagedIdentity(_)) { "managed identity" } else { "token endpoint" };
+        let whom = if matches!(kind, CredentialConfig::ManagedIdentity(_)) { MANAGED_IDENTITY } else { TOKEN_ENDPOINT };
         let transient = |text: String| ApiError::Transient { text: format!("{whom}: {text}") };
         let mut request = asked.request;
         *request.timeout_mut() = Some(TIMEOUT);
