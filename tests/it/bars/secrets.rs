@@ -220,7 +220,8 @@ async fn secrets_that_a_service_echoes_are_not_repeated() {
         }
         if asked.path.ends_with("/token") && asked.before < 2 {
             let error = ["temporarily_unavailable", "invalid_client"][asked.before as usize];
-            let text = format!(r#"{{"error":"{error}","error_description":"AADSTS7000215: not {SECRET} ({escaped})"}}"#);
+            let text =
+                format!(r#"{{"error":"{error}","error_description":"AADSTS7000215: not {SECRET} ({escaped})"}}"#);
             return answer(400, text);
         }
         let token = asked.authorization.as_deref()?;
