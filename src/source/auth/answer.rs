@@ -113,7 +113,7 @@ pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str, secre
                 }
             }
             let error = clean(denial.error.as_deref().unwrap_or_default());
-            format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint(&said))
+            format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint_of_answer(&said))
         }
         None => format!("{whom}: status {status} without a readable error{ids}"),
     };
