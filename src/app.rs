@@ -518,6 +518,7 @@ async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, Ap
     Ok(tokio::task::spawn_blocking(move || State::open(&settings, metrics)).await??)
 }
 
+/// Of a sink that belongs to what runs from now on: only here is it named in the state.
 fn start_driver(
     turn: impl Future<Output = ()> + Send + 'static,
     built: Built,
@@ -526,6 +527,7 @@ fn start_driver(
     metrics: &Arc<Metrics>,
 ) -> DriverHandle {
     let Built { config, id, sink, .. } = built;
+    state.name_sink(id, &config.name);
     driver::spawn_after(turn, config, id, sink, state.clone(), dead.clone(), Arc::clone(metrics))
 }
 
