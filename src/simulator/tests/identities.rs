@@ -112,3 +112,33 @@ async fn an_assertion_is_good_once_and_only_if_everything_in_it_is_right() {
     assert_eq!((violations.len(), violations[0].count), (1, 2), "the reuse, and the one without an identifier");
     assert_eq!(simulator.sign_ins().values().sum::<u64>(), 3);
 }
+
+/// As Microsoft's API refuses a token of Graph.
+#[tokio::test]
+async fn a_token_for_another_resource_is_none_here() {
+    let simulator = start(WorldConfig::new().records(10)).await;
+    let mut probe = Probe::new(&simulator);
+    let access = simulator.tenants()[0].clone();
+    let ask = |scope: String| {
+        let form = [
+            ("grant_type", "client_credentials".to_owned()),
+            ("client_id", access.client_id.clone()),
+            ("client_secret", access.client_secret.clone()),
+            ("scope", scope),
+        ];
+        let url = format!("{}/{}/oauth2/v2.0/token", simulator.login_url(), access.tenant_id);
+        probe.http.post(url).form(&form).send()
+    };
+    let answers = [
+        ask("https://graph.microsoft.com/.default".to_owned()).await.unwrap(),
+        ask(format!("{}//.default", simulator.api_url())).await.unwrap(),
+    ];
+    let url = probe.feed(0, "subscriptions/list");
+    for (answer, status) in answers.into_iter().zip([401, 200]) {
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        probe.tokens.insert(0, body["access_token"].as_str().unwrap().to_owned());
+        assert_eq!(probe.send(0, false, &url).await.unwrap().0, status);
+    }
+    let violations = simulator.report().violations;
+    assert_eq!((violations.len(), violations[0].count), (1, 1));
+}
