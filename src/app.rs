@@ -150,6 +150,7 @@ impl App {
             known.insert(built.config.name.clone(), (built.id, built.files.clone()));
             drivers.insert(built.id, start_driver(std::future::ready(()), built, &state, &dead, &metrics));
         }
+        drivers.values().for_each(|driver| driver.fit_into(config.collect.in_flight));
         let dead_id = state.sink_id(DEAD_LETTERS)?;
         let reloader = Reloader::new(options.reload, &config, Arc::clone(&metrics));
         let first = Arc::new(Graph::new(config.clone(), known, drivers, &metrics, options.observer.clone()));
@@ -306,6 +307,7 @@ impl App {
         self.graph.send_replace(Arc::clone(&new));
 
         self.budget.set_limit(new.config.collect.in_flight);
+        new.drivers.values().for_each(|driver| driver.fit_into(new.config.collect.in_flight));
         self.metrics.in_flight_limit.set(i64::try_from(self.budget.limit()).unwrap_or(i64::MAX));
         self.apply_tenants(&old, &new, &change);
 
