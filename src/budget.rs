@@ -4,9 +4,9 @@
 //! Nobody may hold more than a quarter, so that one tenant's flood leaves room for the others.
 //! A body below 8 MiB goes forward only when whole, so several half-read bodies could fill the
 //! budget, or their tenant's quarter, and wait for each other for ever. One body at a time may therefore go
-//! over the budget (the *overdraft*), and one of each feed over its tenant's quarter: of each, because an
-//! overdraft ends when its bytes are done, and those of one feed may wait long for a sink that the others do
-//! without. Bodies that are read slowly beside the rest have the same apart.
+//! over the budget (the *overdraft*), and one of each feed over its tenant's quarter where that leaves a quarter of the
+//! budget free: of each, because an overdraft ends when its bytes are done, and those of one feed may wait long for
+//! a sink that the others do without. Bodies that are read slowly beside the rest have the same apart.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
