@@ -19,7 +19,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("ack", &[]),
     ("secret", &[]),
     ("metrics", &["memory"]),
-    ("budget", &[]),
+    ("budget", &["feed"]),
     ("retry", &["clock"]),
     ("http", &["advice", "config", "secret", "clock"]),
     // What Microsoft sends, and what becomes of it: pure.
