@@ -150,6 +150,7 @@ impl App {
             known.insert(built.config.name.clone(), (built.id, built.files.clone()));
             drivers.insert(built.id, start_driver(std::future::ready(()), built, &state, &dead, &metrics));
         }
+        drivers.values().for_each(|driver| driver.fit_into(config.collect.in_flight));
         let dead_id = state.sink_id(DEAD_LETTERS)?;
         let reloader = Reloader::new(options.reload, &config, Arc::clone(&metrics));
         let first = Arc::new(Graph::new(config.clone(), known, drivers, &metrics, options.observer.clone()));
@@ -306,6 +307,7 @@ impl App {
         self.graph.send_replace(Arc::clone(&new));
 
         self.budget.set_limit(new.config.collect.in_flight);
+        new.drivers.values().for_each(|driver| driver.fit_into(new.config.collect.in_flight));
         self.metrics.in_flight_limit.set(i64::try_from(self.budget.limit()).unwrap_or(i64::MAX));
         self.apply_tenants(&old, &new, &change);
 
@@ -518,6 +520,7 @@ async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, Ap
     Ok(tokio::task::spawn_blocking(move || State::open(&settings, metrics)).await??)
 }
 
+/// Of a sink that belongs to what runs from now on: only here is it named in the state.
 fn start_driver(
     turn: impl Future<Output = ()> + Send + 'static,
     built: Built,
@@ -526,6 +529,7 @@ fn start_driver(
     metrics: &Arc<Metrics>,
 ) -> DriverHandle {
     let Built { config, id, sink, .. } = built;
+    state.name_sink(id, &config.name);
     driver::spawn_after(turn, config, id, sink, state.clone(), dead.clone(), Arc::clone(metrics))
 }
 

@@ -4,9 +4,9 @@
 //! Nobody may hold more than a quarter, so that one tenant's flood leaves room for the others.
 //! A body below 8 MiB goes forward only when whole, so several half-read bodies could fill the
 //! budget, or their tenant's quarter, and wait for each other for ever. One body at a time may therefore go
-//! over the budget (the *overdraft*), and one of each feed over its tenant's quarter: of each, because an
-//! overdraft ends when its bytes are done, and those of one feed may wait long for a sink that the others do
-//! without. Bodies that are read slowly beside the rest have the same apart.
+//! over the budget (the *overdraft*), and one of each feed over its tenant's quarter where that leaves a quarter of the
+//! budget free: of each, because an overdraft ends when its bytes are done, and those of one feed may wait long for
+//! a sink that the others do without. Bodies that are read slowly beside the rest have the same apart.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -153,8 +153,10 @@ impl Charge {
         // Something larger than the whole share must still pass, alone.
         let fits_tenant = of_tenant == 0 || of_tenant + bytes <= inner.limit() / TENANT_SHARE;
         let fits_all = held.total == 0 || held.total + bytes <= inner.limit();
-        let fits = self.over.all || fits_all && (fits_tenant || self.over.share);
-        if !(fits || may_overdraw && self.overdraw(&mut held, fits_all)) {
+        // Over its share it goes only where that leaves one for somebody else.
+        let leaves_room = held.total + bytes <= inner.limit() - inner.limit() / TENANT_SHARE;
+        let fits = self.over.all || fits_all && (fits_tenant || self.over.share && leaves_room);
+        if !(fits || may_overdraw && self.overdraw(&mut held, fits_all, leaves_room)) {
             return false;
         }
         held.add(&self.tenant, bytes);
@@ -163,10 +165,14 @@ impl Charge {
     }
 
     /// Takes the overdraft that lets it go on, if it is free.
-    fn overdraw(&mut self, held: &mut Held, fits_all: bool) -> bool {
-        if fits_all {
+    fn overdraw(&mut self, held: &mut Held, fits_all: bool, leaves_room: bool) -> bool {
+        if leaves_room {
             self.over.share = held.over_share.insert(self.feed());
             return self.over.share;
+        }
+        if fits_all && !self.over.share && held.over_share.contains(&self.feed()) {
+            // Another body of its feed is the one that goes on.
+            return false;
         }
         self.over.all = !std::mem::replace(&mut held.over_all[self.lane as usize], true);
         self.over.all
@@ -288,6 +294,24 @@ mod tests {
         assert!(waits(&mut bodies[1], 50, true).await, "one at a time");
         drop(held_up);
         assert!(!waits(&mut budget.charge(&a, FEED), 1, true).await);
+    }
+
+    /// With one of each of its feeds over its quarter a tenant would hold all there is.
+    #[tokio::test]
+    async fn bodies_over_their_tenants_quarter_leave_a_quarter_to_the_others() {
+        let budget = Budget::new(400);
+        let (a, b): (Arc<str>, Arc<str>) = (Arc::from("a"), Arc::from("b"));
+        // Whoever has the one overdraft of all goes on in any case.
+        let mut over_all = budget.charge(&b, FEED);
+        over_all.reserve(401, true).await;
+        over_all.reserve(1, true).await;
+        over_all.shrink_to(1);
+        let mut bodies = ContentType::ALL.map(|content_type| budget.charge(&a, content_type));
+        for body in &mut bodies {
+            while !waits(body, 10, true).await {}
+        }
+        assert!((290..=300).contains(&budget.used()), "{}", budget.used());
+        assert!(!waits(&mut budget.charge(&Arc::from("c"), FEED), 100, false).await, "a quarter for another");
     }
 
     #[tokio::test]

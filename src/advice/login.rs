@@ -91,6 +91,13 @@ pub(super) const LOGIN: &[Advice] = &[
         passes: WhenMended,
     },
     Advice {
+        code: "AADSTS500014",
+        marks: &[],
+        meaning: "the service principal of the Office 365 Management APIs is disabled in this tenant",
+        action: "enable it (Entra portal, Enterprise applications, all applications, Office 365 Management APIs, Properties, Enabled for users to sign-in); see that the tenant's subscription has not lapsed",
+        passes: WhenMended,
+    },
+    Advice {
         code: "AADSTS50001",
         marks: &[],
         meaning: "the resource that the token is for is not found in this tenant",
@@ -255,6 +262,13 @@ pub(super) const LOGIN: &[Advice] = &[
         code: "AADSTS90024",
         marks: &[],
         meaning: "a passing trouble of the service",
+        action: "nothing: it is tried again",
+        passes: ByItself,
+    },
+    Advice {
+        code: "AADSTS90025",
+        marks: &[],
+        meaning: "the request timed out within the service, or was one too many for it",
         action: "nothing: it is tried again",
         passes: ByItself,
     },

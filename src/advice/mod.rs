@@ -52,12 +52,14 @@ impl Passes {
     }
 }
 
+/// A heading and what stands below it.
+pub type Chapter = (&'static str, &'static [Advice]);
+
+/// What services answer.
+const SERVICES: [Chapter; 2] = [("The token endpoint", login::LOGIN), ("The Management Activity API", api::API)];
+
 /// The whole catalogue by chapters, in the order of docs/errors.md.
-pub const CHAPTERS: [(&str, &[Advice]); 3] = [
-    ("The token endpoint", login::LOGIN),
-    ("The Management Activity API", api::API),
-    ("The network", transport::TRANSPORT),
-];
+pub const CHAPTERS: [Chapter; 3] = [SERVICES[0], SERVICES[1], ("The network", transport::TRANSPORT)];
 
 /// Every entry.
 pub fn all() -> impl Iterator<Item = &'static Advice> {
@@ -76,13 +78,32 @@ pub fn of_code(code: &str) -> Option<&'static Advice> {
 
 /// The entry that fits an error's text: by the first code in it that is known, else by what libraries say.
 pub fn of_text(text: &str) -> Option<&'static Advice> {
-    codes(text).find_map(of_code).or_else(|| all().find(|entry| entry.marks.iter().any(|mark| text.contains(mark))))
+    of_text_in(text, &CHAPTERS)
+}
+
+/// The same for what a service answered: whatever its words, the network did its work.
+fn of_answer(text: &str) -> Option<&'static Advice> {
+    of_text_in(text, &SERVICES)
+}
+
+fn of_text_in(text: &str, chapters: &[Chapter]) -> Option<&'static Advice> {
+    let has = |entry: &&Advice| entry.marks.iter().any(|mark| text.contains(mark));
+    codes(text).find_map(of_code).or_else(|| chapters.iter().flat_map(|(_, entries)| *entries).find(has))
 }
 
 /// `; what to do: …`, to stand behind an error's text; nothing where nothing is known.
 pub fn hint(text: &str) -> String {
+    hint_of(text, of_text(text))
+}
+
+/// The same behind what a service answered, with nothing about the network.
+pub fn hint_of_answer(text: &str) -> String {
+    hint_of(text, of_answer(text))
+}
+
+fn hint_of(text: &str, entry: Option<&Advice>) -> String {
     let joint = if text.ends_with('.') { "" } else { ";" };
-    match (of_text(text), codes(text).find(|code| code.starts_with("AADSTS"))) {
+    match (entry, codes(text).find(|code| code.starts_with("AADSTS"))) {
         (Some(entry), _) => format!("{joint} what to do: {} (see `auditferry explain {}`)", entry.action, entry.code),
         (None, Some(code)) => format!("{joint} see {}", page_of(code)),
         (None, None) => String::new(),
@@ -126,6 +147,16 @@ mod tests {
         assert!(known.contains("new secret") && known.contains("explain AADSTS7000222"), "{known}");
         assert!(hint("AADSTS99999991: new").contains("https://login.microsoftonline.com/error?code=99999991"));
         assert_eq!(hint("nothing known"), "");
+    }
+
+    #[test]
+    fn words_of_a_service_are_no_trouble_of_the_network() {
+        let said = "AADSTS90099: Request timed out within the service.";
+        assert_eq!(of_text(said).unwrap().code, "timeout");
+        assert!(!hint_of_answer(said).contains("firewall"), "{}", hint_of_answer(said));
+        assert!(hint_of_answer(said).contains("error?code=90099"), "{}", hint_of_answer(said));
+        assert_eq!(hint_of_answer("Connection refused"), "");
+        assert!(hint_of_answer("Identity not found").contains("managed_identity.client_id"));
     }
 
     /// Each entry is there once, says what to do, and its marks lead to no other.

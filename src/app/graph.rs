@@ -79,15 +79,17 @@ pub(super) struct Built {
     pub files: Inputs,
 }
 
-/// Builds sinks without starting anything: the first that cannot be built is the error.
+/// Builds sinks without starting or naming anything: the first that cannot be built is the error. Whoever starts
+/// them names them in the state first.
 pub(super) fn build<'a, E: From<StateError> + From<SinkBuildError>>(
     sinks: impl IntoIterator<Item = &'a SinkConfig>,
     state: &State,
     metrics: &Arc<Metrics>,
 ) -> Result<Vec<Built>, E> {
+    let sinks: Vec<&SinkConfig> = sinks.into_iter().collect();
+    let ids = state.sink_ids(sinks.iter().map(|config| config.name.as_str()))?;
     let mut built = Vec::new();
-    for config in sinks {
-        let id = state.sink_id(&config.name)?;
+    for (config, id) in sinks.into_iter().zip(ids) {
         let files = Inputs::of(config.files());
         let sink = sink::build(config, id, state, Arc::clone(metrics))?;
         built.push(Built { config: config.clone(), id, sink, files });
@@ -105,5 +107,23 @@ fn warn_of_unwanted(config: &Config, routes: &Routes) {
     for feed in feeds(config).filter(|feed| routes.of(feed).possible().is_empty()) {
         tracing::warn!(tenant = %feed.tenant.name, content_type = %feed.content_type,
             "no sink's `when` lets anything of this feed through; its records are fetched, counted as filtered, and go nowhere");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StateConfig;
+
+    #[test]
+    fn what_is_built_and_then_refused_spends_no_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new();
+        let config = StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
+        let state = State::open(&config, Arc::clone(&metrics)).unwrap();
+        let text = "tenants: [{name: a, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {client_secret: x}}]\nsinks: [{name: new, type: stdout}]";
+        let config = crate::config::load_str("c.yaml", text).unwrap_or_else(|faults| panic!("{faults}"));
+        let built = build::<crate::app::AppError>(&config.sinks, &state, &metrics).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(state.sink_id("another").unwrap(), built[0].id, "the name was taken");
     }
 }

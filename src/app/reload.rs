@@ -5,6 +5,7 @@
 //! log, metrics and `/status`. Reading, checking and building happen beside the async threads and change nothing: only a
 //! configuration that can be run as a whole is handed over.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -166,10 +167,7 @@ impl Reloader {
             Stage::Reading(read) => {
                 let read = read.await;
                 self.stage = Stage::Idle;
-                // A parser that panics is no reason to stop what runs.
-                let fault =
-                    |_| Err(Refusal(vec!["reading it failed by a fault of auditferry; please report it".to_owned()]));
-                Step::Read(read.unwrap_or_else(fault))
+                Step::Read(read.unwrap_or_else(|_| Err(fault())))
             }
             Stage::Retiring(retiring) => {
                 while let Some(ended) = retiring.join_next().await {
@@ -188,13 +186,15 @@ impl Reloader {
         let Some(Reload { path, inputs, .. }) = self.reload.clone() else { return };
         let metrics = Arc::clone(&self.metrics);
         self.stage = Stage::Reading(tokio::task::spawn_blocking(move || {
-            let (read, loaded) = steadily(|| load_with_inputs(&path));
-            inputs.send_replace(read);
-            let loaded = loaded.map_err(|faults| Refusal(faults.0.iter().map(ToString::to_string).collect()))?;
-            for warning in &loaded.warnings {
-                tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
-            }
-            prepare(loaded.config, &running, &state, &metrics).map(Box::new)
+            survive(&inputs, || {
+                let (read, loaded) = steadily(|| load_with_inputs(&path));
+                inputs.send_replace(read);
+                let loaded = loaded.map_err(|faults| Refusal(faults.0.iter().map(ToString::to_string).collect()))?;
+                for warning in &loaded.warnings {
+                    tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
+                }
+                prepare(loaded.config, &running, &state, &metrics).map(Box::new)
+            })
         }));
     }
 
@@ -241,6 +241,19 @@ impl Reloader {
     fn lock(&self) -> std::sync::MutexGuard<'_, ConfigStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn fault() -> Refusal {
+    Refusal(vec!["reading it failed by a fault of auditferry; please report it".to_owned()])
+}
+
+/// What `read` brings. A parser that panics is no reason to stop what runs: the files that it read count as seen, so that
+/// the next change of them is noticed, and not this one again.
+fn survive<T>(inputs: &watch::Sender<Inputs>, read: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        inputs.send_modify(|seen| *seen = seen.look_again());
+        Err(fault())
+    })
 }
 
 /// Reads until everything looks as it did when it was read, so that no half of a change is taken.
@@ -301,6 +314,21 @@ fn fingerprint(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever looks after the files waits for what was read.
+    #[test]
+    fn a_panic_at_reading_is_a_refusal_and_the_files_are_looked_after_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("main");
+        std::fs::write(&path, "good").unwrap();
+        let inputs = watch::Sender::new(Inputs::of([path.as_path()]));
+        let read = inputs.subscribe();
+        std::fs::write(&path, "of another length").unwrap();
+        let outcome: Result<(), _> = survive(&inputs, || panic!("planted"));
+        assert!(outcome.is_err_and(|refusal| refusal.0[0].contains("report it")));
+        assert!(read.has_changed().unwrap());
+        assert!(*read.borrow() == Inputs::of([path.as_path()]), "or it would be read again for ever");
+    }
 
     /// Two files that belong together, changed between the reading of the one and of the other.
     #[test]

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::Exit;
-use crate::clock::Seconds;
+use crate::clock::{Seconds, world_ms};
 use crate::config::{Config, CredentialConfig, Fault, Format, SinkConfig, WrittenCertificate, load_with_warnings};
 use crate::feed::ContentType;
 use crate::http::ProxyRule;
@@ -39,7 +39,8 @@ pub(super) fn validate(path: &Path) -> anyhow::Result<Exit> {
 /// Certificates that are there and of no use. One that is not there may be mounted only where `run` runs: the
 /// configuration's own check has warned of it.
 fn broken_certificates(written: &[WrittenCertificate]) -> Vec<Fault> {
-    let broken = written.iter().filter_map(|written| match certificate::load(&written.files) {
+    let now = world_ms() / 1000;
+    let broken = written.iter().filter_map(|written| match certificate::load(&written.files, now) {
         Ok(_) | Err(CertificateError::Read { .. } | CertificateError::Password(_)) => None,
         Err(error) => Some(written.fault(error.to_string())),
     });
@@ -57,7 +58,7 @@ fn credential_line(credential: &CredentialConfig, now: Seconds) -> String {
         CredentialConfig::ClientSecret { expires: None, .. } => {
             "client secret; `client_secret_expires` would warn before it ends".to_owned()
         }
-        CredentialConfig::Certificate(files) => match certificate::load(files) {
+        CredentialConfig::Certificate(files) => match certificate::load(files, now) {
             Ok(pair) => format!("certificate {}, {}", pair.leaf.thumbprint(), until(pair.leaf.not_after)),
             Err(_) => format!("certificate in {}, not read", files.file.display()),
         },

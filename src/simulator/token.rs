@@ -16,6 +16,8 @@ pub(super) struct Claims {
     /// Seconds since 1970.
     pub expires: i64,
     pub may_read_dlp: bool,
+    /// The resource that it is for.
+    pub audience: String,
 }
 
 /// Why a token is not accepted.
@@ -130,12 +132,14 @@ fn read(signed: &str) -> Option<Claims> {
     let payload = String::from_utf8(URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
     let after = |key: &str| payload.split_once(key).map(|(_, rest)| rest);
     let expires = after(r#""exp":"#)?.split(',').next()?.parse().ok()?;
+    let audience = after(r#""aud":""#)?.split('"').next()?.to_owned();
     let (tenant, serial) = after(r#""uti":""#)?.split('"').next()?.split_once('.')?;
     Some(Claims {
         tenant: tenant.parse().ok()?,
         serial: serial.parse().ok()?,
         expires,
         may_read_dlp: payload.contains("ActivityFeed.ReadDlp"),
+        audience,
     })
 }
 
@@ -149,6 +153,7 @@ mod tests {
         let token = tokens.issue(1, "tid", "app", "aud", 1000, 100, false);
         let claims = tokens.check(&token, 1099).unwrap();
         assert_eq!((claims.tenant, claims.serial, claims.may_read_dlp), (1, 1, false));
+        assert_eq!(claims.audience, "aud");
         assert_eq!(tokens.check(&token, 1110).unwrap_err(), TokenError::Expired(10));
         assert_eq!(tokens.check(&token.replace('.', ".x"), 1000).unwrap_err(), TokenError::Invalid);
         tokens.revoke(1);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
-use crate::advice::hint;
+use crate::advice::hint_of_answer;
 
 /// Why a call did not bring what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -192,7 +192,7 @@ fn describe(status: u16, code: &str, message: &str) -> String {
         (true, false) => format!("status {status}: {}", printable(message)),
         (false, _) => format!("status {status}, {}: {}", printable(code), printable(message)),
     };
-    let hint = hint(&said);
+    let hint = hint_of_answer(&said);
     said + &hint
 }
 

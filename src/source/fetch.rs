@@ -236,8 +236,8 @@ impl<'a> Attempt<'a> {
                 self.spool_oversized().await?;
                 self.flow().await?;
                 self.drop_blank();
-                self.charge.shrink_to(self.buffer.len());
             }
+            self.charge.shrink_to(self.buffer.len());
             if !more {
                 break;
             }

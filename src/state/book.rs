@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::StateError;
 use crate::sink::{FilePosition, SinkId};
+
+/// Sinks that can ever be named in one state directory: the bits of a `SinkSet`.
+const SINKS: u8 = 32;
 
 /// Files remembered per sink: the current one and far more rotated ones than are usually kept.
 const FILES_PER_SINK: usize = 64;
@@ -49,6 +53,18 @@ impl Book {
     /// far ahead must not make old state look new for ever.
     pub(crate) fn saw(&mut self, world_ms: i64) {
         self.newest_ms = world_ms;
+    }
+
+    /// The id of a sink's name, as it was or else the first that is free and not in `taken`.
+    pub(crate) fn choose(&self, name: &str, taken: &[SinkId]) -> Result<SinkId, StateError> {
+        if let Some((id, _)) = self.sinks.iter().find(|(_, known)| *known == name) {
+            return Ok(*id);
+        }
+        let mut free = (0..SINKS).map(SinkId).filter(|id| !self.sinks.contains_key(id) && !taken.contains(id));
+        free.next().ok_or_else(|| {
+            let known: Vec<String> = self.sinks.values().map(|name| format!("`{name}`")).collect();
+            StateError::TooManySinks { name: name.to_owned(), known: known.join(", ") }
+        })
     }
 
     /// The name of an id, unless the id already has another.

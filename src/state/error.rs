@@ -23,8 +23,10 @@ pub enum StateError {
         "`{path}` has format {version}, which this auditferry no longer reads (it reads from {supported}); start once the release that wrote it and stop it, or move `state.dir` away: the last 7 days are then listed again; nothing was changed"
     )]
     Older { path: String, version: u32, supported: u32 },
-    #[error("sink `{name}` would be number 33 in this state directory; reuse the name of a sink that is gone")]
-    TooManySinks { name: String },
+    #[error(
+        "sink `{name}` would be number 33 in this state directory; reuse the name of a sink that is gone; it knows {known}"
+    )]
+    TooManySinks { name: String, known: String },
     #[error(
         "the disk of `{dir}` is too slow: {bytes} bytes wait for the journal; nothing of them was called done, they are fetched again after the next start; give `state.dir` a faster disk"
     )]
@@ -94,7 +96,9 @@ impl StateError {
             StateError::Older { path, version, supported } => {
                 StateError::Older { path: path.clone(), version: *version, supported: *supported }
             }
-            StateError::TooManySinks { name } => StateError::TooManySinks { name: name.clone() },
+            StateError::TooManySinks { name, known } => {
+                StateError::TooManySinks { name: name.clone(), known: known.clone() }
+            }
             StateError::Stalled { dir, bytes } => StateError::Stalled { dir: dir.clone(), bytes: *bytes },
             StateError::Closed => StateError::Closed,
         }

@@ -57,9 +57,6 @@ use frame::Frame;
 use group::{Group, Pace};
 use load::Listing;
 
-/// Sinks that can ever be named in one state directory: the bits of a `SinkSet`.
-const SINKS: u8 = 32;
-
 /// How often [`State::inspect`] looks again when the running process removes files under its eyes.
 const INSPECT_TRIES: usize = 10;
 
@@ -189,6 +186,13 @@ impl Shared {
         self.gate.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn name_sink(&self, book: &mut Book, id: SinkId, name: &str) {
+        if !book.sinks.contains_key(&id) {
+            book.name(id, name);
+            self.append(&Frame::Sink { id, name: Cow::Borrowed(name) });
+        }
+    }
+
     fn append(&self, frame: &Frame<'_>) {
         self.group.append(frame, &self.options.pace, &self.dir);
     }
@@ -297,14 +301,27 @@ impl State {
         let shared = &self.handle.shared;
         let _gate = shared.changing();
         let mut book = shared.book();
-        if let Some((id, _)) = book.sinks.iter().find(|(_, known)| *known == name) {
-            return Ok(*id);
-        }
-        let free = (0..SINKS).map(SinkId).find(|id| !book.sinks.contains_key(id));
-        let id = free.ok_or_else(|| StateError::TooManySinks { name: name.to_owned() })?;
-        book.name(id, name);
-        shared.append(&Frame::Sink { id, name: Cow::Borrowed(name) });
+        let id = book.choose(name, &[])?;
+        shared.name_sink(&mut book, id, name);
         Ok(id)
+    }
+
+    /// The ids that sinks of these names have, or would get if they were named now. Names none: what is built may still
+    /// be refused, and an id that was given stays given.
+    pub fn sink_ids<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<SinkId>, StateError> {
+        let book = self.handle.shared.book();
+        let mut chosen = Vec::new();
+        for name in names {
+            chosen.push(book.choose(name, &chosen)?);
+        }
+        Ok(chosen)
+    }
+
+    /// Gives the id that [`sink_ids`](Self::sink_ids) chose its name, for good.
+    pub fn name_sink(&self, id: SinkId, name: &str) {
+        let shared = &self.handle.shared;
+        let _gate = shared.changing();
+        shared.name_sink(&mut shared.book(), id, name);
     }
 
     /// The part of one feed.

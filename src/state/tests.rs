@@ -218,5 +218,21 @@ fn the_thirty_third_sink_is_refused() {
     for n in 0..32 {
         assert_eq!(state.sink_id(&format!("sink {n}")).unwrap(), SinkId(n));
     }
-    assert!(matches!(state.sink_id("one more"), Err(StateError::TooManySinks { .. })));
+    let error = state.sink_id("one more").unwrap_err().to_string();
+    assert!(error.contains("`one more`") && error.contains("`sink 0`, `sink 1`"), "{error}");
+}
+
+/// Or 32 reloads that are refused would leave no id for the one that is not.
+#[test]
+fn an_id_is_spent_only_when_its_sink_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path());
+    state.sink_id("disk").unwrap();
+    for n in 0..40 {
+        let (new, newer) = (format!("new {n}"), format!("newer {n}"));
+        let ids = state.sink_ids([new.as_str(), "disk", newer.as_str()]).unwrap();
+        assert_eq!(ids, [SinkId(1), SinkId(0), SinkId(2)]);
+    }
+    state.name_sink(SinkId(1), "new");
+    assert_eq!(state.sink_ids(["other", "new"]).unwrap(), [SinkId(2), SinkId(1)]);
 }

@@ -134,13 +134,15 @@ pub(super) fn verify(
     Ok(format!("certificate {used}"))
 }
 
+/// Whether every thumbprint that is there, and one at least, is that of this certificate.
 fn is_named(header: &Value, der: &[u8]) -> bool {
-    let encoded = |hash: &[u8]| URL_SAFE_NO_PAD.encode(hash);
-    match (header["x5t#S256"].as_str(), header["x5t"].as_str()) {
-        (Some(name), _) => name.trim_end_matches('=') == encoded(digest(&SHA256, der).as_ref()),
-        (None, Some(name)) => name.trim_end_matches('=') == encoded(digest(&SHA1_FOR_LEGACY_USE_ONLY, der).as_ref()),
-        _ => false,
-    }
+    let is = |name: &str, hash: &[u8]| {
+        let said = header.get(name)?;
+        Some(said.as_str().is_some_and(|said| said.trim_end_matches('=') == URL_SAFE_NO_PAD.encode(hash)))
+    };
+    let sha256 = is("x5t#S256", digest(&SHA256, der).as_ref());
+    let sha1 = is("x5t", digest(&SHA1_FOR_LEGACY_USE_ONLY, der).as_ref());
+    (sha256.is_some() || sha1.is_some()) && sha256 != Some(false) && sha1 != Some(false)
 }
 
 /// The thumbprint as the platform shows it: SHA-1 where that was sent.

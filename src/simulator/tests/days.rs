@@ -43,7 +43,7 @@ impl Naive {
             .append_pair("grant_type", "client_credentials")
             .append_pair("client_id", &access.client_id)
             .append_pair("client_secret", &access.client_secret)
-            .append_pair("scope", "x/.default")
+            .append_pair("scope", &format!("{}/.default", self.simulator.api_url()))
             .finish();
         let url = format!("{}/{}/oauth2/v2.0/token", self.simulator.login_url(), access.tenant_id);
         let request = Request::builder().method(Method::POST).uri(url).body(form.into()).unwrap();

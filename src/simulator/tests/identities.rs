@@ -1,6 +1,6 @@
 //! That the simulator verifies what it says it does: one good assertion, and every way in which one may be wrong.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256};
@@ -27,7 +27,13 @@ impl App<'_> {
     }
 
     fn sign(&self, algorithm: &str, claims: &Value) -> String {
-        let header = json!({ "alg": algorithm, "x5t#S256": URL_SAFE_NO_PAD.encode(digest(&SHA256, DER)) });
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, DER));
+        self.sign_as(algorithm, claims, json!({ "x5t#S256": thumbprint }))
+    }
+
+    /// With these thumbprints in the header.
+    fn sign_as(&self, algorithm: &str, claims: &Value, mut header: Value) -> String {
+        header["alg"] = json!(algorithm);
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(&header), encode(claims));
         let mut signature = vec![0; self.key.public_modulus_len()];
@@ -39,12 +45,13 @@ impl App<'_> {
     /// The number of the refusal; 0: a token.
     async fn ask(&self, assertion: &str) -> u64 {
         let access = &self.probe.simulator.tenants()[0];
+        let scope = format!("{}/.default", self.probe.simulator.api_url());
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", access.client_id.as_str()),
             ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
             ("client_assertion", assertion),
-            ("scope", "https://manage.office.com/.default"),
+            ("scope", &scope),
         ];
         let url = format!("{}/{}/oauth2/v2.0/token", self.probe.simulator.login_url(), access.tenant_id);
         let answer = self.probe.http.post(url).form(&form).send().await.unwrap();
@@ -86,6 +93,14 @@ async fn an_assertion_is_good_once_and_only_if_everything_in_it_is_right() {
     ] {
         assert_eq!(app.ask(&assertion).await, code, "{what}");
     }
+    let thumbprint = |hash, of: &[u8]| URL_SAFE_NO_PAD.encode(digest(hash, of));
+    for (what, sha1_of, code) in
+        [("two thumbprints", DER, 0), ("one of another certificate", b"another".as_slice(), 700_027)]
+    {
+        let header =
+            json!({ "x5t": thumbprint(&SHA1_FOR_LEGACY_USE_ONLY, sha1_of), "x5t#S256": thumbprint(&SHA256, DER) });
+        assert_eq!(app.ask(&app.sign_as("PS256", &app.claims(what), header)).await, code, "{what}");
+    }
     let mut parts: Vec<&str> = good.split('.').collect();
     let claims = URL_SAFE_NO_PAD.encode(app.claims("fifth").to_string());
     parts[1] = &claims;
@@ -95,5 +110,35 @@ async fn an_assertion_is_good_once_and_only_if_everything_in_it_is_right() {
     assert_eq!(app.ask(&app.sign("PS256", &app.claims("sixth"))).await, 700_027, "an expired certificate");
     let violations = simulator.report().violations;
     assert_eq!((violations.len(), violations[0].count), (1, 2), "the reuse, and the one without an identifier");
-    assert_eq!(simulator.sign_ins().values().sum::<u64>(), 2);
+    assert_eq!(simulator.sign_ins().values().sum::<u64>(), 3);
+}
+
+/// As Microsoft's API refuses a token of Graph.
+#[tokio::test]
+async fn a_token_for_another_resource_is_none_here() {
+    let simulator = start(WorldConfig::new().records(10)).await;
+    let mut probe = Probe::new(&simulator);
+    let access = simulator.tenants()[0].clone();
+    let ask = |scope: String| {
+        let form = [
+            ("grant_type", "client_credentials".to_owned()),
+            ("client_id", access.client_id.clone()),
+            ("client_secret", access.client_secret.clone()),
+            ("scope", scope),
+        ];
+        let url = format!("{}/{}/oauth2/v2.0/token", simulator.login_url(), access.tenant_id);
+        probe.http.post(url).form(&form).send()
+    };
+    let answers = [
+        ask("https://graph.microsoft.com/.default".to_owned()).await.unwrap(),
+        ask(format!("{}//.default", simulator.api_url())).await.unwrap(),
+    ];
+    let url = probe.feed(0, "subscriptions/list");
+    for (answer, status) in answers.into_iter().zip([401, 200]) {
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        probe.tokens.insert(0, body["access_token"].as_str().unwrap().to_owned());
+        assert_eq!(probe.send(0, false, &url).await.unwrap().0, status);
+    }
+    let violations = simulator.report().violations;
+    assert_eq!((violations.len(), violations[0].count), (1, 1));
 }

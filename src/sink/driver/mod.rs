@@ -36,10 +36,11 @@ use limit::Limit;
 use queue::{Backlog, Queued, Verdicts};
 use turns::Turns;
 
-/// Bytes that a sink with `required: false` may keep waiting or in the air. Beyond, deliveries to it
-/// are dropped and counted. Small beside the quarter of 32 MiB that one tenant may hold, since what
-/// waits here is held back from fetching.
+/// Bytes that a sink with `required: false` may keep waiting or in the air. Beyond, deliveries to it are dropped and
+/// counted. What waits here is held back from fetching, so a smaller budget has a smaller backlog: half of what one
+/// tenant may hold.
 pub const OPTIONAL_BACKLOG: usize = 4 * 1024 * 1024;
+const BACKLOG_SHARE: usize = 8;
 
 /// How long an end that was cut short still listens for the answers to what has been sent. A batch whose
 /// answer nobody hears is sent again after the next start, and then the receiver has it twice; most
@@ -84,6 +85,8 @@ pub fn spawn_after<S: Sink>(
 ) -> DriverHandle {
     let serial = sink.serial();
     let required = if config.required { "true" } else { "false" };
+    // Before a reload it may have been of another type, or required: alerts join on what is said here.
+    metrics.sink_info.forget(&[("sink", &config.name)]);
     metrics.sink_info.with_label_values(&[config.name.as_str(), config.kind.type_name(), required]).set(1);
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
@@ -121,6 +124,13 @@ impl DriverHandle {
             },
         };
         inner.turns.push(Queued::new(delivery, Arc::clone(&inner.verdicts), held));
+    }
+
+    /// Keeps what waits for a sink that is not required small within a budget (`collect.in_flight`) of so many bytes.
+    pub fn fit_into(&self, in_flight: usize) {
+        if let Some(backlog) = &self.0.backlog {
+            backlog.set_limit(OPTIONAL_BACKLOG.min(in_flight / BACKLOG_SHARE));
+        }
     }
 
     /// While `on`, what waits for the sink and what is handed over counts as lost, and is fetched again

@@ -107,7 +107,7 @@ fn keys(items: &[Item]) -> Vec<RecordKey> {
 
 /// Bytes that wait for a sink that is not required.
 pub(super) struct Backlog {
-    limit: usize,
+    limit: AtomicUsize,
     held: AtomicUsize,
 }
 
@@ -119,14 +119,20 @@ pub(super) struct Held {
 
 impl Backlog {
     pub fn new(limit: usize) -> Backlog {
-        Backlog { limit, held: AtomicUsize::new(0) }
+        Backlog { limit: AtomicUsize::new(limit), held: AtomicUsize::new(0) }
+    }
+
+    /// Another limit from now on; what is held stays.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Holds what the delivery keeps in memory: its whole part, for a part is freed as a whole. A
     /// part above the limit passes alone. `None` when there is no room.
     pub fn hold(self: &Arc<Backlog>, delivery: &Delivery) -> Option<Held> {
         let bytes = delivery.part.raw.len() + delivery.part.docs.len() + Part::OVERHEAD;
-        let fits = |held: usize| (held == 0 || held + bytes <= self.limit).then_some(held + bytes);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let fits = |held: usize| (held == 0 || held + bytes <= limit).then_some(held + bytes);
         self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).ok()?;
         Some(Held { backlog: Arc::clone(self), bytes })
     }

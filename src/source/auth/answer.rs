@@ -14,6 +14,10 @@ use crate::secret::scrub;
 /// says more is not believed.
 const LONGEST_LIFETIME: Seconds = 24 * 3600;
 
+/// Whom a refusal is of.
+pub(super) const TOKEN_ENDPOINT: &str = "token endpoint";
+pub(super) const MANAGED_IDENTITY: &str = "managed identity";
+
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
@@ -27,20 +31,20 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Denial {
-    #[serde(default)]
-    error: String,
-    #[serde(default, alias = "message")]
-    error_description: String,
-    #[serde(default)]
-    trace_id: String,
-    #[serde(default)]
-    correlation_id: String,
+    error: Option<String>,
+    #[serde(alias = "message")]
+    error_description: Option<String>,
+    trace_id: Option<String>,
+    #[serde(alias = "correlationId")]
+    correlation_id: Option<String>,
 }
 
-/// `said` without the secrets that were sent, nor anything that looks like a signed token.
-pub(super) fn clean(said: &[u8], secrets: &[SecretString]) -> Vec<u8> {
-    let cleaned = secrets.iter().fold(said.to_vec(), |said, secret| scrub_sent(&said, secret.expose_secret()));
-    without_tokens(&cleaned)
+/// `said` without the secrets that were sent, nor anything that looks like a signed token; fit for a log.
+fn clean(said: &str, secrets: &[SecretString]) -> String {
+    let said = said.as_bytes().to_vec();
+    let cleaned = secrets.iter().fold(said, |said, secret| scrub_sent(&said, secret.expose_secret()));
+    // Only then is it cut: half of a secret would not be known again.
+    printable(&String::from_utf8_lossy(&without_tokens(&cleaned)))
 }
 
 /// `said` without what begins as every JWT does and goes on like one: a piece of an assertion too.
@@ -92,25 +96,30 @@ pub(super) fn read_answer(body: &[u8], now: Seconds) -> Option<(SecretString, Se
 /// 429 and 5xx are the endpoint's trouble; anything else is about our credential. Clients are told to
 /// go by `error`, not by the AADSTS number in the text, which only chooses the advice (operations 6).
 /// Everything that the endpoint said stays, ids included (`ids`: those of the head): without them Microsoft cannot
-/// find the request. A machine's metadata service says 404 and 410 while it is being updated.
-pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str) -> ApiError {
+/// find the request. A machine's metadata service says 404 and 410 while it is being updated (Microsoft's page on managed
+/// identities on a virtual machine, "Retry guidance").
+/// What is shown is cleaned of `secrets` as it reads, whatever escapes it was written with.
+pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str, secrets: &[SecretString]) -> ApiError {
     let denial = serde_json::from_slice::<Denial>(body).ok();
+    let clean = |said: &str| clean(said, secrets);
+    let ids = clean(ids);
     let text = match &denial {
         Some(denial) => {
-            let mut said = printable(denial.error_description.trim());
+            let mut said = clean(denial.error_description.as_deref().unwrap_or_default().trim());
             for (name, id) in [("trace id", &denial.trace_id), ("correlation id", &denial.correlation_id)] {
                 // In what is shown: a long description loses its end, where the ids are.
-                if !id.is_empty() && !said.contains(id.as_str()) {
-                    said = format!("{said}; {name} {}", printable(id));
+                if let Some(id) = id.as_deref().filter(|id| !id.is_empty() && !said.contains(id)) {
+                    said = format!("{said}; {name} {}", clean(id));
                 }
             }
-            let error = printable(&denial.error);
-            format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint(&said))
+            let error = clean(denial.error.as_deref().unwrap_or_default());
+            format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint_of_answer(&said))
         }
         None => format!("{whom}: status {status} without a readable error{ids}"),
     };
-    let temporary = denial.as_ref().is_some_and(|d| d.error == "temporarily_unavailable");
+    let temporary = denial.as_ref().is_some_and(|d| d.error.as_deref() == Some("temporarily_unavailable"));
     match status {
+        404 if whom == MANAGED_IDENTITY => ApiError::Transient { text },
         429 | 500.. | 408 | 410 => ApiError::Transient { text },
         _ if temporary || denial.is_none() => ApiError::Transient { text },
         _ => ApiError::Unauthorized { text },
@@ -139,12 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_blotted_out_whatever_escapes_it_is_repeated_with() {
+        let secrets = ["S3~ca/na+ry/x".into()];
+        let body = r#"{"error":"S3~ca\/na\u002Bry\/x","error_description":"AADSTS7000215: 'S3~ca\/na\u002bry\/x', S3~ca/na+ry/x","trace_id":"\u00533~ca/na+ry/x"}"#;
+        let said = read_denial("token endpoint", 401, body.as_bytes(), " (request-id S3~ca/na+ry/x)", &secrets);
+        let said = said.to_string();
+        assert!(!said.contains("ry/x") && said.matches("[redacted]").count() == 5, "{said}");
+        // One that the cut would halve.
+        let body = format!(r#"{{"error":"e","error_description":"{}S3~ca\/na+ry\/x"}}"#, "x".repeat(690));
+        let said = read_denial("token endpoint", 401, body.as_bytes(), "", &secrets).to_string();
+        assert!(!said.contains("S3~"), "{said}");
+    }
+
+    #[test]
     fn a_refusal_names_the_way_out_and_an_outage_is_no_refusal() {
         let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace"}"#;
-        let ApiError::Unauthorized { text } = read_denial("token endpoint", 401, body, "") else { panic!() };
+        let ApiError::Unauthorized { text } = read_denial("token endpoint", 401, body, "", &[]) else { panic!() };
         assert!(text.contains("value was pasted and not its id"), "{text}");
-        assert!(matches!(read_denial("x", 503, b"<html>", ""), ApiError::Transient { .. }));
-        assert!(matches!(read_denial("x", 400, b"<html>", ""), ApiError::Transient { .. }));
+        assert!(matches!(read_denial("x", 503, b"<html>", "", &[]), ApiError::Transient { .. }));
+        assert!(matches!(read_denial("x", 400, b"<html>", "", &[]), ApiError::Transient { .. }));
+        let body = br#"{"error":"not_found","error_description":"being updated"}"#;
+        assert!(matches!(read_denial(MANAGED_IDENTITY, 404, body, "", &[]), ApiError::Transient { .. }));
+        assert!(matches!(read_denial(TOKEN_ENDPOINT, 404, body, "", &[]), ApiError::Unauthorized { .. }));
     }
 
     #[test]
@@ -153,7 +178,7 @@ mod tests {
             let body = format!(
                 r#"{{"error":"unauthorized_client","error_description":"{description}","trace_id":"7aa1-trace","correlation_id":"9bb2-correlation"}}"#
             );
-            read_denial("token endpoint", 400, body.as_bytes(), " (x-ms-request-id 5cc3)").to_string()
+            read_denial("token endpoint", 400, body.as_bytes(), " (x-ms-request-id 5cc3)", &[]).to_string()
         };
         let lines = said(
             "AADSTS700016: Not found.\\r\\nTrace ID: 7aa1-trace\\r\\nCorrelation ID: 9bb2-correlation\\r\\nTimestamp: 2026-11-22 03:00:00Z",
@@ -166,6 +191,12 @@ mod tests {
             assert!(!text.contains(['\r', '\n']), "{text:?}");
         }
         assert_eq!(lines.matches("7aa1-trace").count(), 1, "{lines}");
+        let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: no","trace_id":null,"correlationId":"8cc3"}"#;
+        let said_less = read_denial("token endpoint", 401, body, "", &[]);
+        assert!(
+            matches!(&said_less, ApiError::Unauthorized { text } if text.contains("correlation id 8cc3")),
+            "{said_less}"
+        );
         let long = said(&format!("AADSTS700027: {}Correlation ID: 9bb2-correlation", "long ".repeat(200)));
         assert!(long.contains("9bb2-correlation") && long.contains("7aa1-trace"), "{long}");
         assert!(lines.contains("Timestamp: 2026") && lines.contains("explain AADSTS700016"), "{lines}");
@@ -181,7 +212,8 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_signed_token_is_not_repeated_not_even_a_piece_of_it() {
-        let said = b"assertion 'eyJhbGciOiJQUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln' and eyJhbGciOiJQUzI1NiIsIng1d, not eyJ or eyJhbGci.";
-        assert_eq!(clean(said, &[]), b"assertion '[redacted]' and [redacted], not eyJ or eyJhbGci.");
+        let said =
+            "assertion 'eyJhbGciOiJQUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln' and eyJhbGciOiJQUzI1NiIsIng1d, not eyJ or eyJhbGci.";
+        assert_eq!(clean(said, &[]), "assertion '[redacted]' and [redacted], not eyJ or eyJhbGci.");
     }
 }

@@ -13,6 +13,7 @@ use super::der::Der;
 use super::leaf::Leaf;
 use super::pbe::{Password, Trouble};
 use super::{pem, pfx};
+use crate::clock::Seconds;
 use crate::config::CertificateConfig;
 use crate::secret::SecretError;
 
@@ -57,8 +58,9 @@ pub enum CertificateError {
     Strangers { path: PathBuf, key: PathBuf },
 }
 
-/// Reads the files.
-pub fn load(config: &CertificateConfig) -> Result<KeyPair, CertificateError> {
+/// Reads the files. Of several pairs it takes one that is valid `now`, and of those the one that holds longest: the
+/// successor may stand in the file already, and the one before still.
+pub fn load(config: &CertificateConfig, now: Seconds) -> Result<KeyPair, CertificateError> {
     let password = config.password.as_ref().map(|password| password.read()).transpose()?;
     let password = password.as_ref().map(ExposeSecret::expose_secret);
     let mut found = pfx::Contents::default();
@@ -80,14 +82,17 @@ pub fn load(config: &CertificateConfig) -> Result<KeyPair, CertificateError> {
     if keys.is_empty() {
         return Err(CertificateError::Key { path: key_path.clone() });
     }
-    for key in keys {
-        // A certificate that was renewed with its key may stand beside the old one: the one that holds longest.
+    let pairs = keys.into_iter().flat_map(|key| {
         let own = leaves.iter().filter(|leaf| leaf.public_key == key.public_key().as_ref());
-        if let Some(leaf) = own.max_by_key(|leaf| leaf.not_after) {
-            return Ok(KeyPair { leaf: leaf.clone(), key });
-        }
-    }
-    Err(CertificateError::Strangers { path: config.file.clone(), key: key_path.clone() })
+        let best = own.max_by_key(|leaf| preference(leaf, now)).cloned();
+        best.map(|leaf| KeyPair { leaf, key })
+    });
+    let best = pairs.max_by_key(|pair| preference(&pair.leaf, now));
+    best.ok_or_else(|| CertificateError::Strangers { path: config.file.clone(), key: key_path.clone() })
+}
+
+fn preference(leaf: &Leaf, now: Seconds) -> (bool, Seconds) {
+    ((leaf.not_before..=leaf.not_after).contains(&now), leaf.not_after)
 }
 
 fn rsa_key(der: &[u8]) -> Option<rsa::KeyPair> {
@@ -117,7 +122,11 @@ fn collect(path: &Path, password: Option<&str>, found: &mut pfx::Contents) -> Re
     let blocks = pem::blocks(&bytes).map_err(|reason| CertificateError::Pem { path: path.clone(), reason })?;
     for block in blocks {
         match block.label.as_str() {
-            "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => found.certificates.push(block.der.to_vec()),
+            "CERTIFICATE" | "X509 CERTIFICATE" => found.certificates.push(block.der.to_vec()),
+            // Behind it stands whom openssl shall trust it for, which is no part of it (openssl-x509, "Trusted certificate").
+            "TRUSTED CERTIFICATE" => {
+                found.certificates.extend(Der(&block.der).any().map(|(_, _, certificate)| certificate.to_vec()));
+            }
             "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => found.keys.push(block.der),
             "ENCRYPTED PRIVATE KEY" => {
                 let Some(password) = password else { return Err(CertificateError::NoPassword { path }) };

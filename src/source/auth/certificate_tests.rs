@@ -34,13 +34,17 @@ impl Files {
     }
 
     fn load(&self, file: &str, key_file: Option<&str>, password: Option<&str>) -> Result<KeyPair, CertificateError> {
-        load(&CertificateConfig {
+        let config = CertificateConfig {
             file: self.path(file),
             key_file: key_file.map(|name| self.path(name)),
             password: password.map(|text| SecretSource::Value(text.into())),
-        })
+        };
+        load(&config, NOW)
     }
 }
+
+/// In 2027.
+const NOW: Seconds = 1_800_000_000;
 
 #[test]
 fn every_form_of_a_certificate_and_its_key_is_read() {
@@ -52,6 +56,7 @@ fn every_form_of_a_certificate_and_its_key_is_read() {
     let chain = [other.path("cert.pem"), files.path("cert.pem"), files.path("key.pem")];
     let chain: Vec<u8> = chain.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
     std::fs::write(files.path("chain.pem"), [b"some text\n".as_slice(), &chain].concat()).unwrap();
+    files.openssl("x509 -in cert.pem -trustout -addtrust serverAuth -setalias one -out trusted.pem");
     let export = "pkcs12 -export -inkey key.pem -in cert.pem";
     files.openssl(&format!("{export} -out modern.pfx -passout pass:gehöim"));
     files.openssl(&format!("{export} -out empty.pfx -passout pass:"));
@@ -78,6 +83,7 @@ fn every_form_of_a_certificate_and_its_key_is_read() {
         ("cert.pem", Some("locked.pem"), Some("gehöim")),
         ("cert.pem", Some("locked-old.pem"), Some("gehöim")),
         ("chain.pem", None, None),
+        ("trusted.pem", Some("key.pem"), None),
         ("modern.pfx", None, Some("gehöim")),
         ("empty.pfx", None, None),
         ("legacy.pfx", None, Some("gehöim")),
@@ -87,6 +93,26 @@ fn every_form_of_a_certificate_and_its_key_is_read() {
     ] {
         let pair = files.load(file, key_file, password).unwrap_or_else(|error| panic!("{file} {key_file:?}: {error}"));
         assert_eq!(pair.leaf.der, files.leaf, "{file}");
+    }
+}
+
+/// The old pair, that in use and the next, in whatever order they stand in the file.
+#[test]
+fn of_several_pairs_one_that_is_valid_now_is_taken_and_of_those_the_one_that_holds_longest() {
+    let files = Files::new();
+    let pair = |from, until| {
+        let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(from, 1, 1), rcgen::date_time_ymd(until, 1, 1));
+        let certificate = params.self_signed(&key).unwrap();
+        (format!("{}{}", key.serialize_pem(), certificate.pem()), certificate.der().to_vec())
+    };
+    let mut pairs = [pair(2020, 2026), pair(2026, 2029), pair(2026, 2028), pair(2028, 2040)];
+    let wanted = pairs[1].1.clone();
+    for turn in 0..pairs.len() {
+        pairs.rotate_left(1);
+        std::fs::write(files.path("pairs.pem"), pairs.each_ref().map(|(pem, _)| pem.as_str()).concat()).unwrap();
+        assert!(files.load("pairs.pem", None, None).unwrap().leaf.der == wanted, "turn {turn}");
     }
 }
 

@@ -77,7 +77,7 @@ impl Credential {
         match &self.kind {
             CredentialConfig::ClientSecret { secret, .. } => Ok(self.with_secret(secret.read()?)),
             CredentialConfig::Certificate(config) => {
-                let pair = certificate::load(config)?;
+                let pair = certificate::load(config, now)?;
                 let signed = assertion::sign(&pair, &self.client_id, self.endpoint().as_str(), now);
                 let request = self.with_assertion(signed.ok_or(CredentialError::Signature)?);
                 Ok(TokenRequest { leaf: Some(pair.leaf), ..request })

@@ -26,10 +26,15 @@ pub struct Warnings {
 }
 
 impl Warnings {
-    /// Of a tenant that signs in with this kind: what is known of another, from before a reload, is forgotten.
+    /// Of a tenant that signs in with this kind: what is known of another, from before a reload, is forgotten, and so is a
+    /// day that is no longer configured.
     pub fn new(tenant: &str, kind: &CredentialConfig, metrics: Arc<Metrics>) -> Warnings {
         for other in KINDS.into_iter().filter(|label| *label != kind.kind()) {
             metrics.credential_expiry.with_label_values(&[tenant, other]).set(0);
+        }
+        if matches!(kind, CredentialConfig::ClientSecret { expires: None, .. }) {
+            // The date was taken out of the configuration. A certificate's stays until it is read again.
+            metrics.credential_expiry.with_label_values(&[tenant, kind.kind()]).set(0);
         }
         Warnings { tenant: tenant.to_owned(), metrics, last: Mutex::default() }
     }
@@ -119,6 +124,10 @@ mod tests {
         });
         warnings.note(&managed, None, ends);
         assert_eq!(metrics.credential_expiry.with_label_values(&["t", "certificate"]).get(), 0, "not known");
+        let kind = CredentialConfig::ClientSecret { secret: SecretSource::Value("canary".into()), expires: None };
+        metrics.credential_expiry.with_label_values(&["t", "client_secret"]).set(ends);
+        Warnings::new("t", &kind, Arc::clone(&metrics)).note(&kind, None, ends);
+        assert_eq!(metrics.credential_expiry.with_label_values(&["t", "client_secret"]).get(), 0, "no longer told");
         assert_eq!(day(ends), "2027-01-15");
     }
 }

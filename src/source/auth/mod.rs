@@ -41,7 +41,7 @@ use super::steady::Steady;
 use crate::clock::{Clock, Seconds};
 use crate::config::CredentialConfig;
 use crate::metrics::Metrics;
-use answer::{clean, read_answer, read_denial};
+use answer::{MANAGED_IDENTITY, TOKEN_ENDPOINT, read_answer, read_denial};
 
 /// How long a refusal of the token endpoint is believed before it is asked again: long enough not to
 /// hammer it for every feed, short enough for a consent to be noticed.
@@ -69,11 +69,11 @@ pub struct TokenSource {
     connections: Connections,
     clock: Clock,
     steady: Steady,
-    credential: Credential,
+    credential: Arc<Credential>,
     tenant: String,
     metrics: Arc<Metrics>,
     held: Mutex<Held>,
-    /// Whether the last answer was a refusal of a credential that may change.
+    /// Whether a credential that may change was refused and no token came since.
     refused: watch::Sender<bool>,
     /// The token endpoint's clock minus ours, seconds: an assertion is judged by the former.
     ahead: AtomicI64,
@@ -99,6 +99,25 @@ struct Kept {
     token: Token,
     made_at: Seconds,
     renew_at: Seconds,
+    ends_at: Seconds,
+}
+
+impl Held {
+    /// What there is while no new token is to be had: the old one while it lives, unless the credential was refused.
+    fn instead(&self, error: ApiError, now: Seconds) -> Result<Token, ApiError> {
+        match &self.token {
+            Some(kept) if now < kept.ends_at && !matches!(error, ApiError::Unauthorized { .. }) => {
+                Ok(kept.token.clone())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Lets go of a token that shall not be used again; a failure to renew it is not believed any longer.
+    fn let_go(&mut self) {
+        self.token = None;
+        self.refusal.take_if(|refusal| !matches!(refusal.error, ApiError::Unauthorized { .. }));
+    }
 }
 
 impl TokenSource {
@@ -117,7 +136,7 @@ impl TokenSource {
             connections,
             clock,
             steady,
-            credential,
+            credential: Arc::new(credential),
             tenant: tenant.to_owned(),
             metrics,
             held: Mutex::default(),
@@ -127,7 +146,8 @@ impl TokenSource {
         }
     }
 
-    /// A token with life left; waits for the one request in the air if there is one.
+    /// A token with life left; waits for the one request in the air if there is one. While a new one cannot be had by
+    /// no fault of the credential, the old one serves as long as it lives.
     pub async fn get(&self) -> Result<Token, ApiError> {
         let mut held = self.held.lock().await;
         let now = self.steady.now();
@@ -137,18 +157,19 @@ impl TokenSource {
             return Ok(kept.token.clone());
         }
         // Before the files are read for the request: if one changes in between, the answer is of the older one.
-        let fingerprint = self.credential.fingerprint();
+        let fingerprint = self.fingerprint().await;
         if let Some(refusal) = &held.refusal
             && now < refusal.until
             && refusal.fingerprint == fingerprint
         {
-            return Err(refusal.error.clone());
+            return held.instead(refusal.error.clone(), now);
         }
         match self.request().await {
             Ok((secret, lifetime)) => {
                 held.serial += 1;
                 let token = Token { secret, serial: held.serial };
-                held.token = Some(Kept { token: token.clone(), made_at: now, renew_at: now + lifetime * 3 / 4 });
+                let (renew_at, ends_at) = (now + lifetime * 3 / 4, now + lifetime);
+                held.token = Some(Kept { token: token.clone(), made_at: now, renew_at, ends_at });
                 held.refusal = None;
                 self.refused.send_if_modified(std::mem::take);
                 self.count("ok");
@@ -160,8 +181,11 @@ impl TokenSource {
                 self.count(if refused { "refused" } else { "failed" });
                 let believed = if refused { REFUSAL_BELIEVED } else { FAILURE_BELIEVED };
                 held.refusal = Some(Refusal { error: error.clone(), until: now + believed, fingerprint });
-                self.refused.send_replace(refused && self.credential.may_change());
-                Err(error)
+                if refused {
+                    held.token = None;
+                    self.refused.send_replace(self.credential.may_change());
+                }
+                held.instead(error, self.steady.now())
             }
         }
     }
@@ -174,7 +198,7 @@ impl TokenSource {
             let _ = refused.wait_for(|refused| *refused).await;
             tokio::time::sleep(LOOK).await;
             let mut held = self.held.lock().await;
-            let fingerprint = self.credential.fingerprint();
+            let fingerprint = self.fingerprint().await;
             if let Some(refusal) = held.refusal.as_mut().filter(|refusal| refusal.fingerprint != fingerprint) {
                 (refusal.until, refusal.fingerprint) = (Seconds::MIN, fingerprint);
                 tracing::info!(tenant = %self.tenant, "the refused credential was replaced; the new one is tried now");
@@ -187,7 +211,7 @@ impl TokenSource {
     pub async fn invalidate(&self, token: &Token) {
         let mut held = self.held.lock().await;
         if held.token.as_ref().is_some_and(|kept| kept.token.serial == token.serial) {
-            held.token = None;
+            held.let_go();
         }
     }
 
@@ -195,7 +219,7 @@ impl TokenSource {
     pub async fn renew_if_older(&self, age: Seconds) {
         let mut held = self.held.lock().await;
         if held.token.as_ref().is_some_and(|kept| self.steady.now() - kept.made_at > age) {
-            held.token = None;
+            held.let_go();
         }
     }
 
@@ -221,11 +245,13 @@ impl TokenSource {
 
     async fn ask(&self) -> Result<(SecretString, Seconds), ApiError> {
         let (kind, now) = (&self.credential.kind, self.clock.now());
-        let asked = self.credential.request(now + self.ahead.load(Ordering::Relaxed));
-        let asked = asked.map_err(|error| ApiError::Unauthorized { text: format!("credential: {error}") })?;
+        let theirs = now + self.ahead.load(Ordering::Relaxed);
+        let asked = self.beside(move |credential| credential.request(theirs)).await;
+        let unusable = |why: String| ApiError::Unauthorized { text: format!("credential: {why}") };
+        let asked = asked.ok_or_else(|| unusable("reading it failed by a fault of ours; please report it".into()))?;
+        let asked = asked.map_err(|error| unusable(error.to_string()))?;
         self.warnings.note(kind, asked.leaf.as_ref().map(|leaf| leaf.not_after), now);
-        let whom =
-            if matches!(kind, CredentialConfig::ManagedIdentity(_)) { "managed identity" } else { "token endpoint" };
+        let whom = if matches!(kind, CredentialConfig::ManagedIdentity(_)) { MANAGED_IDENTITY } else { TOKEN_ENDPOINT };
         let transient = |text: String| ApiError::Transient { text: format!("{whom}: {text}") };
         let mut request = asked.request;
         *request.timeout_mut() = Some(TIMEOUT);
@@ -241,7 +267,23 @@ impl TokenSource {
         if status.is_success() {
             return read_answer(&body, now).ok_or_else(|| transient("an answer without a token".into()));
         }
-        let error = read_denial(whom, status.as_u16(), &clean(&body, &asked.secrets), &ids);
-        Err(explain::explained(error, &self.credential, asked.leaf.as_ref(), now))
+        let error = read_denial(whom, status.as_u16(), &body, &ids, &asked.secrets);
+        let (told, leaf) = (error.clone(), asked.leaf);
+        let explained = self.beside(move |credential| explain::explained(told, credential, leaf.as_ref(), now)).await;
+        Err(explained.unwrap_or(error))
+    }
+
+    async fn fingerprint(&self) -> [u8; 32] {
+        self.beside(Credential::fingerprint).await.unwrap_or_default()
+    }
+
+    /// What reads files or derives keys, on a thread that may wait: a mount that does not answer and a password's ten
+    /// million rounds hold up nobody else. `None`: it panicked.
+    async fn beside<T: Send + 'static>(&self, work: impl FnOnce(&Credential) -> T + Send + 'static) -> Option<T> {
+        let credential = Arc::clone(&self.credential);
+        tokio::task::spawn_blocking(move || work(&credential)).await.ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! One attempt against a service in this process: memory, and what a broken body is known by.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 use super::super::auth::{Credential, TokenSource};
 use super::super::connections::{Connections, Transport};
@@ -15,17 +16,20 @@ use crate::config::CredentialConfig;
 use crate::feed::{ContentType, Feed, Tenant};
 use crate::secret::SecretSource;
 
-/// A service whose every blob is `body`, sent in chunks of `chunk` bytes.
-fn client(body: &Bytes, chunk: usize) -> Client {
-    let body = body.clone();
+/// A service whose every blob is `body`, sent in chunks of `chunk` bytes; `peak`: the most that was held of `budget`.
+fn client(body: &Bytes, chunk: usize, budget: &Budget, peak: &Arc<AtomicUsize>) -> Client {
+    let (body, budget, peak) = (body.clone(), budget.clone(), Arc::clone(peak));
     let connections = Connections::new(Transport::InProcess(Arc::new(move |request| {
-        let body = body.clone();
+        let (body, budget, peak) = (body.clone(), budget.clone(), Arc::clone(&peak));
         Box::pin(async move {
             if request.uri().path().ends_with("/token") {
                 return Ok(axum::http::Response::new(r#"{"access_token":"t","expires_in":3599}"#.into()));
             }
             let chunks: Vec<_> = body.chunks(chunk).map(|c| Ok::<_, io::Error>(body.slice_ref(c))).collect();
-            Ok(axum::http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks))))
+            let look = move |_: &_| {
+                peak.fetch_max(budget.used(), Ordering::Relaxed);
+            };
+            Ok(axum::http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks).inspect(look))))
         })
     })));
     let (clock, metrics) = (Clock::system(), Metrics::new());
@@ -44,12 +48,19 @@ fn client(body: &Bytes, chunk: usize) -> Client {
 
 /// Fetches `body`; whatever is sent forward is done at once. `None`: it did not end.
 async fn fetched(body: &Bytes, chunk: usize, slow: bool) -> Option<Result<Fetched, FetchError>> {
+    fetched_holding(body, chunk, slow).await.1
+}
+
+/// The same, and the most bytes that were held meanwhile.
+async fn fetched_holding(body: &Bytes, chunk: usize, slow: bool) -> (usize, Option<Result<Fetched, FetchError>>) {
+    let (budget, peak) = (Budget::new(32 << 20), Arc::default());
+    let client = client(body, chunk, &budget, &peak);
     let (forward, mut arrivals) = mpsc::channel(1);
     tokio::spawn(async move { while arrivals.recv().await.is_some() {} });
     let dir = tempfile::tempdir().unwrap();
     let context = FetchContext {
         forward,
-        budget: Budget::new(32 << 20),
+        budget,
         max_record: 8 << 20,
         spool_dir: dir.path().to_owned(),
         metrics: Metrics::new(),
@@ -58,9 +69,9 @@ async fn fetched(body: &Bytes, chunk: usize, slow: bool) -> Option<Result<Fetche
     let feed = Feed { tenant, content_type: ContentType::Exchange };
     let blob = BlobId { feed, content_id: "blob".into(), created_ms: 0 };
     let manner = Manner { slow, ..Manner::default() };
-    let client = client(body, chunk);
     let attempt = fetch(&context, &client, &blob, "", Finalizer::new(|_| {}), manner);
-    tokio::time::timeout(Duration::from_secs(20), attempt).await.ok()
+    let ended = tokio::time::timeout(Duration::from_secs(20), attempt).await.ok();
+    (peak.load(Ordering::Relaxed), ended)
 }
 
 /// An array of records of about 1 KiB, `mib` MiB of them, not closed.
@@ -81,6 +92,15 @@ async fn a_slow_body_larger_than_its_tenants_share_does_not_wait_for_its_own_byt
     let bytes = body.len() as u64;
     let fetched = fetched(&body.into(), 64 * 1024, true).await.expect("it waits for ever").unwrap();
     assert_eq!(fetched, Fetched { bytes, salvaged: false });
+}
+
+/// Read to its end, to know whether it is the same each time.
+#[tokio::test]
+async fn a_broken_body_holds_no_more_than_what_is_kept_of_it() {
+    let body = Bytes::from(vec![b'x'; 4 << 20]);
+    let (peak, ended) = fetched_holding(&body, 1024, false).await;
+    assert!(matches!(ended, Some(Err(FetchError::Malformed { .. }))), "{ended:?}");
+    assert!((body.len()..=HOLD + 2 * RESERVE).contains(&peak), "{peak} bytes held");
 }
 
 #[tokio::test]

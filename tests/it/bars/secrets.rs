@@ -203,7 +203,8 @@ async fn secrets_are_in_nothing_that_is_written_at_trace() {
 /// What a service says is repeated in logs and dead letters; if it says our own secret, that is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_that_a_service_echoes_are_not_repeated() {
-    const SECRET: &str = "canary~client.secret-8e51d0";
+    const SECRET: &str = "canary~client/secret+8e51d0";
+    let escaped = SECRET.replace('/', "\\/").replace('+', "\\u002B");
     let answer = |status: u16, text: String| -> Option<Response> {
         Some((StatusCode::from_u16(status).unwrap(), text).into_response())
     };
@@ -219,7 +220,8 @@ async fn secrets_that_a_service_echoes_are_not_repeated() {
         }
         if asked.path.ends_with("/token") && asked.before < 2 {
             let error = ["temporarily_unavailable", "invalid_client"][asked.before as usize];
-            let text = format!(r#"{{"error":"{error}","error_description":"AADSTS7000215: not {SECRET}"}}"#);
+            let text =
+                format!(r#"{{"error":"{error}","error_description":"AADSTS7000215: not {SECRET} ({escaped})"}}"#);
             return answer(400, text);
         }
         let token = asked.authorization.as_deref()?;

@@ -325,6 +325,52 @@ async fn a_sink_that_is_not_required_drops_what_does_not_fit_and_holds_no_blob()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_budget_has_a_small_backlog_of_what_is_not_required() {
+    let hec = FakeHec::start().await;
+    hec.set(|knobs| knobs.token = "other".into());
+    let bench = Bench::start(SinkConfig { required: false, ..hec_sink(&hec) });
+    bench.driver.fit_into(8 << 20);
+    for blob in 0..10 {
+        // About 1 MB each, and an eighth of the budget is 1 MiB.
+        let offer = bench.offer(records(blob * 5000, 5000)).await;
+        tokio::time::timeout(LIMIT, offer.settled()).await.unwrap();
+    }
+    assert_eq!(bench.events("dropped"), 45_000);
+    bench.stop().await;
+}
+
+/// Alerts join on what is said of a sink; over a reload it may become required.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_sink_only_what_it_is_now_is_said() {
+    let hec = FakeHec::start().await;
+    for required in [false, true] {
+        let mut config = hec_sink(&hec);
+        config.required = false;
+        let bench = Bench::start(config.clone());
+        config.required = required;
+        let sink = auditferry::sink::build(&config, bench.id, &bench.state, Arc::clone(&bench.metrics)).unwrap();
+        let dead = auditferry::sink::dead_letters::DeadLetters::open(
+            &bench.dir.path().join("dead.ndjson"),
+            Arc::clone(&bench.metrics),
+        )
+        .unwrap();
+        let next = auditferry::sink::driver::spawn(
+            config,
+            bench.id,
+            sink,
+            bench.state.clone(),
+            dead,
+            Arc::clone(&bench.metrics),
+        );
+        let pages: String = Arc::clone(&bench.metrics).pages().collect();
+        let said: Vec<&str> = pages.lines().filter(|line| line.starts_with("auditferry_sink_info{")).collect();
+        assert!(said.len() == 1 && said[0].contains(&format!(r#"required="{required}""#)), "{said:?}");
+        next.close();
+        bench.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ca_of_ones_own_is_trusted_and_no_other() {
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (certificate, key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
