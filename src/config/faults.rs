@@ -158,8 +158,8 @@ impl<'a> Reader<'a> {
         self.push(place, Severity::Warning, text.into(), hint.into());
     }
 
-    /// Whether an error has been said: an empty list may then be what is left of a faulty one.
-    pub fn has_errors(&self) -> bool {
+    /// Whether an error has been said.
+    fn has_errors(&self) -> bool {
         self.faults.iter().any(|fault| fault.severity == Severity::Error)
     }
 
