@@ -69,7 +69,10 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
             let anchor = written.value.anchor_ms.required("anchor_ms", title, &at, hint, reader);
             let speed =
                 written.value.speed.within(reader, (0.001, 1e6), "between 0.001 and 1000000", 1.0, |speed| *speed);
-            Clock::scaled(origin?.value, anchor?.value, speed)
+            // A fault has been said where one is missing; the others are still to be found.
+            origin
+                .zip(anchor)
+                .map_or_else(Clock::system, |(origin, anchor)| Clock::scaled(origin.value, anchor.value, speed))
         }
     };
     let admin = AdminConfig {
@@ -87,7 +90,7 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
     let none = match &file.sinks {
         Field::Absent => true,
         Field::Faulty => false,
-        Field::Given(sinks) => sinks.value.is_empty() && !reader.has_errors(),
+        Field::Given(sinks) => sinks.value.is_empty(),
     };
     if none {
         reader.fault(
@@ -97,8 +100,10 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
         );
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let sinks = sinks(file.sinks.value().unwrap_or_default(), dead_letters.as_ref(), &names, &proxy, reader);
-    let dead_letters = dead_letters.map_or_else(|| state.dir.join("dead.ndjson"), |at| at.value);
+    let dead_letters =
+        dead_letters.map_or_else(|| (state.dir.join("dead.ndjson"), None), |at| (at.value, Some(at.place)));
+    let sinks = sinks(file.sinks.value().unwrap_or_default(), &dead_letters, &names, &proxy, reader);
+    let (dead_letters, _) = dead_letters;
     Some(Config { state, admin, collect, tenants, dead_letters, sinks, clock })
 }
 

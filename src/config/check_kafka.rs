@@ -93,14 +93,15 @@ pub(super) fn kafka(file: KafkaFile, batch: &BatchConfig, reader: &mut Reader<'_
     let tls = tls_given.map(|at| tls(at.value, reader));
     let outside = brokers.as_ref().filter(|brokers| !brokers.split(',').all(is_loopback));
     let sasl_place = file.sasl.clone().given().map(|at| at.place);
+    // The outer is `None` where it is faulty.
     let sasl = match file.sasl {
-        Field::Absent => None,
-        Field::Faulty => return None,
-        Field::Given(at) => Some(sasl(at.value, reader)?),
+        Field::Absent => Some(None),
+        Field::Faulty => None,
+        Field::Given(at) => sasl(at.value, reader).map(Some),
     };
     if let (Some(_), None) = (outside, &tls) {
         match (&sasl, sasl_place) {
-            (Some(sasl), Some(place)) if sasl.mechanism == "PLAIN" => reader.fault(
+            (Some(Some(sasl)), Some(place)) if sasl.mechanism == "PLAIN" => reader.fault(
                 &place,
                 "PLAIN without TLS would carry the password readable over the network",
                 "add `tls: {}`, or use SCRAM-SHA-512",
@@ -121,7 +122,7 @@ pub(super) fn kafka(file: KafkaFile, batch: &BatchConfig, reader: &mut Reader<'_
         key: file.key.value().unwrap_or_else(|| DEFAULT_KEY.to_owned()),
         headers: headers.into_iter().map(|(name, _, value)| (name, value.value)).collect(),
         compression: file.compression.value().map_or(COMPRESSIONS[0], |compression| compression.0),
-        sasl,
+        sasl: sasl?,
         tls,
         librdkafka: librdkafka?,
     };

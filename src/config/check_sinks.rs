@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::check::{Seen, warn_of_literal};
 use super::check_edit;
 use super::check_kafka::kafka;
-use super::faults::Reader;
+use super::faults::{Place, Reader};
 use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
 use super::proxy::ProxyFile;
 use super::section::{Field, Section};
@@ -40,18 +40,30 @@ const HEC: Defaults =
 const KAFKA: Defaults =
     Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 4, max_concurrency: 64 };
 
-/// Checks every sink; `dead_letters` must not be written by one of them too.
+/// The name of what writes the dead letters, in metrics and in the state.
+const DEAD_LETTERS: &str = "dead_letters";
+
+/// Checks every sink; `dead_letters`, and where that was written, must not be written by one of them too.
 pub(super) fn sinks(
     files: Vec<SinkFile>,
-    dead_letters: Option<&At<PathBuf>>,
+    dead_letters: &(PathBuf, Option<Place>),
     tenants: &[&str],
     proxy: &ProxyConfig,
     reader: &mut Reader<'_>,
 ) -> Vec<SinkConfig> {
     let mut names = Seen::new("sink name");
     let mut paths = Seen::new("path");
-    if let Some(at) = dead_letters {
-        paths.check(at.value.clone(), &at.place, reader);
+    match dead_letters {
+        (path, Some(place)) => paths.check(path.clone(), place, reader),
+        (path, None) => {
+            for at in files.iter().filter_map(|file| match &file.kind {
+                SinkKindFile::File(file) => file.path.clone().given().filter(|at| at.value == *path),
+                _ => None,
+            }) {
+                let hint = "give another path, or move the dead letters by `dead_letters: { file: … }`";
+                reader.fault(&at.place, "the dead letters are written to this path", hint);
+            }
+        }
     }
     if let Some(beyond) = files.get(MAX_SINKS) {
         reader.fault(
@@ -94,6 +106,10 @@ fn sink(
     );
     if let Some(name) = &name {
         names.check(name.value.clone(), &name.place, reader);
+        if name.value == DEAD_LETTERS {
+            let text = format!("`{DEAD_LETTERS}` is what the dead letters are called in metrics and in the state");
+            reader.fault(&name.place, text, "call the sink something else");
+        }
     }
     let defaults = match file.kind {
         SinkKindFile::Stdout | SinkKindFile::File(_) => STREAM,
@@ -209,6 +225,7 @@ fn hec(file: HecFile, proxy: &ProxyConfig, reader: &mut Reader<'_>) -> Option<He
     let tls = tls(file.tls.value().unwrap_or_default(), reader);
     let seconds = Duration::from_secs;
     let timeout = file.timeout.within(reader, (seconds(1), seconds(3600)), "between 1s and 1h", seconds(60), |d| *d);
+    let ack = acknowledgement(file.indexer_acknowledgement.value().unwrap_or_default(), reader);
     Some(HecConfig {
         url: url?.value,
         token: token?.value.source,
@@ -220,7 +237,7 @@ fn hec(file: HecFile, proxy: &ProxyConfig, reader: &mut Reader<'_>) -> Option<He
         tls,
         proxy: file.proxy.value().map_or_else(|| proxy.clone(), |ProxyFile(own)| own),
         timeout,
-        ack: acknowledgement(file.indexer_acknowledgement.value().unwrap_or_default(), reader),
+        ack,
     })
 }
 

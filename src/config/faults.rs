@@ -2,7 +2,7 @@
 //! them at once. Comes in: faults from every step of reading. Goes out: text for a person.
 //! A fault quotes what the file says, never what a variable or a secret file holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -103,6 +103,8 @@ pub(super) struct Reader<'a> {
     texts: HashMap<u32, Arc<str>>,
     /// The keys on the way to each place.
     names: HashMap<(u32, u64, u64), String>,
+    /// Where a value refers to a variable or a file, so that no fault may quote it.
+    referring: HashSet<(u32, u64, u64)>,
     pub variables: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -114,6 +116,7 @@ impl<'a> Reader<'a> {
             certificates: Vec::new(),
             texts: HashMap::new(),
             names: HashMap::new(),
+            referring: HashSet::new(),
             variables,
         }
     }
@@ -137,6 +140,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Keeps that the value at a place refers to something outside of the file.
+    pub fn refers(&mut self, place: &Place) {
+        self.referring.insert((place.order, place.line, place.column));
+    }
+
+    /// Whether the value at a place stands in the file as it is, so that a fault may quote it.
+    pub fn is_literal(&self, place: &Place) -> bool {
+        !self.referring.contains(&(place.order, place.line, place.column))
+    }
+
     pub fn fault(&mut self, place: &Place, text: impl Into<String>, hint: impl Into<String>) {
         self.push(place, Severity::Error, text.into(), hint.into());
     }
@@ -145,8 +158,8 @@ impl<'a> Reader<'a> {
         self.push(place, Severity::Warning, text.into(), hint.into());
     }
 
-    /// Whether an error has been said: an empty list may then be what is left of a faulty one.
-    pub fn has_errors(&self) -> bool {
+    /// Whether an error has been said.
+    fn has_errors(&self) -> bool {
         self.faults.iter().any(|fault| fault.severity == Severity::Error)
     }
 

@@ -355,9 +355,9 @@ section! {
 
 section! {
     SaslFile in "`sasl`" {
-        /// Default SCRAM-SHA-512.
+        /// How the password is shown to the broker.
         mechanism: Mechanism,
-        /// The name.
+        /// The name that the broker knows us by.
         username: String,
         /// Best as "${file:/run/secrets/…}".
         password: Secret,

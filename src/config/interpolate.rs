@@ -30,6 +30,9 @@ pub(super) fn interpolate(text: &str, place: &Place, reader: &mut Reader<'_>) ->
     };
     let mut value = String::new();
     let mut good = true;
+    if pieces.iter().any(|piece| !matches!(piece, Piece::Text(_))) {
+        reader.refers(place);
+    }
     for piece in pieces {
         match piece {
             Piece::Text(text) => value.push_str(text),

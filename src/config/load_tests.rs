@@ -197,6 +197,26 @@ fn each_fault_of_an_edit_is_said_at_its_place() {
             "type: splunk_hec, url: 'https://s', token: t, drop_fields: [Workload], index: 'o_{workload}'",
             "would still show it",
         ),
+        ("type: stdout, add_fields: {event.id.x: y}", "`event.id.x` cannot be added: it says which record this is"),
+        ("type: stdout, add_fields: {auditferry.key.x: y}", "cannot be added"),
+        ("type: stdout, add_fields: {'@timestamp.x': y}", "cannot be added"),
+        ("type: stdout, format: raw, add_fields: {id.x: y}", "cannot be added"),
+        ("type: stdout, format: raw, add_fields: {CreationTime.x: y}", "cannot be added"),
+        ("type: stdout, hash_fields: {fields: [user.name, ClientIP]}", "an ECS document has no `ClientIP`"),
+        (
+            &format!(
+                "type: stdout, format: raw, hash_fields: {{{key}, fields: [Operation]}}, add_fields: {{op: '{{operation}}'}}"
+            ),
+            "`Operation` is hashed, and the template at",
+        ),
+        (
+            "type: kafka, brokers: b, topic: 't.{tenant}', drop_fields: [organization]",
+            "would still show it as `{tenant}`",
+        ),
+        (
+            "type: splunk_hec, url: 'https://s', token: t, drop_fields: [OrganizationId], index: 'o_{tenant_id}'",
+            "would still show it as `{tenant_id}`",
+        ),
         (
             "type: kafka, brokers: b, topic: t, drop_fields: [event.action], headers: {x: '{operation}'}",
             "would still show it as `{operation}`",
@@ -206,6 +226,93 @@ fn each_fault_of_an_edit_is_said_at_its_place() {
         assert!(text.contains(part) && text.contains("c.yaml:3:"), "{sink}:\n{text}");
         assert!(!text.contains("short-canary") && !text.contains("sixteen bytes!!!"), "{text}");
     }
+}
+
+#[test]
+fn an_edit_that_does_nothing_or_breaks_a_mapping_brings_a_word() {
+    let warnings = |sink: &str| {
+        let loaded = good(&format!("tenants: [{TENANT}]\nsinks: [{{name: x, type: stdout, {sink}}}]"));
+        loaded.warnings.iter().map(|fault| format!("{} ({})", fault.text, fault.hint)).collect::<Vec<_>>().join("\n")
+    };
+    let hash = |field: &str| format!("hash_fields: {{key: 'sixteen bytes!!!', fields: [{field}]}}");
+    for (sink, parts) in [
+        ("drop_fields: [user.nmae]", ["no `user.nmae`, so nothing is dropped", "did you mean `user.name`?"]),
+        ("drop_fields: [o365.ClientIP]", ["so nothing is dropped", "lie below `o365.audit`"]),
+        (&hash("client.ip"), ["so nothing is hashed", "begin with `event`"]),
+        (&hash("source.address"), ["a pseudonym is no address", "drop it"]),
+        (&hash("user"), ["one text of the object `user`", "as `user.id`"]),
+        (&hash("o365.audit"), ["one text of the object `o365.audit`", "as `o365.audit.ClientIP`"]),
+        (&hash("data_stream"), ["one text of the object `data_stream`", "as `data_stream.type`"]),
+    ] {
+        let said = warnings(sink);
+        assert!(parts.iter().all(|part| said.contains(part)), "{sink}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let fine = "drop_fields: [user_agent, o365.audit.Anything.below], add_fields: {labels.site: x, event.site: y}";
+    assert_eq!(warnings(fine), "");
+    assert_eq!(warnings(&hash("user.name, organization.name, o365.audit.Actor")), "");
+}
+
+#[test]
+fn a_key_in_a_file_is_measured_where_the_file_is_there() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let sink = format!(
+        "{{name: x, type: stdout, hash_fields: {{key: '${{file:{}}}', fields: [user.name]}}}}",
+        file.path().display()
+    );
+    let text = format!("tenants: [{TENANT}]\nsinks: [{sink}]");
+    std::fs::write(file.path(), "canary-canary\n").unwrap();
+    let said = faults(&text).join("\n");
+    assert!(said.contains("the key has fewer than 16 bytes") && !said.contains("canary-canary"), "{said}");
+    std::fs::write(file.path(), "canary-canary-canary\n").unwrap();
+    good(&text);
+}
+
+#[test]
+fn a_template_or_a_name_of_a_variable_is_not_quoted() {
+    let said = |sink: &str| {
+        let text = format!(
+            "proxy: {{url: 'http://p:1', no_proxy: ['${{V}}']}}\ntenants: [{TENANT}]\nsinks: [{{name: x, {sink}}}]"
+        );
+        let variable = |_: &str| Some("{canary}/".to_owned());
+        let faults = load_text("c.yaml", &text, &variable).unwrap_err().to_string();
+        assert!(!faults.contains("canary}"), "{faults}");
+        faults
+    };
+    assert!(
+        said("type: splunk_hec, url: 'https://s', token: t, index: '${V}'").contains("a place in braces is not known")
+    );
+    assert!(said("type: stdout, add_fields: {site: '${V}'}").contains("a place in braces is not known"));
+    let said = said("type: stdout, drop_fields: ['Canary.${V}']");
+    assert!(said.contains("an ECS document has no what is named here") && !said.contains("Canary"), "{said}");
+    assert!(said.contains("a word in `no_proxy`"), "{said}");
+}
+
+#[test]
+fn nothing_is_said_to_be_empty_because_of_another_fault_and_what_is_empty_is_said_beside_others() {
+    let said = faults(&format!("tenant_defaults: {{content_types: [Audit.Foo]}}\ntenants: [{TENANT}]\nsinks: [{HEC}]"));
+    assert_eq!(said.len(), 1, "{said:#?}");
+    let said = faults(&format!("zebra: 1\ntenants: [{TENANT}]\nsinks: []")).join("\n");
+    assert!(said.contains("there is no sink") && said.contains("zebra"), "{said}");
+    let said = faults(&format!("tenants: [{TENANT}]\nsinks: [{{name: o, type: zebra}}]"));
+    assert_eq!(said.len(), 1, "{said:#?}");
+    let sink = "{name: o, type: stdout, zebra: 1, hash_fields: {key: 'sixteen bytes!!!', fields: []}}";
+    let said = faults(&format!("tenants: [{TENANT}]\nsinks: [{sink}]")).join("\n");
+    assert!(said.contains("no field is named") && said.contains("zebra"), "{said}");
+}
+
+#[test]
+fn the_default_of_the_dead_letters_is_not_written_by_a_sink_too() {
+    let with = |more: &str| {
+        format!(
+            "state: {{dir: /s}}\n{more}\ntenants: [{TENANT}]\nsinks: [{{name: o, type: file, path: /s//dead.ndjson}}]"
+        )
+    };
+    let said = faults(&with("")).join("\n");
+    assert!(said.contains("c.yaml:4:") && said.contains("the dead letters are written to this path"), "{said}");
+    good(&with("dead_letters: {file: /elsewhere}"));
+    let named = faults(&format!("tenants: [{TENANT}]\nsinks: [{{name: dead_letters, type: stdout}}]")).join("\n");
+    assert!(named.contains("call the sink something else"), "{named}");
 }
 
 #[test]

@@ -177,9 +177,10 @@ fn mapping(node: &Node, reader: &mut Reader<'_>) -> Option<ProxyAddress> {
     for at in &no_proxy {
         let wrong = at.value.split([',', ' ']).find(|word| word.contains('/') && Network::parse(word).is_none());
         if let Some(wrong) = wrong {
+            let wrong = if reader.is_literal(&at.place) { format!("`{wrong}`") } else { "a word".to_owned() };
             reader.fault(
                 &at.place,
-                format!("`{wrong}` in `no_proxy` is neither a name nor a network"),
+                format!("{wrong} in `no_proxy` is neither a name nor a network"),
                 "write names without a scheme, addresses, or networks such as 10.0.0.0/8",
             );
         }

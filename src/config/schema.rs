@@ -18,12 +18,19 @@ const REFERENCE: &str = r"\$\{";
 
 /// What must be there: where in the document, and which keys. What `tenant_defaults` may give is not among them.
 const NEEDED: &[(&str, &[&str])] = &[
-    ("/properties/tenants/items", &["name", "tenant_id"]),
+    // A workload identity may bring the `tenant_id`.
+    ("/properties/tenants/items", &["name"]),
+    ("/properties/clock", &["origin_ms", "anchor_ms"]),
     ("/properties/tenants/items/properties/auth/properties/certificate", &["file"]),
     ("/properties/tenant_defaults/properties/auth/properties/certificate", &["file"]),
     ("/properties/sinks/items/allOf/1/then", &["path"]),
     ("/properties/sinks/items/allOf/2/then", &["url", "token"]),
     ("/properties/sinks/items/allOf/3/then", &["brokers", "topic"]),
+    ("/properties/sinks/items/allOf/3/then/properties/sasl", &["mechanism", "username", "password"]),
+    ("/properties/sinks/items/allOf/0/then/properties/hash_fields", &["key", "fields"]),
+    ("/properties/sinks/items/allOf/1/then/properties/hash_fields", &["key", "fields"]),
+    ("/properties/sinks/items/allOf/2/then/properties/hash_fields", &["key", "fields"]),
+    ("/properties/sinks/items/allOf/3/then/properties/hash_fields", &["key", "fields"]),
 ];
 /// What a tenant has for itself.
 const OF_ONE_TENANT: [&str; 2] = ["name", "tenant_id"];

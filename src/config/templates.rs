@@ -28,7 +28,10 @@ pub fn places(text: &str) -> Result<Vec<&str>, String> {
 
 /// Says what is wrong with a template.
 pub(super) fn check(text: &At<String>, reader: &mut Reader<'_>) {
-    if let Err(error) = places(&text.value) {
+    if let Err(mut error) = places(&text.value) {
+        if !reader.is_literal(&text.place) {
+            "a place in braces is not known here, or a brace has no partner".clone_into(&mut error);
+        }
         let known: Vec<String> = PLACES.iter().map(|name| format!("{{{name}}}")).collect();
         reader.fault(&text.place, error, format!("places are {}", known.join(", ")));
     }

@@ -50,7 +50,11 @@ impl<T: FromNode> FromNode for At<T> {
 impl<T: FromNode> FromNode for Vec<T> {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Vec<T>> {
         match &node.value {
-            Value::List(items) => Some(items.iter().filter_map(|item| T::from_node(item, reader)).collect()),
+            Value::List(items) => {
+                let read: Vec<T> = items.iter().filter_map(|item| T::from_node(item, reader)).collect();
+                // Of a list of which nothing could be read nobody may say that it is empty.
+                (items.is_empty() || !read.is_empty()).then_some(read)
+            }
             Value::Scalar(_) => Some(vec![T::from_node(node, reader)?]),
             other => {
                 reader.fault(

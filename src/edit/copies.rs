@@ -11,10 +11,11 @@ use super::path::FieldPath;
 /// The names that stand for a value, and everywhere that it stands.
 const GROUPS: &[(&[&str], &[&str])] = &[
     (
-        &["source", "source.ip", "source.address"],
+        &["source", "source.ip", "source.address", "source.domain"],
         &[
             "source.ip",
             "source.address",
+            "source.domain",
             "related.ip",
             "o365.audit.ClientIP",
             "o365.audit.ClientIPAddress",
@@ -23,7 +24,7 @@ const GROUPS: &[(&[&str], &[&str])] = &[
     ),
     (
         &["user", "user.id", "user.name", "user.email"],
-        &["user.id", "user.name", "user.email", "related.user", "o365.audit.UserId"],
+        &["user.id", "user.name", "user.email", "related.user", "o365.audit.UserId", "o365.audit.UserKey"],
     ),
     (&["organization", "organization.name"], &["organization.name", "o365.audit.OrganizationName"]),
 ];

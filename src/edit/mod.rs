@@ -13,9 +13,11 @@ mod editor;
 mod path;
 mod pseudonym;
 mod scan;
+mod written;
 
 pub use path::{FieldPath, PathError};
 pub use pseudonym::{KEY_BYTES, PREFIX, Pseudonyms};
+pub use written::{WRITTEN, can_be_written, is_object};
 
 use editor::Editor;
 

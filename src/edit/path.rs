@@ -49,6 +49,13 @@ impl FieldPath {
         self.0.eq_ignore_ascii_case(name)
     }
 
+    /// Whether this field lies below `name`.
+    pub fn lies_in(&self, name: &str) -> bool {
+        let (mine, theirs) = (self.0.as_bytes(), name.as_bytes());
+        mine.get(..theirs.len()).is_some_and(|first| first.eq_ignore_ascii_case(theirs))
+            && mine.get(theirs.len()) == Some(&b'.')
+    }
+
     /// Whether `name` is this field or lies below it.
     pub fn covers(&self, name: &str) -> bool {
         let (mine, theirs) = (self.0.as_bytes(), name.as_bytes());
@@ -89,5 +96,7 @@ mod tests {
         let source = FieldPath::parse("source").unwrap();
         assert!(source.covers("source") && source.covers("Source.ip") && source.is("SOURCE"));
         assert!(!source.covers("sources") && !source.covers("sour") && !source.is("source.ip"));
+        let ip = FieldPath::parse("Source.ip").unwrap();
+        assert!(ip.lies_in("source") && !ip.lies_in("source.ip") && !ip.lies_in("sour") && !ip.lies_in("source.ip.x"));
     }
 }

@@ -87,6 +87,7 @@ const TENANT: &str = "{name: a, tenant_id: 00000000-0000-4000-8000-00000000000a,
 /// A configuration that is good but for `what`: a sink, or a line of the top level.
 fn with(what: &str) -> String {
     match what.strip_prefix("- ") {
+        None if what.starts_with("tenants:") => format!("sinks: [{{name: o, type: stdout}}]\n{what}\n"),
         Some(sink) => format!("tenants: [{TENANT}]\nsinks: [{sink}]\n"),
         None => format!("tenants: [{TENANT}]\nsinks: [{{name: o, type: stdout}}]\n{what}\n"),
     }
@@ -118,6 +119,10 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "tenant_defaults: {auth: {certificate: {file: /a.pem, key_file: /k.pem, password: p}}}",
         "tenant_defaults: {auth: {workload_identity: {token_file: /t}}}",
         "tenant_defaults: {auth: {managed_identity: {}}}",
+        "tenants: [{name: a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {workload_identity: {token_file: /t, tenant_id: 00000000-0000-4000-8000-00000000000a}}}]",
+        "tenant_defaults: {endpoints: {api: 'http://127.0.0.1:1', login: 'http://127.0.0.1:1'}}\nclock: {origin_ms: 5, anchor_ms: 5}",
+        "- {name: o, type: kafka, brokers: 'localhost:9092', topic: t, sasl: {mechanism: PLAIN, username: u, password: p}}",
+        "- {name: o, type: stdout, hash_fields: {key: a key of sixteen bytes, fields: user.name}}",
     ];
     let bad = [
         "colect: {}",
@@ -140,6 +145,13 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "tenant_defaults: {client_id: \"12\"}",
         "tenant_defaults: {cloud: china}",
         "tenant_defaults: {content_types: [Audit.Foo]}",
+        "tenants: [{tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {client_secret: x}}]",
+        "tenant_defaults: {endpoints: {api: 'http://127.0.0.1:1', login: 'http://127.0.0.1:1'}}\nclock: {origin_ms: 5, speed: 60}",
+        "- {name: x, type: kafka, brokers: 'localhost:9092', topic: t, sasl: {username: u, password: p}}",
+        "- {name: x, type: stdout, hash_fields: {fields: user.name}}",
+        "- {name: x, type: file, path: /x, hash_fields: {key: a key of sixteen bytes}}",
+        "- {name: x, type: splunk_hec, url: 'https://s', token: t, hash_fields: {fields: UserId}}",
+        "- {name: x, type: kafka, brokers: 'localhost:9092', topic: t, hash_fields: {fields: user.name}}",
         "state: {dir: {path: /x}}",
         "- {type: stdout}",
         "- {name: x}",

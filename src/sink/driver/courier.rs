@@ -4,12 +4,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::circuit::{Circuit, Turn};
 use super::limit::Limit;
 use super::queue::{Item, Unsettled, Verdicts};
+use super::told_to_stop;
 use crate::config::RetryConfig;
 use crate::failpoint;
 use crate::retry::Backoff;
@@ -28,6 +30,8 @@ pub(super) struct Courier<S> {
     pub dead: DeadLetters,
     pub retry: RetryConfig,
     pub limit: Option<Limit>,
+    /// Told when nothing more is to be sent.
+    pub stopped: watch::Receiver<bool>,
 }
 
 /// What was refused of a batch so far, with the answers, in step.
@@ -50,10 +54,16 @@ impl Refused {
 }
 
 impl<S: Sink> Courier<S> {
-    /// Returns when every event of the batch has a verdict.
+    /// Returns when every event of the batch has a verdict. A batch that has not been sent when the driver is
+    /// told to stop is lost: it must not begin what nobody would wait for.
     pub async fn carry(&self, batch: Batch) {
         if let Some(limit) = &self.limit {
-            limit.wait(batch.len(), batch.encoded.bytes.len()).await;
+            let mut stopped = self.stopped.clone();
+            tokio::select! {
+                biased;
+                () = told_to_stop(&mut stopped) => return,
+                () = limit.wait(batch.len(), batch.encoded.bytes.len()) => {}
+            }
         }
         let mut batch = Some(batch);
         while let Some(whole) = batch.take() {
@@ -247,9 +257,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn held_events_keep_their_encoding_over_all_rounds() {
-        let dir = tempfile::tempdir().unwrap();
+    fn courier(dir: &tempfile::TempDir, sink: Numbering) -> (Courier<Numbering>, watch::Sender<bool>) {
         let config = crate::config::StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
         let metrics = Metrics::new();
         let state = crate::state::State::open(&config, Arc::clone(&metrics)).unwrap();
@@ -257,15 +265,51 @@ mod tests {
         let retry = RetryConfig { initial: Duration::from_millis(1), max: Duration::from_millis(2) };
         let dead = DeadLetters::open(&dir.path().join("dead.ndjson"), Arc::clone(&metrics)).unwrap();
         let (circuit, _health) = Circuit::new("sink", retry, metrics);
-        let sink = Numbering { unwilling: 100, ..Numbering::default() };
-        let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry, limit: None };
+        let (stop, stopped) = watch::channel(false);
+        (Courier { sink, circuit, verdicts, dead, retry, limit: None, stopped }, stop)
+    }
 
-        let records: Vec<_> = (0..12).map(|n| format!("{{\"n\":{n}}}")).collect();
+    fn batch(courier: &Courier<Numbering>, count: u32) -> Batch {
+        let records: Vec<_> = (0..count).map(|n| format!("{{\"n\":{n}}}")).collect();
         let part = samples::part(&records.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut queued = Queued::new(Delivery { part, events: (0..12).collect() }, Arc::clone(&verdicts), None);
+        let delivery = Delivery { part, events: (0..count).collect() };
+        let mut queued = Queued::new(delivery, Arc::clone(&courier.verdicts), None);
         let items = std::iter::from_fn(|| queued.take()).collect();
-        let batch = Batch::of(Unsettled::new(items, Arc::clone(&verdicts)), &courier.sink);
+        Batch::of(Unsettled::new(items, Arc::clone(&courier.verdicts)), &courier.sink)
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_waits_for_its_limit_is_given_up_at_a_stop_and_not_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut courier, stop) = courier(&dir, Numbering::default());
+        let limit = crate::config::RateLimitConfig {
+            events_per_second: Some(2),
+            bytes_per_second: None,
+            burst: Duration::from_secs(1),
+        };
+        courier.limit = Limit::new("sink", Some(&limit), &courier.verdicts.metrics);
+        let (first, second) = (batch(&courier, 4), batch(&courier, 2));
+        courier.carry(first).await;
+        // It would be free after two seconds.
+        let waiting = courier.carry(second);
+        let stopping = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stop.send_replace(true);
+        };
+        let both = async { tokio::join!(waiting, stopping) };
+        tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+        assert_eq!(courier.sink.sent.lock().unwrap().len(), 1, "the first only");
+        let events = |result| courier.verdicts.metrics.sink_events.with_label_values(&["sink", result]).get();
+        assert_eq!((events("delivered"), events("lost")), (4, 2));
+    }
+
+    #[tokio::test]
+    async fn held_events_keep_their_encoding_over_all_rounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let (courier, _stop) = courier(&dir, Numbering { unwilling: 100, ..Numbering::default() });
+        let batch = batch(&courier, 12);
         tokio::time::timeout(Duration::from_secs(10), courier.carry(batch)).await.unwrap();
+        let verdicts = &courier.verdicts;
 
         assert_eq!(courier.sink.encoded.load(Ordering::Acquire), 24, "once in the batch, and once when it was held");
         let sent = courier.sink.sent.lock().unwrap();

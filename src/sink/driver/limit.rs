@@ -1,15 +1,15 @@
 //! `rate_limit`: how fast a sink is sent what it has not been sent before. Waiting holds the batch, so a
 //! required sink slows the source down and nothing is lost; what is sent again costs nothing anew.
 //!
-//! Comes in: events and bytes of a batch. Goes out: time that passed, counted. A batch larger than the burst
-//! passes and is paid for afterwards, or it would never pass.
+//! Comes in: events and bytes of a batch. Goes out: time that passed, counted. Batches are filled up to the
+//! burst only ([`fitting`]); an event larger than that passes and is paid for afterwards, or it would never pass.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::RateLimitConfig;
+use crate::config::{BatchConfig, RateLimitConfig};
 use crate::metrics::Metrics;
 
 /// The limit of one sink.
@@ -52,6 +52,19 @@ impl Limit {
             tokio::time::sleep(slice).await;
             counter.inc_by(slice.as_secs_f64());
         }
+    }
+}
+
+/// The batches that a limit lets pass at once: one above the burst would be a multiple of the rate in one go.
+pub(super) fn fitting(batch: &BatchConfig, limit: Option<&RateLimitConfig>) -> BatchConfig {
+    let seconds = limit.map_or(0.0, |limit| limit.burst.as_secs_f64());
+    let within = |most: usize, per_second: Option<u64>| {
+        per_second.map_or(most, |rate| most.min((rate as f64 * seconds) as usize).max(1))
+    };
+    BatchConfig {
+        max_events: within(batch.max_events, limit.and_then(|limit| limit.events_per_second)),
+        max_bytes: within(batch.max_bytes, limit.and_then(|limit| limit.bytes_per_second)),
+        ..*batch
     }
 }
 
@@ -114,6 +127,21 @@ mod tests {
         limit.wait(1, 1000).await;
         let seconds = began.elapsed().as_secs_f64();
         assert!((4.9..5.1).contains(&seconds), "{seconds}: it is paid for afterwards");
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_the_burst_and_holds_one_event_at_least() {
+        let batch = BatchConfig { max_bytes: 1 << 20, max_events: 10_000, linger: Duration::ZERO, concurrency: 1 };
+        let of = |events_per_second, bytes_per_second, burst| {
+            let limit = RateLimitConfig { events_per_second, bytes_per_second, burst: Duration::from_millis(burst) };
+            let fits = fitting(&batch, Some(&limit));
+            (fits.max_events, fits.max_bytes)
+        };
+        assert_eq!(of(Some(5), None, 1000), (5, 1 << 20));
+        assert_eq!(of(Some(5), None, 100), (1, 1 << 20));
+        assert_eq!(of(Some(20_000), Some(4096), 2000), (10_000, 8192));
+        let free = fitting(&batch, None);
+        assert_eq!((free.max_events, free.max_bytes), (10_000, 1 << 20));
     }
 
     #[tokio::test(start_paused = true)]

@@ -91,10 +91,18 @@ pub fn spawn_after<S: Sink>(
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
     let limit = Limit::new(&config.name, config.rate_limit.as_ref(), &verdicts.metrics);
-    let courier = Courier { sink, circuit, verdicts: Arc::clone(&verdicts), dead, retry: config.retry, limit };
-    let turns = Arc::<Turns>::default();
     let (stop, stopped) = watch::channel(false);
-    let filling = Filling::new(&config.batch, Arc::clone(&verdicts));
+    let courier = Courier {
+        sink,
+        circuit,
+        verdicts: Arc::clone(&verdicts),
+        dead,
+        retry: config.retry,
+        limit,
+        stopped: stopped.clone(),
+    };
+    let turns = Arc::<Turns>::default();
+    let filling = Filling::new(&limit::fitting(&config.batch, config.rate_limit.as_ref()), Arc::clone(&verdicts));
     let driver = Driver {
         courier: Arc::new(courier),
         filling,

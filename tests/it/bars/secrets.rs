@@ -19,6 +19,7 @@ use crate::real::kafka::Kafka;
 use crate::support::{Place, figure, size, world};
 
 const HEC_TOKEN: &str = "canary-hec-7b1f0c55~9d2e+4a/6f83-token";
+const PSEUDONYM_KEY: &str = "canary-pseudonym-4d7a19~c02e/+8b";
 const WRONG_SECRET: &str = "canary~wrong.client-secret_5c0ffee5/+=";
 /// What the simulator's tokens begin with, whatever they say and until when.
 const TOKEN_HEAD: &str = r#"{"typ":"JWT","alg":"RS256","kid":"simulator"}"#;
@@ -130,7 +131,7 @@ async fn secrets_are_in_nothing_that_is_written_at_trace() {
         knobs.refuse = Some(std::sync::Arc::new(|offered| offered.key.starts_with('0')));
     });
     let sinks = format!(
-        "  - {{ name: splunk, type: splunk_hec, url: {:?}, token: {HEC_TOKEN:?}, tls: {{ ca_file: {:?} }}, retry: {{ initial: 100ms, max: 1s }} }}\n",
+        "  - {{ name: splunk, type: splunk_hec, url: {:?}, token: {HEC_TOKEN:?}, hash_fields: {{ key: {PSEUDONYM_KEY:?}, fields: [UserId] }}, tls: {{ ca_file: {:?} }}, retry: {{ initial: 100ms, max: 1s }} }}\n",
         hec.url(),
         place.path("ca.pem"),
     );
@@ -172,6 +173,7 @@ async fn secrets_are_in_nothing_that_is_written_at_trace() {
     let mut secrets = spellings("client secret", &world.tenants()[0].client_secret);
     secrets.extend(spellings("refused client secret", WRONG_SECRET));
     secrets.extend(spellings("collector token", HEC_TOKEN));
+    secrets.extend(spellings("key of the pseudonyms", PSEUDONYM_KEY));
     // A token is base64 of its head, and whatever spells a token spells that.
     secrets.extend(spellings("access token", &URL_SAFE_NO_PAD.encode(TOKEN_HEAD)));
     let log = std::fs::read_to_string(place.path("log")).unwrap();
