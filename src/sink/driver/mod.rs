@@ -250,9 +250,12 @@ impl<S: Sink> Driver<S> {
                 () = told_to_stop(&mut stopped) => {
                     let answers = async { while self.couriers.join_next().await.is_some() {} };
                     let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
+                    // Told to stop for another sink's sake, it may have had nothing left to do.
+                    let is_done = self.couriers.is_empty() && self.waiting.is_none() && self.filling.is_empty();
+                    let is_done = is_done && self.turns.is_empty();
                     // Waited for, so that every event is given up before the state is closed.
                     self.couriers.shutdown().await;
-                    return false;
+                    return is_done;
                 }
                 Some(ended) = self.couriers.join_next() => {
                     if let Err(error) = ended {

@@ -135,6 +135,11 @@ impl Turns {
         }
     }
 
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lines().ring.is_empty()
+    }
+
     /// Takes nothing more; what waits still comes out.
     pub fn close(&self) {
         self.lines().closed = true;
