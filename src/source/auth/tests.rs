@@ -108,7 +108,11 @@ async fn a_credential_that_cannot_be_read_holds_up_nobody_else() {
     // Whoever waits for it is let go in any case.
     let writer = std::thread::spawn(move || {
         let _ = told.recv_timeout(Duration::from_secs(5));
-        std::fs::write(path, "s").unwrap();
+        let _pipe = std::fs::File::create(&path).unwrap();
+        // Whoever reads again finds a file.
+        let file = path.with_extension("file");
+        std::fs::write(&file, "s").unwrap();
+        std::fs::rename(file, path).unwrap();
     });
     let waited = tokio::time::timeout(Duration::from_millis(100), endpoint.tokens.get()).await;
     drop(done);

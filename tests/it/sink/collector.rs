@@ -347,6 +347,7 @@ async fn a_small_budget_has_a_small_backlog_of_what_is_not_required() {
         tokio::time::timeout(LIMIT, offer.settled()).await.unwrap();
     }
     assert_eq!(bench.events("dropped"), 45_000);
+    hec.set(|knobs| knobs.token = "token".into());
     bench.stop().await;
 }
 
