@@ -76,8 +76,8 @@ impl Pipeline {
         let Sorted { docs, events, wanted } = sorted;
         self.observe(&blob, &events);
         let mut part = Part { blob, raw: bytes, docs, events, charge };
-        // The raw bytes were charged when they were read.
-        part.charge.add(part.weight() - part.raw.len());
+        // The raw bytes were charged when they were read, and something for each record where those are tiny.
+        part.charge.add(part.weight().saturating_sub(part.charge.bytes()));
         let part = Arc::new(part);
         if let Some(observer) = &self.observer {
             (0..part.events.len() as u32).for_each(|index| observer.event(&part.event(index)));

@@ -114,6 +114,26 @@ async fn hostile_bodies_that_drip_are_given_up_and_asked_for_again() {
     assert!(watched.peak_kib <= MEMORY_KIB, "{} KiB", watched.peak_kib);
 }
 
+/// A record costs memory however few its bytes are: metadata, a key in flight, a document that says what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_a_flood_of_tiny_records_is_bounded() {
+    let count = size(200_000, 1_000_000);
+    let numbers: Vec<String> = (0..count).map(|number| format!("{}", 100_000 + number)).collect();
+    let blobs = vec![
+        ("Audit.SharePoint", "tiny", format!("[{}]", numbers.join(",")).into_bytes()),
+        ("Audit.Exchange", "other", little::body(10..20)),
+    ];
+    let service = LittleService::start(blobs, 30.0, |_, _| None).await;
+    let place = Place::new();
+    configure(&place, &service, "");
+    let (limit, output) = (Duration::from_secs(size(90, 240)), place.path("out"));
+    let watched = watch(start(&place, limit), limit, &output, (count + 10, "")).await;
+    figure("hostile", format_args!("{count} records of some bytes: {watched:?}"));
+    assert_eq!(watched.code, Some(0), "{}", place.log_tail());
+    assert_eq!(lines(&output).count(), count + 10);
+    assert!(watched.peak_kib <= MEMORY_KIB, "{} KiB", watched.peak_kib);
+}
+
 /// The same broken body, five times over, is all there is to have: what can be read in it is delivered.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_a_body_broken_for_good_is_salvaged() {
