@@ -89,9 +89,9 @@ fn blows() -> Vec<Blow> {
     for _ in 0..size(5, 125) {
         blows.push(Blow::After(within(150, 1_300)));
     }
-    // A drain takes some tens of milliseconds: half of them end by themselves before the kill.
-    for _ in 0..size(3, 45) {
-        blows.push(Blow::Drain(within(300, 900), within(0, 30)));
+    // A drain takes some ten milliseconds: many end by themselves before the kill.
+    for _ in 0..size(3, 60) {
+        blows.push(Blow::Drain(within(300, 900), within(0, 12)));
     }
     random.shuffle(&mut blows);
     blows
