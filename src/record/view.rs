@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::field::Field;
+use super::field::{self, Field};
 use super::{instant, text};
 
 /// A record that is not a JSON object in UTF-8.
@@ -261,7 +261,7 @@ impl NameFilter {
     }
 
     fn add(&mut self, name: &str, escaped: bool) {
-        let hash = ends(name.as_bytes());
+        let hash = hash_of_ends(name.as_bytes());
         let word = &mut self.bits[(hash >> 6) as usize % Self::WORDS];
         let bit = 1u64 << (hash & 63);
         self.repeated |= escaped || *word & bit != 0;
@@ -270,12 +270,9 @@ impl NameFilter {
 }
 
 /// A hash of the first and the last eight bytes and the length: enough for a filter.
-fn ends(name: &[u8]) -> u64 {
+fn hash_of_ends(name: &[u8]) -> u64 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
-    let (first, last) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-        _ => (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
-    };
+    let (first, last) = field::ends(name);
     let mixed = (first ^ name.len() as u64).wrapping_mul(ODD) ^ last;
     mixed.wrapping_mul(ODD) >> 32
 }
