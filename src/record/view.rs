@@ -135,6 +135,11 @@ impl<'a> View<'a> {
         self.value(field).map(str::as_bytes)
     }
 
+    /// The same, as text.
+    pub fn raw_text(&self, field: Field) -> Option<&'a str> {
+        self.value(field)
+    }
+
     fn value(&self, field: Field) -> Option<&'a str> {
         let index = self.slots[field as usize].checked_sub(1)?;
         Some(self.slice(self.members[index as usize].value))
@@ -249,7 +254,7 @@ pub fn scalar(value: &str) -> Option<&str> {
 }
 
 /// An integer out of a decimal text such as `40`, `40.0` or `4.0E1`, without floating point.
-fn integer(text: &str) -> Option<i64> {
+pub fn integer(text: &str) -> Option<i64> {
     if let Ok(value) = text.parse() {
         return Some(value);
     }
