@@ -48,6 +48,7 @@ pub const RULES: &[Rule] = &[
         "UserLoginFailed: failure; succeeded, success, partiallysucceeded, true: success; failed, failure, false: failure; else none",
     ),
     made(Ecs::EventSeverity, "Severity", "informational 1, low 2, medium 3, high 4, whatever the case; else none"),
+    made(Ecs::EventOriginal, "the record", "whole, as a text, where `normalize.original` asks for it"),
     made(Ecs::UserId, "UserId", "as sent"),
     made(Ecs::UserName, "UserId", "what stands before the one `@`"),
     made(Ecs::UserDomain, "UserId", "what stands behind the one `@`"),

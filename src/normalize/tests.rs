@@ -11,6 +11,7 @@ fn context() -> Context<'static> {
         tenant_name: "contoso",
         content_type: Some(ContentType::General),
         received_ms: None,
+        original: false,
     }
 }
 
@@ -38,6 +39,17 @@ fn an_empty_record_is_a_document_with_nothing_guessed() {
         "o365": {"audit": {}},
     });
     assert_eq!(document_of("{}"), expected);
+}
+
+#[test]
+fn the_record_stands_in_it_once_more_where_that_is_asked_for() {
+    let record = "{\"Id\":\"1\",\n\"Size\":1.00}";
+    let view = View::parse(record.as_bytes()).unwrap();
+    let context = Context { original: true, ..context() };
+    let mut out = Vec::new();
+    document(&context, Profile::Auditferry, RecordKey::of(context.tenant_id, &view), &view, &mut out);
+    let read: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(read["event"]["original"], record);
 }
 
 #[test]
