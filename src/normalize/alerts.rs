@@ -8,7 +8,7 @@ use crate::record::view::scalar;
 
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
-use super::family::{Family, Rule, made, moved};
+use super::family::{Family, Rule, copied, made, moved};
 use super::{identity, nested};
 
 pub static FAMILY: Family = Family { name: "Alerts", record_types: &[40, 78, 98, 113, 307], rules: RULES, describe };
@@ -17,6 +17,7 @@ const RULES: &[Rule] = &[
     made(Ecs::EventKind, "RecordType", "`alert`"),
     made(Ecs::EventCategory, "Category", "ThreatManagement: threat; AccessGovernance: iam; MailFlow: email; else none"),
     made(Ecs::EventType, "Category", "ThreatManagement: indicator; AccessGovernance, MailFlow: info; else none"),
+    copied(Ecs::RuleName, Field::PolicyName),
     moved(Ecs::RuleName, Field::Name),
     moved(Ecs::RuleId, Field::PolicyId),
     moved(Ecs::RuleCategory, Field::Category),
@@ -24,8 +25,8 @@ const RULES: &[Rule] = &[
     made(Ecs::Message, "Name", "what the alert is called"),
     made(
         Ecs::UserTargetId,
-        "AlertEntityId, Data.f3u",
-        "the entity where EntityType is User; else the user that Data names",
+        "AlertEntityId, TargetUser, Data.f3u",
+        "the entity where EntityType is User; else whom an alert of insider risk is about; else the user that Data names",
     ),
     made(Ecs::UserTargetName, "AlertEntityId, Data.f3u", "of the same, where it is an address"),
     made(Ecs::UserTargetDomain, "AlertEntityId, Data.f3u", "of the same"),
@@ -57,6 +58,9 @@ fn describe(draft: &mut Draft<'_>) {
             identity::set(draft, identity::TARGET, entity);
         }
         related(draft, entity);
+    }
+    if let Some(target) = draft.said(Field::TargetUser).filter(|_| !draft.has(Ecs::UserTargetId)) {
+        identity::set(draft, identity::TARGET, target);
     }
     let data = draft.said(Field::Data).and_then(|data| nested::embedded(data, draft.arena()));
     describe_data(draft, data.unwrap_or_default());

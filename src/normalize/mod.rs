@@ -9,6 +9,7 @@
 
 mod alerts;
 mod base;
+mod cmdlet;
 mod copilot;
 mod defender;
 mod dlp;
@@ -36,6 +37,7 @@ mod rest;
 mod sharepoint;
 mod sign_in;
 mod teams;
+mod verb;
 mod viva;
 
 use std::net::IpAddr;
