@@ -88,3 +88,38 @@ fn detected<'a>(draft: &mut Draft<'a>, list: &'a str, name: &'static str) {
         draft.add_text(Ecs::EventReason, name);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::normalize::tests::document_of;
+
+    #[test]
+    fn only_the_one_file_that_was_read_is_named() {
+        let resource =
+            |name: &str| json!({"Name":name,"SiteUrl":format!("https://x.example/{name}"),"XPIADetected":false});
+        let read = |resources: serde_json::Value| {
+            document_of(&json!({"RecordType":261,"CopilotEventData":{"AccessedResources":resources}}).to_string())
+        };
+        let one = read(json!([resource("a.b.docx"), {"Type":"WebSearchQuery","Name":"q"}, 7]));
+        assert_eq!(one["file"], json!({"extension":"docx","name":"a.b.docx"}));
+        assert_eq!(one["url"], json!({"domain":"x.example","original":"https://x.example/a.b.docx"}));
+        assert_eq!(one["event"].get("reason"), None);
+        let two = read(json!([resource("a"), resource("b")]));
+        assert_eq!((two.get("file"), two.get("url")), (None, None));
+    }
+
+    #[test]
+    fn the_data_may_be_text_and_what_was_detected_is_said() {
+        let data = json!({"AppHost":"Teams","Messages":[{"isPrompt":true,"JailbreakDetected":true}]}).to_string();
+        let read = document_of(&json!({"RecordType":261,"CopilotEventData":data}).to_string());
+        assert_eq!(read["auditferry"]["application"]["name"], "Teams");
+        assert_eq!(
+            (&read["event"]["reason"], &read["event"]["category"]),
+            (&json!("JailbreakDetected"), &json!(["web"]))
+        );
+        let read = document_of(r#"{"RecordType":325,"Operation":"SetSomething","CopilotEventData":"{"}"#);
+        assert_eq!(read["event"]["category"], json!(["configuration"]));
+    }
+}

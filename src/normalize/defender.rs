@@ -341,3 +341,91 @@ fn add_hash<'a>(draft: &mut Draft<'a>, hash: &'a str) {
     };
     draft.add_text(to, nested::text_member(hash, "Value").unwrap_or_default());
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::normalize::tests::document_of;
+
+    #[test]
+    fn a_mail_has_its_attachments_and_the_bad_ones_are_indicators() {
+        let read = document_of(
+            r#"{"RecordType":28,"Operation":"TIMailData","Directionality":"IntraOrg","DetectionMethod":"x","Policy":"Phish",
+                "ThreatsAndDetectionTech":["Malware: [a]","Spam: [b]"],"MessageTime":"2026-04-02T10:11:12",
+                "AttachmentData":[{"FileName":"good \"1\".zip","SHA256":"AA","FileVerdict":0},{"FileName":"bad","FileVerdict":1},{"SHA256":"BB","FileVerdict":1},{"FileType":"zip"},7]}"#,
+        );
+        assert_eq!(read["event"]["kind"], "alert");
+        assert_eq!(read["event"]["reason"], json!(["Malware: [a]", "Spam: [b]"]));
+        assert_eq!(
+            read["email"]["attachments"],
+            json!([
+                {"file":{"name":"good \"1\".zip","extension":"zip","hash":{"sha256":"AA"}}},
+                {"file":{"name":"bad"}},
+                {"file":{"hash":{"sha256":"BB"}}},
+            ])
+        );
+        assert_eq!(read["email"]["direction"], "internal");
+        assert_eq!(read["email"]["delivery_timestamp"], "2026-04-02T10:11:12.000Z");
+        assert_eq!(read["related"]["hash"], json!(["AA", "BB"]));
+        assert_eq!(read["threat"]["indicator"], json!({"type":"file","name":["bad","BB"]}));
+        assert_eq!(read["rule"]["name"], "Phish");
+        let read = document_of(r#"{"RecordType":28,"DetectionMethod":"Spoof","AttachmentData":null}"#);
+        assert_eq!(read["event"]["reason"], "Spoof");
+        assert_eq!(read.get("threat"), None);
+        assert_eq!(read["event"]["category"], json!(["email", "threat"]));
+    }
+
+    #[test]
+    fn who_clicked_was_at_the_address_of_the_click() {
+        let read = document_of(
+            r#"{"RecordType":41,"URL":"https://u@evil.example:8443/p","URLClickAction":4,"UserIp":"[2001:db8::9]:44","TimeOfClick":"2026-04-02T11:05:00"}"#,
+        );
+        assert_eq!(read["source"], json!({"address":"2001:db8::9","ip":"2001:db8::9","port":44}));
+        assert_eq!(read["url"], json!({"domain":"evil.example","original":"https://u@evil.example:8443/p"}));
+        assert_eq!(read["event"]["reason"], "BlockPageOverride");
+        assert_eq!(
+            (&read["event"]["kind"], &read["event"]["start"]),
+            (&json!("event"), &json!("2026-04-02T11:05:00.000Z"))
+        );
+        let read = document_of(r#"{"RecordType":41,"Url":"x","UrlClickAction":9,"UserIp":""}"#);
+        assert_eq!((read.get("source"), read.get("url"), read["event"].get("reason")), (None, None, None));
+    }
+
+    #[test]
+    fn a_file_has_a_path_with_its_name_once() {
+        let file = |path: &str| {
+            let data = json!({"FileName":"a.exe","FilePath":path,"FileSize":"2E1","FileVerdict":1,"MalwareFamily":"T"});
+            document_of(&json!({"RecordType":47,"FileData":data}).to_string())
+        };
+        let read = file("https://x.example/d/");
+        assert_eq!(
+            read["file"],
+            json!({"directory":"https://x.example/d/","name":"a.exe","path":"https://x.example/d/a.exe","size":20})
+        );
+        assert_eq!((&read["rule"]["name"], &read["threat"]["indicator"]["name"]), (&json!("T"), &json!("a.exe")));
+        assert_eq!(file("/d/a.exe")["file"], json!({"name":"a.exe","path":"/d/a.exe","size":20}));
+    }
+
+    #[test]
+    fn all_entities_of_an_investigation_are_said() {
+        let data = json!({"Entities":[
+            {"Type":"mailMessage","NetworkMessageId":"1","P2Sender":"a@b","Recipient":"c@d","SenderIP":"203.0.113.62","Urls":["https://e.example/1","no"]},
+            {"Type":"mailMessage","NetworkMessageId":"2","P2Sender":"a@b"},
+            {"Type":"file","Name":"f.zip","FileHashes":[{"Algorithm":"SHA256","Value":"aa"},{"Algorithm":"MD5","Value":"bb"},{"Algorithm":"odd","Value":"cc"}]},
+            {"Type":"user","Name":"no file","Upn":"g@h"},
+            {"$ref":"3"}, 7, null,
+        ]});
+        let read = document_of(&json!({"RecordType":64,"Status":"Failed","Data":data.to_string()}).to_string());
+        assert_eq!(read["email"]["local_id"], json!(["1", "2"]));
+        assert_eq!(read["email"]["from"]["address"], json!(["a@b"]));
+        assert_eq!(read["file"], json!({"name":"f.zip","hash":{"md5":"bb","sha256":"aa"}}));
+        assert_eq!(read["url"], json!({"domain":"e.example","original":"https://e.example/1"}));
+        assert_eq!(read["related"]["user"], json!(["c@d", "g@h"]));
+        assert_eq!(read["related"]["ip"], json!(["203.0.113.62"]));
+        assert_eq!(read["event"]["outcome"], "failure");
+        // The same as an object; and what is no JSON at all.
+        assert_eq!(document_of(&json!({"RecordType":64,"Data":data}).to_string())["email"], read["email"]);
+        assert_eq!(document_of(r#"{"RecordType":64,"Data":"{","Status":"Running"}"#)["event"].get("outcome"), None);
+    }
+}

@@ -8,7 +8,7 @@ use crate::record::Field;
 use super::draft::{Draft, Outcome, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made};
-use super::{sharepoint, verb};
+use super::{identity, sharepoint, verb};
 
 pub static FAMILY: Family = Family { name: "All others", record_types: &[], rules: RULES, describe };
 
@@ -34,6 +34,7 @@ const RULES: &[Rule] = &[
     made(Ecs::EmailMessageId, "MessageId", "of an encrypted message"),
     made(Ecs::EmailFrom, "Sender", "of an encrypted message"),
     made(Ecs::EmailTo, "Recipient", "of an encrypted message"),
+    made(Ecs::RelatedUser, "Sender, Recipient", "of an encrypted message, every address"),
 ];
 
 fn describe(draft: &mut Draft<'_>) {
@@ -79,4 +80,48 @@ fn describe_encrypted_message(draft: &mut Draft<'_>) {
     draft.fill_text(Ecs::EmailMessageId, draft.said(Field::MessageId));
     draft.fill_text(Ecs::EmailFrom, draft.said(Field::Sender));
     draft.fill_text(Ecs::EmailTo, draft.said(Field::Recipient));
+    for field in [Field::Sender, Field::Recipient] {
+        if let Some(person) = draft.said(field).filter(|text| identity::address(text).is_some()) {
+            draft.add_text(Ecs::RelatedUser, person);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::normalize::tests::document_of;
+
+    #[test]
+    fn numbers_of_planner_are_outcomes_and_those_of_others_are_not() {
+        let outcome = |record: &str| document_of(record)["event"].get("outcome").cloned();
+        for (status, expected) in
+            [("1", Some("success")), ("\"2\"", Some("failure")), ("3", Some("failure")), ("4", None)]
+        {
+            let record = format!(r#"{{"RecordType":188,"ResultStatus":{status}}}"#);
+            assert_eq!(outcome(&record), expected.map(|text| json!(text)), "{status}");
+        }
+        assert_eq!(outcome(r#"{"RecordType":66,"ResultStatus":2}"#), None);
+        assert_eq!(outcome(r#"{"RecordType":154,"AuthenticationStatus":1}"#), Some(json!("failure")));
+        assert_eq!(outcome(r#"{"RecordType":155,"AuthenticationStatus":1}"#), None);
+    }
+
+    #[test]
+    fn mail_is_only_what_an_encrypted_message_says() {
+        let mail = |number: i64| {
+            let record = json!({"RecordType":number,"MessageId":"<m@x>","Sender":"a@b","Recipient":"c@d"});
+            document_of(&record.to_string())
+        };
+        assert_eq!(
+            mail(154)["email"],
+            json!({"from":{"address":["a@b"]},"message_id":"<m@x>","to":{"address":["c@d"]}})
+        );
+        assert_eq!(mail(154)["related"]["user"], json!(["a@b", "c@d"]));
+        assert_eq!(mail(66).get("email"), None);
+        let read = document_of(
+            r#"{"RecordType":32,"Operation":"OddView","ObjectId":"x","ResourceUrl":"https://v.example/1"}"#,
+        );
+        assert_eq!((&read["url"]["domain"], &read["event"]["type"]), (&json!("v.example"), &json!(["access"])));
+    }
 }

@@ -134,3 +134,53 @@ fn describe_source(draft: &mut Draft<'_>) {
         base::set_source(draft, from);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::normalize::tests::document_of;
+
+    #[test]
+    fn dynamics_says_what_it_did_in_its_message() {
+        let event = |record: &str| document_of(record)["event"].clone();
+        let read = event(r#"{"RecordType":21,"Operation":"CrmDefaultActivity","Message":"UserSignIn"}"#);
+        assert_eq!((&read["category"], &read["type"]), (&json!(["authentication"]), &json!(["start"])));
+        let read = event(r#"{"RecordType":21,"Operation":"Create"}"#);
+        assert_eq!((&read["category"], &read["type"]), (&json!(["database"]), &json!(["change"])));
+        assert_eq!(event(r#"{"RecordType":21,"Operation":"Odd","Message":{"Kind":"Update"}}"#).get("category"), None);
+    }
+
+    #[test]
+    fn the_target_is_the_one_with_whom_it_was_shared() {
+        let read = document_of(
+            r#"{"RecordType":20,"IsSuccess":false,"SharingInformation":[{"RecipientEmail":"a@b","RecipientName":"A"},{"x":1}]}"#,
+        );
+        assert_eq!(read["user"]["target"], json!({"domain":"b","email":"a@b","full_name":"A","id":"a@b","name":"a"}));
+        assert_eq!(read["event"]["outcome"], "failure");
+        let read = document_of(
+            r#"{"RecordType":20,"IsSuccess":false,"ResultStatus":"Succeeded","MembershipInformation":[{"MemberEmail":"a@b"},{"MemberEmail":"c@d"}]}"#,
+        );
+        assert_eq!((read.get("user"), &read["related"]["user"]), (None, &json!(["a@b", "c@d"])));
+        assert_eq!(read["event"]["outcome"], "success");
+    }
+
+    #[test]
+    fn an_address_among_the_properties_counts_where_there_is_no_other() {
+        let properties = r#""PropertyCollection":[{"Name":"enduser.ip_address","Value":"198.51.100.17"}]"#;
+        let source = |record: String| document_of(&record)["source"].clone();
+        assert_eq!(source(format!(r#"{{"RecordType":256,{properties}}}"#))["ip"], "198.51.100.17");
+        assert_eq!(source(format!(r#"{{"RecordType":256,"ClientIP":"192.0.2.1",{properties}}}"#))["ip"], "192.0.2.1");
+    }
+
+    #[test]
+    fn a_report_has_a_name_and_a_setting_has_none() {
+        let file = |operation: &str| {
+            document_of(&json!({"RecordType":20,"Operation":operation,"ItemName":"Sales"}).to_string())["file"].clone()
+        };
+        assert_eq!((file("ViewReport"), file("UpdatedAdminFeatureSwitch")), (json!({"name":"Sales"}), json!(null)));
+        let read =
+            document_of(r#"{"RecordType":21,"InstanceUrl":"https://i.example/","ItemUrl":"https://j.example/"}"#);
+        assert_eq!(read["url"]["domain"], "j.example");
+    }
+}

@@ -262,3 +262,58 @@ fn related<'a>(draft: &mut Draft<'a>, text: &'a str) {
         draft.add_text(Ecs::RelatedUser, text);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::normalize::tests::document_of;
+
+    #[test]
+    fn parameters_that_are_one_text_name_the_group_the_member_and_the_mail() {
+        let read = document_of(
+            r#"{"RecordType":87,"Operation":"Add-RoleGroupMember","Parameters":"-Identity \"eDiscovery \u00e4\" -Member smtp:x -Member \"bo@b\""}"#,
+        );
+        assert_eq!(read["group"]["name"], "eDiscovery ä");
+        assert_eq!((&read["user"]["target"]["id"], &read["related"]["user"]), (&json!("bo@b"), &json!(["bo@b", "bo"])));
+        let read = document_of(
+            r#"{"RecordType":18,"Operation":"Get-QuarantineMessage","Parameters":"-Identity \"1-2\\\\3\""}"#,
+        );
+        assert_eq!((&read["email"]["local_id"], &read["event"]["category"]), (&json!("1-2"), &json!(["email"])));
+        let read = document_of(r#"{"RecordType":18,"Operation":"Set-Label","Parameters":"-Identity \"x\\\\y\""}"#);
+        assert_eq!((read.get("email"), read.get("user")), (None, None));
+    }
+
+    #[test]
+    fn the_object_of_a_label_is_a_file_a_page_or_a_mail() {
+        let read = document_of(
+            r#"{"RecordType":83,"ObjectId":"C:\\d\\Offer \u00e4.docx","Platform":1,"DeviceName":"pc","Application":"Word","ProcessName":"WINWORD.EXE",
+                "SensitivityLabelEventData":{"JustificationText":"asked","SensitivityLabelOwnerEmail":"o@b"}}"#,
+        );
+        assert_eq!(read["file"], json!({"extension":"docx","name":"Offer ä.docx","path":"C:\\d\\Offer ä.docx"}));
+        assert_eq!(read["host"], json!({"name":"pc","os":{"platform":"Windows","type":"windows"}}));
+        assert_eq!((&read["process"]["name"], &read["event"]["reason"]), (&json!("WINWORD.EXE"), &json!("asked")));
+        assert_eq!(read["auditferry"]["application"]["name"], "Word");
+        assert_eq!(read["related"]["user"], json!(["o@b"]));
+        let read = document_of(
+            r#"{"RecordType":43,"ObjectId":"<m@x>","Sender":"a@b","Receivers":["c@d","e@f"],"ItemName":"Offer","Platform":"Mac"}"#,
+        );
+        assert_eq!(
+            read["email"],
+            json!({"from":{"address":["a@b"]},"message_id":"<m@x>","subject":"Offer","to":{"address":["c@d","e@f"]}})
+        );
+        assert_eq!((read.get("file"), &read["host"]["os"]["type"]), (None, &json!("macos")));
+        let read = document_of(r#"{"RecordType":286,"ObjectId":"https://x.example/a.docx","ItemName":"\u00e4"}"#);
+        assert_eq!((&read["url"]["domain"], &read["file"]), (&json!("x.example"), &json!({"name":"ä"})));
+    }
+
+    #[test]
+    fn members_of_a_case_are_targets_and_its_searches_are_not() {
+        let object =
+            |kind: &str| document_of(&json!({"RecordType":24,"Object1Name":"bo@b","Object1Type":kind}).to_string());
+        assert_eq!(object("CaseMember")["user"]["target"]["email"], "bo@b");
+        let search = object("Search");
+        assert_eq!((search.get("user"), &search["related"]["user"]), (None, &json!(["bo@b"])));
+        assert_eq!(document_of(r#"{"RecordType":306,"TargetUser":"jo@b"}"#)["user"]["target"]["name"], "jo");
+    }
+}

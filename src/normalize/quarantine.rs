@@ -68,3 +68,30 @@ fn describe_sender(draft: &mut Draft<'_>) {
         draft.add(Ecs::RelatedIp, Value::Ip(ip));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::normalize::tests::document_of;
+
+    #[test]
+    fn what_was_asked_for_is_said_and_to_whom_the_mail_went() {
+        let read = document_of(
+            r#"{"RecordType":65,"ResultStatus":"Successful","RequestType":2,"ReleaseTo":"a@b; c@d;all","NetworkMessageId":"n"}"#,
+        );
+        assert_eq!((&read["event"]["outcome"], &read["event"]["reason"]), (&json!("success"), &json!("Release")));
+        assert_eq!(read["email"], json!({"local_id":"n","to":{"address":["a@b","c@d","all"]}}));
+        assert_eq!(read["related"]["user"], json!(["a@b", "c@d"]));
+        let read = document_of(r#"{"RecordType":65,"RequestType":6,"ReleaseTo":null}"#);
+        assert_eq!((read["event"].get("reason"), read.get("email")), (None, None));
+    }
+
+    #[test]
+    fn a_restricted_sender_is_a_user_or_a_host() {
+        let read = document_of(r#"{"RecordType":51,"EventValue":"a@b","Reason":"spam"}"#);
+        assert_eq!((&read["user"]["target"]["email"], &read["event"]["reason"]), (&json!("a@b"), &json!("spam")));
+        let read = document_of(r#"{"RecordType":51,"EventValue":"203.0.113.5"}"#);
+        assert_eq!((read.get("user"), &read["related"]["ip"]), (None, &json!(["203.0.113.5"])));
+    }
+}

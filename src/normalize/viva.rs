@@ -78,3 +78,29 @@ fn describe_meaning(draft: &mut Draft<'_>) {
     }
     verb::describe(draft, if CONTENT.contains(&number) { "file" } else { "configuration" });
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::normalize::tests::document_of;
+
+    #[test]
+    fn the_actor_is_who_is_left_where_no_user_is_named() {
+        let read = document_of(r#"{"RecordType":22,"ActorUserId":"a@b","ActorYammerUserId":36787265537}"#);
+        assert_eq!(read["user"], json!({"domain":"b","email":"a@b","id":"36787265537","name":"a"}));
+        let read = document_of(r#"{"RecordType":22,"UserId":"c@d","ActorUserId":"a@b","ActorYammerUserId":1}"#);
+        assert_eq!(read["user"]["email"], "c@d");
+        assert_eq!(document_of(r#"{"RecordType":22,"TargetYammerUserId":7}"#)["user"]["target"]["id"], "7");
+    }
+
+    #[test]
+    fn a_name_that_no_table_knows_says_by_its_verb_what_was_done() {
+        let event = |record: &str| document_of(record)["event"].clone();
+        let read = event(r#"{"RecordType":216,"Operation":"Objective created"}"#);
+        assert_eq!((&read["category"], &read["type"]), (&json!(["file"]), &json!(["creation"])));
+        let read = event(r#"{"RecordType":414,"Operation":"SegmentDeleted"}"#);
+        assert_eq!((&read["category"], &read["type"]), (&json!(["configuration"]), &json!(["deletion"])));
+        assert_eq!(event(r#"{"RecordType":22,"Operation":"MessageDeletion"}"#)["category"], json!(["web"]));
+    }
+}
