@@ -22,6 +22,7 @@ pub mod family;
 mod generic;
 pub mod hec;
 mod identity;
+mod investigation;
 mod json;
 mod mailbox;
 mod name_value;
