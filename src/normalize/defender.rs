@@ -90,12 +90,10 @@ const RULES: &[Rule] = &[
     made(Ecs::SourceAddress, "UserIp", "of a click: who clicked was there"),
     made(Ecs::SourceIp, "UserIp", "of the same"),
     made(Ecs::SourcePort, "UserIp", "of the same"),
-    made(Ecs::SourceDomain, "UserIp", "of the same"),
     made(Ecs::SourcePlace, "UserIp", "of the same"),
     made(Ecs::ClientAddress, "UserIp", "of the same"),
     made(Ecs::ClientIp, "UserIp", "of the same"),
     made(Ecs::ClientPort, "UserIp", "of the same"),
-    made(Ecs::ClientDomain, "UserIp", "of the same"),
     made(Ecs::NetworkType, "UserIp", "of the same"),
     made(Ecs::OurApplicationName, "AppName", "of a click: where the link was"),
     made(Ecs::RelatedIp, "UserIp; Data.Entities[] SenderIP, Address", "every address"),
@@ -209,7 +207,7 @@ fn describe_click(draft: &mut Draft<'_>) {
         draft.set(Ecs::ThreatIndicatorName, Value::Text(url));
     }
     let from = draft.said(Field::UserIp).filter(|text| !text.contains('\\')).and_then(Address::parse);
-    if let Some(from) = from {
+    if let Some(from) = from.filter(|from| from.ip.is_some()) {
         base::set_source(draft, from);
     }
     let action = draft.said(Field::UrlClickAction).or_else(|| draft.said(Field::URLClickAction));

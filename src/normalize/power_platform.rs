@@ -48,12 +48,10 @@ const RULES: &[Rule] = &[
     made(Ecs::SourceAddress, "PropertyCollection enduser.ip_address", "where the record has no other address"),
     made(Ecs::SourceIp, "PropertyCollection enduser.ip_address", "of the same"),
     made(Ecs::SourcePort, "PropertyCollection enduser.ip_address", "of the same"),
-    made(Ecs::SourceDomain, "PropertyCollection enduser.ip_address", "of the same"),
     made(Ecs::SourcePlace, "PropertyCollection enduser.ip_address", "of the same"),
     made(Ecs::ClientAddress, "PropertyCollection enduser.ip_address", "of the same"),
     made(Ecs::ClientIp, "PropertyCollection enduser.ip_address", "of the same"),
     made(Ecs::ClientPort, "PropertyCollection enduser.ip_address", "of the same"),
-    made(Ecs::ClientDomain, "PropertyCollection enduser.ip_address", "of the same"),
     made(Ecs::NetworkType, "PropertyCollection enduser.ip_address", "of the same"),
     made(Ecs::RelatedIp, "PropertyCollection enduser.ip_address", "of the same"),
 ];
@@ -129,7 +127,7 @@ fn describe_source(draft: &mut Draft<'_>) {
     let properties = draft.raw(Field::PropertyCollection).unwrap_or_default();
     let from = name_value::last_value(properties, "enduser.ip_address").filter(|text| !text.contains('\\'));
     if !draft.has(Ecs::SourceAddress)
-        && let Some(from) = from.and_then(Address::parse)
+        && let Some(from) = from.and_then(Address::parse).filter(|from| from.ip.is_some())
     {
         base::set_source(draft, from);
     }
