@@ -9,6 +9,7 @@
 
 mod alerts;
 mod base;
+mod cmdlet;
 mod copilot;
 mod defender;
 mod dlp;
@@ -21,6 +22,7 @@ pub mod family;
 mod generic;
 pub mod hec;
 mod identity;
+mod investigation;
 mod json;
 mod mailbox;
 mod name_value;
@@ -36,6 +38,7 @@ mod rest;
 mod sharepoint;
 mod sign_in;
 mod teams;
+mod verb;
 mod viva;
 
 use std::net::IpAddr;
