@@ -5,7 +5,6 @@
 mod banner;
 mod config;
 mod demo;
-mod elements;
 mod explain;
 mod logging;
 mod normalize;
