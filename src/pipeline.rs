@@ -15,7 +15,7 @@ use crate::event::{Delivery, Event, EventMeta, Part};
 use crate::failpoint;
 use crate::feed::BlobId;
 use crate::metrics::{Counter, Metrics};
-use crate::normalize::{self, Context};
+use crate::normalize::{self, Context, Profile};
 use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::{FeedRoute, Routes};
 use crate::sink::{SinkId, SinkSet};
@@ -208,7 +208,7 @@ impl<'a> Work<'a> {
             Ok(_) if sinks.intersection(self.pipeline.routes.ecs()).is_empty() => {}
             Ok(view) => {
                 failpoint::panic_at("write", self.record(&read.span));
-                normalize::document(&self.context(), read.key, view, docs);
+                normalize::document(&self.context(), Profile::Auditferry, read.key, view, docs);
             }
             Err(Unreadable::Record(reason)) => self.error_document(read, &reason.to_string(), docs),
             Err(Unreadable::Fault(reason)) => self.error_document(read, reason, docs),

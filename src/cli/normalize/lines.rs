@@ -6,7 +6,7 @@
 use clap::ValueEnum;
 
 use super::settings::Settings;
-use crate::normalize::{self, Context, hec};
+use crate::normalize::{self, Context, Form, hec};
 use crate::record::{Field, RecordKey, View, ViewBuffer};
 
 /// What a line of output is.
@@ -16,6 +16,10 @@ pub enum OutputFormat {
     Ecs,
     /// Records as Microsoft sent them
     Raw,
+    /// Messages of ArcSight's Common Event Format
+    Cef,
+    /// Messages of IBM's Log Event Extended Format 2.0
+    Leef,
     /// Records in the envelope of Splunk's HTTP Event Collector
     Hec,
 }
@@ -59,7 +63,9 @@ impl Lines {
         let context = Context { tenant_id: &tenant_id, tenant_name, ..Context::default() };
         let key = RecordKey::of(&tenant_id, view);
         match self.format {
-            OutputFormat::Ecs => normalize::document(&context, key, view, line),
+            OutputFormat::Ecs => normalize::write(Form::Ecs(self.settings.profile), &context, key, view, line),
+            OutputFormat::Cef => normalize::write(Form::Cef, &context, key, view, line),
+            OutputFormat::Leef => normalize::write(Form::Leef, &context, key, view, line),
             OutputFormat::Raw => normalize::raw(view, line),
             OutputFormat::Hec => {
                 self.event.clear();
@@ -79,11 +85,17 @@ impl Lines {
 
     fn unreadable(&mut self, element: &[u8], reason: &str, line: &mut Vec<u8>) {
         let key = RecordKey::of_bytes("", element);
+        let context = Context::default();
+        let form = match self.format {
+            OutputFormat::Cef => Form::Cef,
+            OutputFormat::Leef => Form::Leef,
+            OutputFormat::Ecs | OutputFormat::Raw | OutputFormat::Hec => Form::Ecs(self.settings.profile),
+        };
         if self.format != OutputFormat::Hec {
-            return normalize::pipeline_error(&Context::default(), key, element, reason, line);
+            return normalize::write_error(form, &context, key, element, reason, line);
         }
         self.event.clear();
-        normalize::pipeline_error(&Context::default(), key, element, reason, &mut self.event);
+        normalize::write_error(form, &context, key, element, reason, &mut self.event);
         let sourcetype = hec::ECS_SOURCETYPE;
         hec::Envelope { source: hec::SOURCE, sourcetype, key, ..hec::Envelope::default() }.write(&self.event, line);
     }

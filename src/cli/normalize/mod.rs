@@ -20,6 +20,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 
 use super::Exit;
+use crate::normalize::Profile;
 use faults::Faults;
 use input::Input;
 use lines::{Lines, OutputFormat};
@@ -35,7 +36,10 @@ pub struct NormalizeArgs {
     /// What to write
     #[arg(long, value_enum, default_value_t = OutputFormat::Ecs)]
     pub format: OutputFormat,
-    /// Configuration to take the names of the tenants from; the rest of it may be missing
+    /// Whose habits ECS documents follow, in place of what the configuration says
+    #[arg(long, value_enum)]
+    pub profile: Option<Profile>,
+    /// Configuration to take `tenants` (their names) and `normalize` from; the rest of it may be missing
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -46,7 +50,8 @@ pub struct NormalizeArgs {
 /// # Errors
 /// The configuration cannot be read, or standard output cannot be written.
 pub fn run(args: &NormalizeArgs) -> anyhow::Result<Exit> {
-    let settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    let mut settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    settings.profile = args.profile.unwrap_or(settings.profile);
     let bar = progress::bar(&args.files);
     let mut verb = Verb {
         lines: Lines::new(args.format, settings),
@@ -122,7 +127,8 @@ mod tests {
 
     /// The lines of output, what is said of faults, and whether there were any.
     fn normalized(format: OutputFormat, inputs: &[&str]) -> (Vec<Value>, String, bool) {
-        let settings = Settings { names: HashMap::from([("aa00".to_owned(), "contoso".to_owned())]) };
+        let settings =
+            Settings { names: HashMap::from([("aa00".to_owned(), "contoso".to_owned())]), ..Settings::default() };
         let (mut out, mut said) = (Vec::new(), Vec::new());
         let faults = Faults::new(&mut said, ProgressBar::hidden());
         let mut verb = Verb { lines: Lines::new(format, settings), faults, out: &mut out };
