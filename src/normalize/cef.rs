@@ -92,12 +92,13 @@ pub static KEYS: &[Key] = &[
 pub fn write(context: &Context<'_>, key: RecordKey, draft: &Draft<'_>, out: &mut Vec<u8>) {
     let facts = Facts { context, key, draft };
     write_header([VENDOR, PRODUCT, VERSION, &facts.record_type(), facts.operation()], facts.severity(), out);
+    let first = out.len();
     let mut text = String::new();
     for key in KEYS {
         text.clear();
         facts.value(key.from, &mut text);
         if !text.is_empty() {
-            write_key(key.name, &shortened(&text, key.limit), out);
+            write_key(key.name, &shortened(&text, key.limit), out.len() == first, out);
             if let Some(label) = key.label {
                 write_label(key.name, label, out);
             }
@@ -108,6 +109,7 @@ pub fn write(context: &Context<'_>, key: RecordKey, draft: &Draft<'_>, out: &mut
 /// Appends the message of something that is no readable record.
 pub fn write_error(context: &Context<'_>, key: RecordKey, record: &[u8], reason: &str, out: &mut Vec<u8>) {
     write_header([OWN, OWN, VERSION, ERROR, "Unreadable record"], 5, out);
+    let first = out.len();
     let received = context.received_ms.map(|ms| ms.to_string()).unwrap_or_default();
     let key = key.to_hex();
     let record = String::from_utf8_lossy(record);
@@ -120,7 +122,7 @@ pub fn write_error(context: &Context<'_>, key: RecordKey, record: &[u8], reason:
         ("flexString2", &String::from_utf8_lossy(&key), MAX_CUSTOM),
     ] {
         if !value.is_empty() {
-            write_key(name, &shortened(value, limit), out);
+            write_key(name, &shortened(value, limit), out.len() == first, out);
         }
     }
     if !context.tenant_name.is_empty() {
@@ -139,8 +141,8 @@ fn write_header(fields: [&str; 5], severity: u8, out: &mut Vec<u8>) {
     out.push(b'|');
 }
 
-fn write_key(name: &str, value: &str, out: &mut Vec<u8>) {
-    if out.last() != Some(&b'|') {
+fn write_key(name: &str, value: &str, is_first: bool, out: &mut Vec<u8>) {
+    if !is_first {
         out.push(b' ');
     }
     out.extend_from_slice(name.as_bytes());

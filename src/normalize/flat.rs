@@ -66,6 +66,21 @@ pub enum From {
     Made(&'static str, fn(&Facts<'_, '_>, &mut String)),
 }
 
+impl From {
+    /// In words, for people.
+    pub fn words(self) -> String {
+        match self {
+            From::Ecs(fields) => {
+                let names: Vec<String> = fields.iter().map(|field| format!("`{}`", field.path())).collect();
+                names.join(", else ")
+            }
+            From::Record(field) => format!("the record's `{field:?}`"),
+            From::Fixed(text) => format!("always `{text}`"),
+            From::Made(words, _) => words.to_owned(),
+        }
+    }
+}
+
 /// All that is known of one record.
 pub struct Facts<'d, 'a> {
     pub context: &'d Context<'a>,
@@ -182,6 +197,8 @@ fn push(value: Value<'_>, out: &mut String) {
         Value::Json(json) => out.push_str(json),
         Value::Number(number) | Value::Time(number) => _ = write!(out, "{number}"),
         Value::Ip(ip) => _ = write!(out, "{ip}"),
+        // No key has the whole record.
+        Value::Record => {}
     }
 }
 

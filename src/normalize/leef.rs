@@ -96,17 +96,19 @@ pub static KEYS: &[Key] = &[
 pub fn write(context: &Context<'_>, key: RecordKey, draft: &Draft<'_>, out: &mut Vec<u8>) {
     let facts = Facts { context, key, draft };
     write_header([VENDOR, PRODUCT, VERSION, facts.operation()], out);
+    let first = out.len();
     let mut text = String::new();
     for key in KEYS {
         text.clear();
         facts.value(key.from, &mut text);
-        write_key(key.name, &shortened(&text, key.limit), out);
+        write_key(key.name, &shortened(&text, key.limit), out.len() == first, out);
     }
 }
 
 /// Appends the message of something that is no readable record.
 pub fn write_error(context: &Context<'_>, key: RecordKey, record: &[u8], reason: &str, out: &mut Vec<u8>) {
     write_header([OWN, OWN, VERSION, ERROR], out);
+    let first = out.len();
     let mut received = String::new();
     time(context.received_ms, &mut received);
     let format = if received.is_empty() { "" } else { TIME_FORMAT };
@@ -121,7 +123,7 @@ pub fn write_error(context: &Context<'_>, key: RecordKey, record: &[u8], reason:
         ("recordKey", &String::from_utf8_lossy(&key)),
         ("record", &String::from_utf8_lossy(record)),
     ] {
-        write_key(name, &shortened(value, MAX_TEXT), out);
+        write_key(name, &shortened(value, MAX_TEXT), out.len() == first, out);
     }
 }
 
@@ -150,11 +152,11 @@ fn write_header(fields: [&str; 4], out: &mut Vec<u8>) {
     _ = std::io::Write::write_fmt(out, format_args!("x{DELIMITER:02x}|"));
 }
 
-fn write_key(name: &str, value: &str, out: &mut Vec<u8>) {
+fn write_key(name: &str, value: &str, is_first: bool, out: &mut Vec<u8>) {
     if value.is_empty() {
         return;
     }
-    if out.last() != Some(&b'|') {
+    if !is_first {
         out.push(DELIMITER);
     }
     out.extend_from_slice(name.as_bytes());

@@ -51,6 +51,7 @@ use crate::record::{RecordKey, View};
 pub use draft::Outcome;
 use draft::{Draft, Value};
 use ecs::Ecs;
+pub use flat::Key;
 pub use profile::Profile;
 
 /// Where a record came from.
@@ -107,6 +108,15 @@ impl Form {
             Form::Cef => 2,
             Form::Leef => 3,
         }
+    }
+}
+
+/// The keys of a form that is a message, in their order.
+pub fn keys(form: Form) -> &'static [Key] {
+    match form {
+        Form::Ecs(_) => &[],
+        Form::Cef => cef::KEYS,
+        Form::Leef => leef::KEYS,
     }
 }
 

@@ -31,6 +31,6 @@ mod pod;
 mod pod_security;
 mod power;
 mod reload;
-mod round_trip;
+pub mod round_trip;
 mod secrets;
 mod whole;

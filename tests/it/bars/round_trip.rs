@@ -23,7 +23,7 @@ const MEMORY_KIB: u64 = 32 * 1024;
 
 /// A number or a literal as it is spelt, text as it is meant, an object with the last of each key.
 #[derive(Debug, PartialEq)]
-enum Json {
+pub enum Json {
     Spelt(String),
     Text(Vec<u16>),
     List(Vec<Json>),
@@ -31,7 +31,7 @@ enum Json {
 }
 
 /// A reader of valid JSON of its own: serde_json's `Value` changes numbers and refuses lone surrogates.
-fn json(text: &[u8]) -> Json {
+pub fn json(text: &[u8]) -> Json {
     let mut at = 0;
     let value = value(text, &mut at);
     blank(text, &mut at);
@@ -122,7 +122,7 @@ fn string(text: &[u8], at: &mut usize) -> Vec<u16> {
 }
 
 /// Every record of every fixture.
-fn of_fixtures() -> Vec<Vec<u8>> {
+pub fn of_fixtures() -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     for case in crate::normalize::cases() {
         let text = std::fs::read_to_string(case).unwrap();
