@@ -3,10 +3,11 @@
 //! had from a package registry, so a strict reader stands here, written from IBM's "LEEF event components" alone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::bars::round_trip::{Json, json, of_fixtures};
 use crate::real::cef::{cefp, parcefone};
-use crate::support::{figure, size, world};
+use crate::support::{Place, figure, served, size, world};
 use auditferry::feed::ContentType;
 use auditferry::normalize::{self, Context, Form, Profile};
 use auditferry::record::{RecordKey, View};
@@ -421,6 +422,33 @@ async fn formats_leef_is_read_back_by_a_strict_reader_field_by_field() {
         values += got.len();
     }
     figure("formats", format_args!("LEEF: {} messages, {values} values, read as meant", all.len()));
+}
+
+/// Through the whole process: one world, one sink a format.
+#[tokio::test(flavor = "multi_thread")]
+async fn formats_each_sink_of_a_run_has_its_own() {
+    let world = world(WorldConfig::new().records(300)).await;
+    let place = Place::new();
+    let sink = |keys: &str| {
+        let name = keys.replace(|c: char| !c.is_ascii_lowercase(), "");
+        format!("  - {{ name: {name}, type: file, path: {:?}, {keys} }}\n", place.path(&name))
+    };
+    let sinks = ["format: cef", "format: leef", "format: ecs", "format: ecs, ecs_profile: elastic"].map(sink).concat();
+    place.write_config(&world, &sinks, "");
+    let ended = place.run_once(Duration::from_secs(60)).await;
+    assert_eq!(ended.code(), Some(0), "{}", place.log_tail());
+    let records = served(&world).reachable.len();
+    let text = |name: &str| std::fs::read_to_string(place.path(name)).unwrap();
+    let said = cefp(text("formatcef").as_bytes());
+    assert_eq!(said.len(), records);
+    assert!(said.iter().all(|said| said["device"]["vendor"] == "Microsoft"));
+    assert!(text("formatleef").lines().all(|line| leef(line).is_ok_and(|(head, _)| head[0] == "Microsoft")));
+    for (name, version) in [("formatecs", "8.17.0"), ("formatecsecsprofileelastic", "8.11.0")] {
+        let versions =
+            text(name).lines().filter(|line| line.contains(&format!("\"ecs\":{{\"version\":\"{version}\""))).count();
+        assert_eq!(versions, records, "{name}");
+    }
+    assert_eq!(text("formatleef").lines().count(), records);
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod lines;
 mod portal;
 mod progress;
 mod settings;
+#[cfg(feature = "failpoints")]
+pub(super) mod trial;
 mod utf16;
 mod window;
 
