@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::ack::Finalizer;
 use crate::delivered::Delivered;
+use crate::enrich::Enricher;
 use crate::event::{Delivery, Event, EventMeta, Part};
 use crate::failpoint;
 use crate::feed::BlobId;
@@ -35,6 +36,8 @@ pub trait Observer: Send + Sync {
 /// The steps, and what they need to know. One for all workers.
 pub struct Pipeline {
     routes: Arc<Routes>,
+    /// What is added beside the record; for [`Work::context`].
+    enricher: Arc<Enricher>,
     metrics: Arc<Metrics>,
     observer: Option<Arc<dyn Observer>>,
     /// What each sink with a condition did not want.
@@ -45,6 +48,7 @@ impl Pipeline {
     /// `name` gives each sink's name.
     pub fn new(
         routes: Arc<Routes>,
+        enricher: Arc<Enricher>,
         metrics: Arc<Metrics>,
         observer: Option<Arc<dyn Observer>>,
         name: impl Fn(SinkId) -> String,
@@ -54,7 +58,7 @@ impl Pipeline {
         for stage in guard::STAGES {
             metrics.faults.with_label_values(&[stage]);
         }
-        Pipeline { routes, metrics, observer, filtered }
+        Pipeline { routes, enricher, metrics, observer, filtered }
     }
 
     /// Takes a part through all steps. Records that no sink needs any more end here.

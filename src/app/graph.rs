@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Observer;
 use crate::config::{Config, Inputs, SinkConfig, TenantConfig};
+use crate::enrich::Enricher;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
@@ -27,6 +28,7 @@ pub(super) struct Graph {
     /// How the files looked that sinks were built from.
     pub files: HashMap<String, Inputs>,
     pub routes: Arc<Routes>,
+    pub enricher: Arc<Enricher>,
     pub pipeline: Pipeline,
 }
 
@@ -35,6 +37,7 @@ impl Graph {
         config: Config,
         known: Known,
         drivers: Drivers,
+        enricher: Arc<Enricher>,
         metrics: &Arc<Metrics>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Graph {
@@ -50,8 +53,8 @@ impl Graph {
         let routes = Arc::new(routes);
         warn_of_unwanted(&config, &routes);
         let name = |id| names.get(&id).cloned().unwrap_or_default();
-        let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(metrics), observer, name);
-        Graph { config, drivers, names, files, routes, pipeline }
+        let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(&enricher), Arc::clone(metrics), observer, name);
+        Graph { config, drivers, names, files, routes, enricher, pipeline }
     }
 
     /// What is known of its sinks.

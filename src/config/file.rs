@@ -38,13 +38,15 @@ section! {
         tenants: Vec<TenantFile>,
         /// How ECS documents are written.
         normalize: NormalizeFile,
+        /// What is added beside what the records say.
+        enrich: EnrichFile,
         /// What a receiver refused for good.
         dead_letters: DeadLettersFile,
         /// Where records go. Every required sink must have taken a record before its blob counts as done.
         sinks: Vec<SinkFile>,
         /// A clock of its own, for the simulator only.
         clock: ClockFile,
-    } later { "enrich", "detect" }
+    } later { "detect" }
 }
 
 section! {
@@ -180,6 +182,24 @@ section! {
     NormalizeFile in "`normalize`" {
         /// `auditferry`: ECS 8.17.
         ecs_profile: String,
+    } later {}
+}
+
+section! {
+    EnrichFile in "`enrich`" {
+        /// Where addresses lie, and to whom they belong: databases in MaxMind's format.
+        geo: GeoFile,
+        /// Take `user_agent.original` apart into browser, system and device. Default true.
+        user_agent: bool,
+    } later {}
+}
+
+section! {
+    GeoFile in "`enrich.geo`" {
+        /// Database of cities or countries: a path, or a list of them where IPv4 and IPv6 have a file each.
+        city: Vec<At<PathBuf>>,
+        /// Database of autonomous systems, likewise.
+        asn: Vec<At<PathBuf>>,
     } later {}
 }
 
@@ -464,6 +484,8 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (ManagedIdentityFile::TITLE, ManagedIdentityFile::KEYS),
     (EndpointsFile::TITLE, EndpointsFile::KEYS),
     (NormalizeFile::TITLE, NormalizeFile::KEYS),
+    (EnrichFile::TITLE, EnrichFile::KEYS),
+    (GeoFile::TITLE, GeoFile::KEYS),
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),

@@ -4,6 +4,7 @@
 mod check;
 mod check_auth;
 mod check_edit;
+mod check_enrich;
 mod check_kafka;
 mod check_sinks;
 mod condition;
@@ -57,6 +58,7 @@ pub struct Config {
     pub admin: AdminConfig,
     pub collect: CollectConfig,
     pub tenants: Vec<TenantConfig>,
+    pub enrich: EnrichConfig,
     pub dead_letters: PathBuf,
     pub sinks: Vec<SinkConfig>,
     /// Anything but the system clock is refused unless every endpoint is on loopback.
@@ -112,6 +114,17 @@ pub struct TenantConfig {
     pub content_types: Vec<ContentType>,
     /// `PublisherIdentifier` of every request: the tenant's own id unless given.
     pub publisher_id: String,
+}
+
+/// What is added to events beside what the records say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnrichConfig {
+    /// Databases of cities or countries, in MaxMind's format; the first that knows an address counts.
+    pub city: Vec<PathBuf>,
+    /// Databases of autonomous systems, likewise.
+    pub asn: Vec<PathBuf>,
+    /// Whether `user_agent.original` is taken apart.
+    pub user_agent: bool,
 }
 
 /// How an event leaves.

@@ -197,7 +197,7 @@ mod tests {
         for (key, schema) in &found {
             assert!(shapes.iter().any(|shape| schema.get(shape).is_some()), "`{key}` accepts anything: {schema}");
         }
-        for later in ["detect", "enrich", "kafka", "ecs_profile"] {
+        for later in ["detect", "kafka", "ecs_profile"] {
             let of_sinks = found.iter().filter(|(name, _)| name == later).count();
             assert!(of_sinks <= usize::from(later == "ecs_profile"), "`{later}` is of a later release");
         }

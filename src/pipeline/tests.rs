@@ -25,7 +25,7 @@ fn pipeline(a: &str, b: &str) -> Pipeline {
         routes.add(id, sink);
     }
     let name = |id: SinkId| config.sinks[usize::from(id.0)].name.clone();
-    Pipeline::new(Arc::new(routes), Metrics::new(), None, name)
+    Pipeline::new(Arc::new(routes), crate::enrich::Enricher::none(), Metrics::new(), None, name)
 }
 
 struct Went {
