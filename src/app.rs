@@ -149,7 +149,7 @@ impl App {
         let pace = config.clock.may_jump().then(|| tokio::spawn(state.commit_by_jumping_clock()));
         let dead = DeadLetters::open(&config.dead_letters, Arc::clone(&metrics))?;
         let (mut drivers, mut known) = (Drivers::new(), Known::new());
-        for built in graph::build::<AppError>(&config.sinks, &state, &metrics)? {
+        for built in graph::build(&config.sinks, &state, &metrics)? {
             known.insert(built.config.name.clone(), (built.id, built.files.clone()));
             drivers.insert(built.id, start_driver(std::future::ready(()), built, &state, &dead, &metrics));
         }
@@ -549,7 +549,7 @@ fn start_driver(
 ) -> DriverHandle {
     let Built { config, id, sink, .. } = built;
     state.name_sink(id, &config.name);
-    driver::spawn_after(turn, config, id, sink, state.clone(), dead.clone(), Arc::clone(metrics))
+    driver::spawn(turn, config, id, sink, state.clone(), dead.clone(), Arc::clone(metrics))
 }
 
 async fn beat(heartbeat: Heartbeat, budget: Budget, metrics: Arc<Metrics>, tick: Duration) {

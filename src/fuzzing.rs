@@ -117,7 +117,7 @@ fn view(record: &[u8]) {
     };
     let key = RecordKey::of("t", &view);
     let (mut document, mut raw) = (Vec::new(), Vec::new());
-    normalize::document(&normalize::Context::default(), key, &view, &mut document);
+    normalize::document(&normalize::Context::default(), normalize::Profile::Auditferry, key, &view, &mut document);
     normalize::raw(&view, &mut raw);
     // A parser with a limit of its own on depth cannot judge what is deeper.
     let is_judge = object.is_some() && depth(record) < 100;

@@ -19,7 +19,7 @@ use url::Url;
 pub use proxy::ProxyRule;
 
 use crate::advice;
-use crate::config::{ProxyConfig, TlsConfig, is_loopback};
+use crate::config::{ProxyConfig, TlsConfig, is_private};
 
 /// How long a connection, TLS included, may take to stand. A receiver that needs longer is down.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,14 +122,15 @@ impl HttpClient {
         let through = error.url().and_then(|url| self.way.of(url));
         let unreadable =
             through.and_then(proxy::unreadable_password).map_or_else(String::new, |why| format!("; {why}"));
+        let causes = causes(error);
         let host = error.url().and_then(|url| Some((url.host_str()?, url.port())));
         HttpFailure {
             host: host.map_or_else(String::new, |(host, port)| {
                 port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
             }),
             through: through.map_or_else(String::new, |proxy| format!(" through the proxy `{}`", proxy.shown())),
-            reason: format!("{}{unreadable}", error_chain(error)),
-            causes: causes(error),
+            reason: format!("{causes}{}{unreadable}", advice::hint(&causes)),
+            causes,
             is_connect: error.is_connect() || is_unsent(error),
         }
     }
@@ -215,7 +216,7 @@ impl Outfit {
 
 /// Refuses plain http to anything but this machine.
 pub fn require_https(url: &Url) -> Result<(), HttpError> {
-    if url.scheme() == "https" || url.scheme() == "http" && is_loopback(url) {
+    if is_private(url) {
         return Ok(());
     }
     let mut shown = url.clone();

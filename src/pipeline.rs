@@ -16,7 +16,7 @@ use crate::event::{Delivery, Event, EventMeta, Part};
 use crate::failpoint;
 use crate::feed::BlobId;
 use crate::metrics::{Counter, Metrics};
-use crate::normalize::{self, Context};
+use crate::normalize::{self, Context, Profile};
 use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::{FeedRoute, Routes};
 use crate::sink::{SinkId, SinkSet};
@@ -36,7 +36,8 @@ pub trait Observer: Send + Sync {
 /// The steps, and what they need to know. One for all workers.
 pub struct Pipeline {
     routes: Arc<Routes>,
-    /// What is added beside the record; for [`Work::context`].
+    /// What is added beside the record.
+    #[expect(dead_code, reason = "`Work::context` hands it on once `normalize::Context` has a place for it")]
     enricher: Arc<Enricher>,
     metrics: Arc<Metrics>,
     observer: Option<Arc<dyn Observer>>,
@@ -212,7 +213,7 @@ impl<'a> Work<'a> {
             Ok(_) if sinks.intersection(self.pipeline.routes.ecs()).is_empty() => {}
             Ok(view) => {
                 failpoint::panic_at("write", self.record(&read.span));
-                normalize::document(&self.context(), read.key, view, docs);
+                normalize::document(&self.context(), Profile::Auditferry, read.key, view, docs);
             }
             Err(Unreadable::Record(reason)) => self.error_document(read, &reason.to_string(), docs),
             Err(Unreadable::Fault(reason)) => self.error_document(read, reason, docs),

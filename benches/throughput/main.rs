@@ -128,7 +128,7 @@ fn each_record(blob: &str, mut take: impl FnMut(&View<'_>)) {
 fn ours_documents(blob: &[u8], out: &mut Vec<u8>) {
     each_record(std::str::from_utf8(blob).unwrap(), |view| {
         let key = RecordKey::of(CONTEXT.tenant_id, view);
-        normalize::document(&CONTEXT, key, view, out);
+        normalize::document(&CONTEXT, normalize::Profile::Auditferry, key, view, out);
     });
     black_box(&out);
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Observer;
+use super::{AppError, Observer};
 use crate::config::{Config, Inputs, SinkConfig, TenantConfig};
 use crate::enrich::Enricher;
 use crate::feed::Feed;
@@ -13,8 +13,8 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::route::Routes;
 use crate::sink::driver::DriverHandle;
-use crate::sink::{self, ShapedSink, SinkBuildError, SinkId};
-use crate::state::{State, StateError};
+use crate::sink::{self, ShapedSink, SinkId};
+use crate::state::State;
 
 pub(super) type Drivers = HashMap<SinkId, DriverHandle>;
 /// Ids of sinks, and how the files looked that they were built from, by name.
@@ -25,8 +25,7 @@ pub(super) struct Graph {
     pub config: Config,
     pub drivers: Drivers,
     pub names: HashMap<SinkId, String>,
-    /// How the files looked that sinks were built from.
-    pub files: HashMap<String, Inputs>,
+    pub known: Known,
     pub routes: Arc<Routes>,
     pub enricher: Arc<Enricher>,
     pub pipeline: Pipeline,
@@ -35,37 +34,30 @@ pub(super) struct Graph {
 impl Graph {
     pub fn new(
         config: Config,
-        known: Known,
+        mut known: Known,
         drivers: Drivers,
         enricher: Arc<Enricher>,
         metrics: &Arc<Metrics>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Graph {
-        let (mut routes, mut names, mut files) = (Routes::default(), HashMap::new(), HashMap::new());
-        let mut known = known;
+        known.retain(|name, _| config.sinks.iter().any(|sink| sink.name == *name));
+        let (mut routes, mut names) = (Routes::default(), HashMap::new());
         for sink in &config.sinks {
-            if let Some((id, looked)) = known.remove(&sink.name) {
-                routes.add(id, sink);
-                names.insert(id, sink.name.clone());
-                files.insert(sink.name.clone(), looked);
+            if let Some((id, _)) = known.get(&sink.name) {
+                routes.add(*id, sink);
+                names.insert(*id, sink.name.clone());
             }
         }
         let routes = Arc::new(routes);
         warn_of_unwanted(&config, &routes);
         let name = |id| names.get(&id).cloned().unwrap_or_default();
         let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(&enricher), Arc::clone(metrics), observer, name);
-        Graph { config, drivers, names, files, routes, enricher, pipeline }
-    }
-
-    /// What is known of its sinks.
-    pub fn known(&self) -> Known {
-        let known = |(id, name): (&SinkId, &String)| Some((name.clone(), (*id, self.files.get(name)?.clone())));
-        self.names.iter().filter_map(known).collect()
+        Graph { config, drivers, names, known, routes, enricher, pipeline }
     }
 
     pub fn sink(&self, name: &str) -> Option<(&SinkConfig, SinkId)> {
         let sink = self.config.sinks.iter().find(|sink| sink.name == name)?;
-        self.names.iter().find(|(_, known)| *known == name).map(|(id, _)| (sink, *id))
+        self.known.get(name).map(|(id, _)| (sink, *id))
     }
 
     /// The tenant of this name.
@@ -84,11 +76,11 @@ pub(super) struct Built {
 
 /// Builds sinks without starting or naming anything: the first that cannot be built is the error. Whoever starts
 /// them names them in the state first.
-pub(super) fn build<'a, E: From<StateError> + From<SinkBuildError>>(
+pub(super) fn build<'a>(
     sinks: impl IntoIterator<Item = &'a SinkConfig>,
     state: &State,
     metrics: &Arc<Metrics>,
-) -> Result<Vec<Built>, E> {
+) -> Result<Vec<Built>, AppError> {
     let sinks: Vec<&SinkConfig> = sinks.into_iter().collect();
     let ids = state.sink_ids(sinks.iter().map(|config| config.name.as_str()))?;
     let mut built = Vec::new();
@@ -126,7 +118,7 @@ mod tests {
         let state = State::open(&config, Arc::clone(&metrics)).unwrap();
         let text = "tenants: [{name: a, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {client_secret: x}}]\nsinks: [{name: new, type: stdout}]";
         let config = crate::config::load_str("c.yaml", text).unwrap_or_else(|faults| panic!("{faults}"));
-        let built = build::<crate::app::AppError>(&config.sinks, &state, &metrics).unwrap_or_else(|e| panic!("{e}"));
+        let built = build(&config.sinks, &state, &metrics).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(state.sink_id("another").unwrap(), built[0].id, "the name was taken");
     }
 }

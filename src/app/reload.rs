@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::all_ended;
 use super::change::Change;
 use super::graph::{Built, Graph, Known, build};
 use crate::admin::{ConfigStatus, ReloadStatus};
@@ -20,8 +21,7 @@ use crate::clock::world_ms;
 use crate::config::{Config, Inputs, load_with_inputs};
 use crate::enrich::Enricher;
 use crate::metrics::Metrics;
-use crate::sink::SinkBuildError;
-use crate::state::{State, StateError};
+use crate::state::State;
 
 /// Between two looks at the files. A change is read when two looks found the same: 2 to 6 seconds later.
 const LOOK: Duration = Duration::from_secs(2);
@@ -98,15 +98,6 @@ pub(super) struct Prepared {
 /// Why the running configuration stays, each with its place where it has one.
 pub(super) struct Refusal(pub Vec<String>);
 
-/// A sink of the new configuration cannot be built.
-#[derive(Debug, thiserror::Error)]
-enum Unbuildable {
-    #[error(transparent)]
-    Sink(#[from] SinkBuildError),
-    #[error(transparent)]
-    State(#[from] StateError),
-}
-
 enum Stage {
     Idle,
     Reading(JoinHandle<Result<Box<Prepared>, Refusal>>),
@@ -173,10 +164,8 @@ impl Reloader {
                 Step::Read(read.unwrap_or_else(|_| Err(fault())))
             }
             Stage::Retiring(retiring) => {
-                while let Some(ended) = retiring.join_next().await {
-                    if ended.is_err() {
-                        return Step::Fault;
-                    }
+                if all_ended(retiring).await.is_err() {
+                    return Step::Fault;
                 }
                 self.stage = Stage::Idle;
                 Step::Done
@@ -193,9 +182,7 @@ impl Reloader {
                 let (read, loaded) = steadily(|| load_with_inputs(&path));
                 inputs.send_replace(read);
                 let loaded = loaded.map_err(|faults| Refusal(faults.0.iter().map(ToString::to_string).collect()))?;
-                for warning in &loaded.warnings {
-                    tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
-                }
+                loaded.log_warnings();
                 prepare(loaded.config, &running, &state, &metrics).map(Box::new)
             })
         }));
@@ -281,7 +268,7 @@ fn prepare(config: Config, running: &Graph, state: &State, metrics: &Arc<Metrics
     for sink in config
         .sinks
         .iter()
-        .filter(|sink| running.files.get(&sink.name).is_some_and(|files| *files != Inputs::of(sink.files())))
+        .filter(|sink| running.known.get(&sink.name).is_some_and(|(_, files)| *files != Inputs::of(sink.files())))
     {
         // A certificate that was rotated, of a sink that is the same otherwise.
         if !change.sinks.changed.contains(&sink.name) {
@@ -289,13 +276,13 @@ fn prepare(config: Config, running: &Graph, state: &State, metrics: &Arc<Metrics
         }
     }
     let is_new = |name: &String| change.sinks.added.contains(name) || change.sinks.changed.contains(name);
-    let build = build::<Unbuildable>(config.sinks.iter().filter(|sink| is_new(&sink.name)), state, metrics);
-    let built = build.map_err(|error| {
+    let built = build(config.sinks.iter().filter(|sink| is_new(&sink.name)), state, metrics);
+    let built = built.map_err(|error| {
         // What building declared of sinks that will not be.
         change.sinks.added.iter().for_each(|name| metrics.forget(&[("sink", name)]));
         Refusal(vec![error.to_string()])
     })?;
-    let mut known = running.known();
+    let mut known = running.known.clone();
     known.extend(built.iter().map(|built| (built.config.name.clone(), (built.id, built.files.clone()))));
     let enricher = match change.enrich {
         true => Enricher::open(&config.enrich, &config.state.dir, metrics),

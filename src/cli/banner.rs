@@ -1,7 +1,7 @@
 //! The start banner of `run`: what runs, one line a tenant and one a sink, each with its guarantee. Comes in: the
 //! configuration. Goes out: the log. Never a secret: of a credential only its kind.
 
-use crate::config::{Config, CredentialConfig, Format, SinkConfig, TenantConfig};
+use crate::config::{Config, CredentialConfig, SinkConfig, TenantConfig};
 use crate::secret::SecretSource;
 
 /// Tenants that are named one by one: a screen has room for them, and `/status` has them all.
@@ -53,10 +53,7 @@ fn credential(tenant: &TenantConfig) -> &'static str {
 /// What is promised, and what it is a promise of.
 fn guarantee(sink: &SinkConfig) -> String {
     let promise = sink.kind.guarantee();
-    let format = match sink.format {
-        Format::Raw => "raw",
-        Format::Ecs => "ecs",
-    };
+    let format = sink.format.as_str();
     match shaped(sink) {
         Some(shaped) => format!("{promise} ({format}; {shaped})"),
         None => format!("{promise} ({format})"),

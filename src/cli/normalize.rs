@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::Exit;
 use super::elements::Elements;
-use crate::normalize::{self, Context, hec};
+use crate::normalize::{self, Context, Profile, hec};
 use crate::record::{Field, RecordKey, View, ViewBuffer};
 
 /// Turn audit records into what a sink would be sent, without a network.
@@ -26,6 +26,9 @@ pub struct NormalizeArgs {
     /// What to write
     #[arg(long, value_enum, default_value_t = OutputFormat::Ecs)]
     pub format: OutputFormat,
+    /// Whose habits the documents follow
+    #[arg(long, value_enum, default_value_t = Profile::Auditferry)]
+    pub profile: Profile,
     /// Configuration to take the names of the tenants from; the rest of it may be missing
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -74,7 +77,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn normalize_all(args: &NormalizeArgs, names: HashMap<String, String>, out: &mut impl Write) -> anyhow::Result<u64> {
-    let mut lines = Lines { format: args.format, names, buffer: ViewBuffer::default(), event: Vec::new() };
+    let mut lines =
+        Lines { format: args.format, profile: args.profile, names, buffer: ViewBuffer::default(), event: Vec::new() };
     if args.files.is_empty() {
         return lines.normalize(io::stdin().lock(), out);
     }
@@ -94,6 +98,7 @@ fn normalize_all(args: &NormalizeArgs, names: HashMap<String, String>, out: &mut
 /// What is kept from one record to the next.
 struct Lines {
     format: OutputFormat,
+    profile: Profile,
     /// Names of the tenants by directory id.
     names: HashMap<String, String>,
     buffer: ViewBuffer,
@@ -130,7 +135,7 @@ impl Lines {
         let context = Context { tenant_id: &tenant_id, tenant_name, ..Context::default() };
         let key = RecordKey::of(&tenant_id, view);
         match self.format {
-            OutputFormat::Ecs => normalize::document(&context, key, view, line),
+            OutputFormat::Ecs => normalize::document(&context, self.profile, key, view, line),
             OutputFormat::Raw => normalize::raw(view, line),
             OutputFormat::Hec => {
                 self.event.clear();
@@ -188,7 +193,8 @@ mod tests {
 
     fn lines(format: OutputFormat, input: &str) -> (Vec<Value>, u64) {
         let names = HashMap::from([("aa00".to_owned(), "contoso".to_owned())]);
-        let mut lines = Lines { format, names, buffer: ViewBuffer::default(), event: Vec::new() };
+        let mut lines =
+            Lines { format, profile: Profile::Auditferry, names, buffer: ViewBuffer::default(), event: Vec::new() };
         let mut out = Vec::new();
         let unreadable = lines.normalize(input.as_bytes(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

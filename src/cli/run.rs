@@ -59,9 +59,7 @@ fn read(path: &Path) -> Option<(Config, Inputs)> {
     let (inputs, loaded) = load_with_inputs(path);
     match loaded {
         Ok(loaded) => {
-            for warning in &loaded.warnings {
-                tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
-            }
+            loaded.log_warnings();
             Some((loaded.config, inputs))
         }
         Err(faults) => {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Exit;
 use crate::clock::{Seconds, world_ms};
-use crate::config::{Config, CredentialConfig, Fault, Format, SinkConfig, WrittenCertificate, load_with_warnings};
+use crate::config::{Config, CredentialConfig, Fault, SinkConfig, WrittenCertificate, load_with_warnings};
 use crate::feed::ContentType;
 use crate::http::ProxyRule;
 use crate::source::auth::certificate::{self, CertificateError};
@@ -132,10 +132,7 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
 }
 
 fn sink_line(sink: &SinkConfig) -> String {
-    let format = match sink.format {
-        Format::Raw => "raw",
-        Format::Ecs => "ecs",
-    };
+    let format = sink.format.as_str();
     let required =
         if sink.required { "required" } else { "not required: what does not fit its queue is dropped and counted" };
     format!("{} {}, {format}, {required}", sink.kind.type_name(), sink.kind.target())

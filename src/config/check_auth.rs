@@ -12,7 +12,7 @@ use super::check::warn_of_literal;
 use super::faults::{Place, Reader};
 use super::file::{AuthFile, CertificateFile, ManagedIdentityFile, TenantFile, WorkloadIdentityFile};
 use super::section::{Field, Section};
-use super::values::{At, Guid, Secret, is_guid, is_loopback};
+use super::values::{At, Guid, Secret, is_guid, is_loopback, is_private};
 use crate::config::{CertificateConfig, CredentialConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
 
 /// What the Azure workload identity webhook puts into a pod.
@@ -310,7 +310,7 @@ fn is_local(url: &Url) -> bool {
 }
 
 fn authority(host: &str, place: &Place, reader: &mut Reader<'_>) -> Option<Url> {
-    let url = Url::parse(host).ok().filter(|url| url.scheme() == "https" || url.scheme() == "http" && is_loopback(url));
+    let url = Url::parse(host).ok().filter(is_private);
     if url.is_none() {
         reader.fault(
             place,

@@ -237,17 +237,22 @@ pub(super) fn rate_limit(at: At<RateLimitFile>, reader: &mut Reader<'_>) -> Opti
         reader.fault(&at.place, "`rate_limit` limits nothing", hint);
         return None;
     }
-    let given = |absent: bool, value: u64| (!absent).then_some(value);
-    let none = (matches!(events_per_second, Field::Absent), matches!(bytes_per_second, Field::Absent));
-    let events =
-        events_per_second.within(reader, (1, 10_000_000), "between 1 and 10000000", 1, |number: &usize| *number as u64);
-    let bytes =
-        bytes_per_second.within(reader, (1 << 10, 1 << 40), "between 1KiB and 1TiB", 1 << 10, |size: &Size| size.0);
+    let events_per_second = match events_per_second {
+        Field::Absent => None,
+        written => Some(written.within(reader, (1, 10_000_000), "between 1 and 10000000", 1, |n: &usize| *n as u64)),
+    };
+    let bytes_per_second = match bytes_per_second {
+        Field::Absent => None,
+        written => {
+            let (ends, least) = ("between 1KiB and 1TiB", 1 << 10);
+            Some(written.within(reader, (least, 1 << 40), ends, least, |size: &Size| size.0))
+        }
+    };
     let second = Duration::from_secs(1);
     let longest = Duration::from_secs(3600);
     Some(RateLimitConfig {
-        events_per_second: given(none.0, events),
-        bytes_per_second: given(none.1, bytes),
+        events_per_second,
+        bytes_per_second,
         burst: burst.within(reader, (Duration::from_millis(100), longest), "between 100ms and 1h", second, |d| *d),
     })
 }

@@ -22,6 +22,15 @@ pub struct Loaded {
     pub certificates: Vec<WrittenCertificate>,
 }
 
+impl Loaded {
+    /// Says the warnings in the log.
+    pub fn log_warnings(&self) {
+        for warning in &self.warnings {
+            tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
+        }
+    }
+}
+
 /// A certificate and where it was written. The configuration looks into none.
 #[derive(Debug)]
 pub struct WrittenCertificate {
@@ -42,9 +51,7 @@ impl WrittenCertificate {
 /// Reads `path` and what it refers to; warnings go to the log. The error holds every fault found.
 pub fn load(path: &Path) -> Result<Config, ConfigFaults> {
     let loaded = load_with_warnings(path)?;
-    for warning in &loaded.warnings {
-        tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
-    }
+    loaded.log_warnings();
     Ok(loaded.config)
 }
 

@@ -36,7 +36,7 @@ pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, loa
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
 pub use templates::places as template_places;
-pub use values::{is_loopback, parse_duration};
+pub use values::{is_private, parse_duration};
 pub use when::starts_with;
 
 use std::net::SocketAddr;
@@ -132,6 +132,16 @@ pub struct EnrichConfig {
 pub enum Format {
     Raw,
     Ecs,
+}
+
+impl Format {
+    /// As the configuration writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::Ecs => "ecs",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -352,6 +352,11 @@ pub fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(is_loopback_host)
 }
 
+/// Whether what is sent there stays unread on the way: by https, or plain to this machine.
+pub fn is_private(url: &Url) -> bool {
+    url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)
+}
+
 /// The same of a host by itself; an IPv6 address may stand in brackets.
 pub(super) fn is_loopback_host(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');

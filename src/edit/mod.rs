@@ -63,9 +63,14 @@ impl Plan {
         add: &[FieldPath],
         pseudonyms: Option<Pseudonyms>,
     ) -> Plan {
-        let mut plan = Plan { root: Node::default(), pseudonyms };
-        plan.put(drop, hash, add);
-        plan
+        let mut root = Node::default();
+        for (paths, action) in [(drop, Action::Drop), (hash, Action::Hash)] {
+            paths.iter().for_each(|path| root.put(path.segments(), action));
+        }
+        for (index, path) in add.iter().enumerate() {
+            root.put(path.segments(), Action::Add(index));
+        }
+        Plan { root, pseudonyms }
     }
 
     /// For an ECS document of ours: a value that stands in it more than once is treated wherever it stands
@@ -96,15 +101,6 @@ impl Plan {
             WHOLE_COPIES.iter().for_each(|copy| self.root.put(copy.split('.'), Action::Drop));
         }
         self
-    }
-
-    fn put(&mut self, drop: &[FieldPath], hash: &[FieldPath], add: &[FieldPath]) {
-        for (paths, action) in [(drop, Action::Drop), (hash, Action::Hash)] {
-            paths.iter().for_each(|path| self.root.put(path.segments(), action));
-        }
-        for (index, path) in add.iter().enumerate() {
-            self.root.put(path.segments(), Action::Add(index));
-        }
     }
 
     /// Appends the edited object; `added` appends the JSON value of an addition. On an error `out` holds

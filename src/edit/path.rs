@@ -51,18 +51,19 @@ impl FieldPath {
 
     /// Whether this field lies below `name`.
     pub fn lies_in(&self, name: &str) -> bool {
-        let (mine, theirs) = (self.0.as_bytes(), name.as_bytes());
-        mine.get(..theirs.len()).is_some_and(|first| first.eq_ignore_ascii_case(theirs))
-            && mine.get(theirs.len()) == Some(&b'.')
+        is_below(&self.0, name)
     }
 
     /// Whether `name` is this field or lies below it.
     pub fn covers(&self, name: &str) -> bool {
-        let (mine, theirs) = (self.0.as_bytes(), name.as_bytes());
-        theirs.len() >= mine.len()
-            && theirs[..mine.len()].eq_ignore_ascii_case(mine)
-            && theirs.get(mine.len()).is_none_or(|next| *next == b'.')
+        self.is(name) || is_below(name, &self.0)
     }
+}
+
+fn is_below(inner: &str, outer: &str) -> bool {
+    let (inner, outer) = (inner.as_bytes(), outer.as_bytes());
+    inner.get(..outer.len()).is_some_and(|first| first.eq_ignore_ascii_case(outer))
+        && inner.get(outer.len()) == Some(&b'.')
 }
 
 impl fmt::Display for FieldPath {

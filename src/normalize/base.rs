@@ -1,54 +1,166 @@
 //! The facts that every record shares.
 //!
-//! Comes in: a view. Goes out: facts in a [`Draft`]. Rules: ecs-mapping, sections 1 and 2; where we
-//! leave Elastic's habits: outcome only when the record says one, provider never a user type, an
-//! address never hidden by an empty one (section 9).
+//! Comes in: a record and where it came from. Goes out: facts in a [`Draft`]. Rules: ecs-mapping, sections 1, 2 and
+//! 6; where we leave Elastic's habits (section 9), `profile` has the difference and its reason.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
 use crate::record::address::{self, Address};
-use crate::record::{Field, View, types};
+use crate::record::{Field, types};
 
-use super::draft::{Draft, Outcome, User};
-use super::name_value;
+use super::draft::{Draft, Outcome, Value};
+use super::ecs::Ecs;
+use super::family::{Rule, apply, copied, made, moved};
+use super::{Context, identity, name_value, nested, operations};
 
 static USER_AGENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"UserAgent\""));
+static DETAILS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("User-Agent"));
+
+/// What holds for every record.
+pub const RULES: &[Rule] = &[
+    made(
+        Ecs::Timestamp,
+        "CreationTime",
+        "to the millisecond; no zone means UTC. Without one: when the record reached us",
+    ),
+    made(Ecs::EcsVersion, "the profile", "8.17.0, or 8.11.0 in profile `elastic`"),
+    made(Ecs::DataStreamType, "", "`logs`"),
+    made(Ecs::DataStreamDataset, "", "`o365.audit`"),
+    made(Ecs::DataStreamNamespace, "", "`default`"),
+    made(Ecs::EventModule, "", "`o365`"),
+    made(Ecs::EventDataset, "", "`o365.audit`"),
+    made(
+        Ecs::EventKind,
+        "RecordType",
+        "`event`, unless the family says `alert`; `pipeline_error` for what is no record",
+    ),
+    moved(Ecs::EventId, Field::Id),
+    moved(Ecs::EventAction, Field::Operation),
+    moved(Ecs::EventProvider, Field::Workload),
+    made(Ecs::EventCode, "RecordType", "its name in Microsoft's table; none for a number that is not in it"),
+    made(Ecs::EventCategory, "Operation, RecordType", "by the table of operations, else by the family"),
+    made(Ecs::EventType, "Operation, RecordType", "by the table of operations, else by the family"),
+    made(
+        Ecs::EventOutcome,
+        "ResultStatus, Operation",
+        "UserLoginFailed: failure; succeeded, success, partiallysucceeded, true: success; failed, failure, false: failure; else none",
+    ),
+    made(Ecs::EventSeverity, "Severity", "informational 1, low 2, medium 3, high 4, whatever the case; else none"),
+    made(Ecs::UserId, "UserId", "as sent"),
+    made(Ecs::UserName, "UserId", "what stands before the one `@`"),
+    made(Ecs::UserDomain, "UserId", "what stands behind the one `@`"),
+    made(Ecs::UserEmail, "UserId", "where it has exactly one `@`"),
+    made(Ecs::OurUserType, "UserType", "the name of the number"),
+    made(
+        Ecs::UserAgentOriginal,
+        "UserAgent; ExtendedProperties.UserAgent; User-Agent of additionalDetails",
+        "the first that says something",
+    ),
+    made(
+        Ecs::UserAgentParts,
+        "UserAgent; ExtendedProperties.UserAgent; User-Agent of additionalDetails",
+        "name, version, os and device, where `enrich` is asked to read it",
+    ),
+    made(Ecs::SourceAddress, "ClientIPAddress, ClientIP, ActorIpAddress", "without port and brackets"),
+    made(Ecs::SourceIp, "ClientIPAddress, ClientIP, ActorIpAddress", "the first that is a valid address"),
+    made(
+        Ecs::SourcePort,
+        "ClientIPAddress, ClientIP, ActorIpAddress",
+        "of whichever names the same address with a port",
+    ),
+    made(Ecs::SourceDomain, "ClientIPAddress, ClientIP, ActorIpAddress", "a host name, where it is one"),
+    made(Ecs::SourcePlace, "source.ip", "`source.geo` and `source.as`, of the databases that are configured"),
+    made(Ecs::ClientAddress, "source.address", "the same: who asks is the client"),
+    made(Ecs::ClientIp, "source.ip", "the same"),
+    made(Ecs::ClientPort, "source.port", "the same"),
+    made(Ecs::ClientDomain, "source.domain", "the same"),
+    made(Ecs::NetworkType, "source.ip", "ipv4 or ipv6"),
+    made(Ecs::OrganizationId, "OrganizationId; else the tenant of the feed", "in lower case"),
+    made(
+        Ecs::OrganizationName,
+        "the configured name of the tenant; else OrganizationName",
+        "the configured name belongs to its tenant alone",
+    ),
+    made(Ecs::CloudAccountId, "organization.id", "the tenant is the account"),
+    made(Ecs::CloudAccountName, "organization.name", "the same"),
+    made(Ecs::CloudServiceName, "Workload", "the same as event.provider"),
+    made(Ecs::DeviceId, "AppAccessContext.DeviceId; DeviceId", "the first that says something"),
+    made(
+        Ecs::OurApplicationId,
+        "AppId, ApplicationId, ClientAppId, AppAccessContext.ClientAppId",
+        "the first that says something",
+    ),
+    made(
+        Ecs::OurApplicationName,
+        "ApplicationDisplayName, AppAccessContext.ClientAppName",
+        "else the name of a well-known application of Microsoft's by its id",
+    ),
+    moved(Ecs::EmailMessageId, Field::InternetMessageId),
+    moved(Ecs::EmailLocalId, Field::NetworkMessageId),
+    moved(Ecs::EmailSender, Field::P1Sender),
+    moved(Ecs::EmailFrom, Field::P2Sender),
+    made(Ecs::EmailTo, "Recipients", "a list, or a text that holds one in brackets"),
+    moved(Ecs::EmailSubject, Field::Subject),
+    copied(Ecs::FileExtension, Field::FileExtension),
+    made(Ecs::FileSize, "FileSizeBytes, FileSize", "a whole number, however it is spelt"),
+    copied(Ecs::FileHashSha1, Field::Sha1),
+    copied(Ecs::FileHashSha256, Field::Sha256),
+    made(Ecs::RelatedIp, "every address of the record, SenderIp", "none twice"),
+    made(Ecs::RelatedUser, "every user of the document, by id, name and address", "none twice"),
+    made(Ecs::RelatedHosts, "source.domain, server.domain, url.domain, host.name", "none twice"),
+    made(Ecs::RelatedHash, "file.hash.*", "none twice"),
+    made(Ecs::OurContentType, "the feed", "the content type that the record was listed under"),
+    made(
+        Ecs::OurKey,
+        "tenant, Id, CreationTime, RecordType, Operation",
+        "128 bits, the same for every copy of the record",
+    ),
+];
 
 /// Finds what every record shares.
-pub fn describe<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
-    describe_event(view, draft);
-    describe_user(view, draft);
-    describe_source(view, draft);
-    draft.organization_id = take(view, Field::OrganizationId, draft);
-    draft.organization_name = said(view, Field::OrganizationName);
+pub fn describe<'a>(context: &Context<'a>, draft: &mut Draft<'a>) {
+    describe_event(draft);
+    apply(RULES, draft);
+    describe_user(draft);
+    describe_source(draft);
+    describe_organization(context, draft);
+    describe_application(draft);
+    describe_mail_and_file(draft);
 }
 
-fn describe_event<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
-    if let Some(time) = said(view, Field::CreationTime) {
-        draft.time_ms = view.creation_time_ms();
+fn describe_event(draft: &mut Draft<'_>) {
+    if let Some(time) = draft.said(Field::CreationTime) {
+        draft.time_ms = draft.view().creation_time_ms();
         // Moved only where `@timestamp` says all of it: zone-less or `Z`, to the millisecond.
         let exact = time.strip_suffix('Z').unwrap_or(time);
         if draft.time_ms.is_some() && matches!(exact.len(), 19 | 23) && exact.as_bytes()[10] == b'T' {
             draft.moved.insert(Field::CreationTime);
         }
     }
-    draft.id = take(view, Field::Id, draft);
-    draft.action = take(view, Field::Operation, draft);
-    draft.provider = take(view, Field::Workload, draft);
-    draft.record_type = view.record_type();
-    draft.code = draft.record_type.and_then(types::name);
-    draft.outcome = outcome(said(view, Field::ResultStatus), draft.action);
+    draft.set_text(Ecs::EventCode, draft.record_type.and_then(types::name));
+    // Unescaped, because an en dash may come as `\u2013`.
+    if let Some(operation) = operations::find(draft.operation()) {
+        for category in operation.categories {
+            draft.add(Ecs::EventCategory, Value::Text(category.as_str()));
+        }
+        for kind in operation.types {
+            draft.add(Ecs::EventType, Value::Text(kind.as_str()));
+        }
+    }
+    // A failed sign-in is sent with `ResultStatus: Success` as well (activity-api, section 5, item 1).
+    draft.outcome = match draft.operation() {
+        "UserLoginFailed" => Some(Outcome::Failure),
+        _ => draft.said(Field::ResultStatus).and_then(outcome_of_status),
+    };
+    if let Some(severity) = draft.said(Field::Severity).and_then(severity) {
+        draft.set(Ecs::EventSeverity, Value::Number(severity));
+    }
 }
 
-/// Only what the record says. A failed sign-in is sent with `ResultStatus: Success` as well
-/// (activity-api, section 5, item 1), so its operation decides.
-pub fn outcome(status: Option<&str>, operation: Option<&str>) -> Option<Outcome> {
-    if operation == Some("UserLoginFailed") {
-        return Some(Outcome::Failure);
-    }
-    let status = status?;
+/// Only what the status says; a family knows better where the record does.
+pub fn outcome_of_status(status: &str) -> Option<Outcome> {
     let is_one_of = |names: &[&str]| names.iter().any(|name| status.eq_ignore_ascii_case(name));
     if is_one_of(&["succeeded", "success", "partiallysucceeded", "true"]) {
         Some(Outcome::Success)
@@ -59,49 +171,123 @@ pub fn outcome(status: Option<&str>, operation: Option<&str>) -> Option<Outcome>
     }
 }
 
-fn describe_user<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
-    if let Some(id) = said(view, Field::UserId) {
-        draft.user = user(id);
+/// The number of a severity, as Elastic's rules compare it.
+pub fn severity(text: &str) -> Option<i64> {
+    const NAMES: [&str; 4] = ["informational", "low", "medium", "high"];
+    let place = NAMES.iter().position(|name| text.eq_ignore_ascii_case(name))?;
+    Some(place as i64 + 1)
+}
+
+fn describe_user(draft: &mut Draft<'_>) {
+    if let Some(id) = draft.said(Field::UserId) {
+        identity::set(draft, identity::USER, id);
     }
-    draft.user_agent = take(view, Field::UserAgent, draft).or_else(|| {
-        let properties = view.raw(Field::ExtendedProperties)?;
-        // Most sign-ins have the list, few have the entry: look before reading.
-        USER_AGENT.find(properties)?;
-        name_value::last_value(std::str::from_utf8(properties).ok()?, "UserAgent").filter(|agent| !agent.is_empty())
-    });
+    draft.set_text(Ecs::OurUserType, draft.said(Field::UserType).and_then(types::user_type));
+    if !draft.take(Ecs::UserAgentOriginal, Field::UserAgent) {
+        let agent = draft.raw(Field::ExtendedProperties).and_then(|properties| user_agent(draft, properties));
+        draft.set_text(Ecs::UserAgentOriginal, agent);
+    }
+    if let Some(agent) = draft.get(Ecs::UserAgentOriginal) {
+        draft.set(Ecs::UserAgentParts, agent);
+    }
 }
 
-/// A user out of an escaped text. It is an address when it has exactly one `@` with something on both
-/// sides; an escape might hide another, and is then taken for none.
-pub fn user(id: &str) -> User<'_> {
-    let address = id
-        .split_once('@')
-        .filter(|(name, domain)| !name.is_empty() && !domain.is_empty() && !domain.contains('@') && !id.contains('\\'));
-    User { id: Some(id), address }
+/// Most records of Entra have the list, few have the entry: look before reading.
+fn user_agent<'a>(draft: &Draft<'a>, properties: &'a str) -> Option<&'a str> {
+    if USER_AGENT.find(properties.as_bytes()).is_some() {
+        return name_value::last_value(properties, "UserAgent");
+    }
+    DETAILS.find(properties.as_bytes())?;
+    let details = nested::embedded(name_value::last_value(properties, "additionalDetails")?, draft.arena())?;
+    nested::text_member(details, "User-Agent")
 }
 
-fn describe_source<'a>(view: &View<'a>, draft: &mut Draft<'a>) {
-    draft.addresses = addresses(view);
-    draft.source = address::best(draft.addresses);
+/// The fields that an actor's address may stand in, in Elastic's order, which matters only where they name
+/// different hosts.
+pub const ADDRESSES: [Field; 3] = [Field::ClientIPAddress, Field::ClientIP, Field::ActorIpAddress];
+
+fn describe_source(draft: &mut Draft<'_>) {
+    // An address has nothing to escape; an escaped text is left alone, under `o365.audit`.
+    let read = |field| draft.said(field).filter(|text| !text.contains('\\')).and_then(Address::parse);
+    let addresses = ADDRESSES.map(read);
+    for ip in addresses.iter().flatten().filter_map(|address| address.ip) {
+        draft.add(Ecs::RelatedIp, Value::Ip(ip));
+    }
+    if let Some(source) = address::best(addresses) {
+        set_source(draft, source);
+    }
 }
 
-/// All that the record gives for the actor's address.
-pub fn addresses<'a>(view: &View<'a>) -> [Option<Address<'a>>; 3] {
-    // In Elastic's order, which matters only where they name different hosts.
-    [Field::ClientIPAddress, Field::ClientIP, Field::ActorIpAddress].map(|field| {
-        // An address has nothing to escape; an escaped text is left alone, under `o365.audit`.
-        view.escaped(field).filter(|text| !text.contains('\\')).and_then(Address::parse)
-    })
+/// Says where the actor was.
+pub fn set_source<'a>(draft: &mut Draft<'a>, source: Address<'a>) {
+    let address = source.ip.map_or(Value::Text(source.text), Value::Ip);
+    draft.set(Ecs::SourceAddress, address);
+    draft.set(Ecs::ClientAddress, address);
+    if let Some(ip) = source.ip {
+        draft.set(Ecs::SourceIp, Value::Ip(ip));
+        draft.set(Ecs::SourcePlace, Value::Ip(ip));
+        draft.set(Ecs::ClientIp, Value::Ip(ip));
+        draft.set(Ecs::NetworkType, Value::Text(if ip.is_ipv4() { "ipv4" } else { "ipv6" }));
+        draft.add(Ecs::RelatedIp, Value::Ip(ip));
+    }
+    if let Some(port) = source.port {
+        draft.set(Ecs::SourcePort, Value::Number(port.into()));
+        draft.set(Ecs::ClientPort, Value::Number(port.into()));
+    }
+    if let Some(domain) = source.domain {
+        draft.set(Ecs::SourceDomain, Value::Text(domain));
+        draft.set(Ecs::ClientDomain, Value::Text(domain));
+    }
 }
 
-/// A scalar field that says something.
-pub fn said<'a>(view: &View<'a>, field: Field) -> Option<&'a str> {
-    view.escaped(field).filter(|text| !text.is_empty())
+/// The record's own organization; of a record that names none, the tenant whose feed it came by. The configured
+/// name belongs to that tenant alone.
+fn describe_organization<'a>(context: &Context<'a>, draft: &mut Draft<'a>) {
+    let said = draft.said(Field::OrganizationId);
+    if said.is_some() {
+        draft.moved.insert(Field::OrganizationId);
+    }
+    let id = said.unwrap_or(context.tenant_id);
+    if !id.is_empty() {
+        draft.set(Ecs::OrganizationId, Value::Lower(id));
+        draft.set(Ecs::CloudAccountId, Value::Lower(id));
+    }
+    if id.eq_ignore_ascii_case(context.tenant_id) && !context.tenant_name.is_empty() {
+        draft.configured_name = Some(draft.escaped(context.tenant_name));
+    }
+    let name = draft.configured_name.or_else(|| draft.said(Field::OrganizationName));
+    draft.set_text(Ecs::OrganizationName, name);
+    draft.set_text(Ecs::CloudAccountName, name);
+    draft.set_text(Ecs::CloudServiceName, draft.text(Ecs::EventProvider));
 }
 
-/// The same, and not repeated under `o365.audit`.
-pub fn take<'a>(view: &View<'a>, field: Field, draft: &mut Draft<'a>) -> Option<&'a str> {
-    let text = said(view, field)?;
-    draft.moved.insert(field);
-    Some(text)
+fn describe_application(draft: &mut Draft<'_>) {
+    let context = draft.raw(Field::AppAccessContext).unwrap_or_default();
+    let id = [Field::AppId, Field::ApplicationId, Field::ClientAppId].into_iter().find_map(|field| draft.said(field));
+    let id = id.or_else(|| nested::text_member(context, "ClientAppId"));
+    draft.set_text(Ecs::OurApplicationId, id);
+    let name = draft.said(Field::ApplicationDisplayName).or_else(|| nested::text_member(context, "ClientAppName"));
+    draft.set_text(Ecs::OurApplicationName, name);
+    let device = nested::text_member(context, "DeviceId").or_else(|| draft.said(Field::DeviceId));
+    draft.set_text(Ecs::DeviceId, device);
+}
+
+fn describe_mail_and_file(draft: &mut Draft<'_>) {
+    if !draft.copy(Ecs::FileSize, Field::FileSizeBytes) {
+        draft.copy(Ecs::FileSize, Field::FileSize);
+    }
+    if let Some(recipients) = draft.raw(Field::Recipients) {
+        // Seen as a list, and as a text that holds one: `[a@b, c@d]`.
+        let is_text = recipients.starts_with('"');
+        let inside = recipients.trim_matches('"').trim_start_matches('[').trim_end_matches(']');
+        match is_text {
+            true => inside.split([',', ';']).for_each(|one| draft.add_text(Ecs::EmailTo, one.trim())),
+            false => _ = draft.take(Ecs::EmailTo, Field::Recipients),
+        }
+    }
+    for field in [Field::SenderIp, Field::SenderIP] {
+        if let Some(ip) = draft.said(field).and_then(|text| Address::parse(text)?.ip) {
+            draft.add(Ecs::RelatedIp, Value::Ip(ip));
+        }
+    }
 }

@@ -1,48 +1,37 @@
 //! The ECS document, written in one go.
 //!
-//! Comes in: a draft and the record it was drawn from. Goes out: one JSON object on one line. Always
-//! valid JSON for a readable record: what is copied was accepted by the parser, what is made is escaped.
+//! Comes in: a draft. Goes out: one JSON object on one line. Always valid JSON for a readable record: what is copied
+//! was accepted by the parser, what is made is escaped. Knows no field by name but those of the head.
 
 use std::io::Write as _;
-use std::net::IpAddr;
 
-use crate::record::address::Address;
-use crate::record::view::Entry;
-use crate::record::{Field, FieldSet, RecordKey, View, instant};
+use bumpalo::Bump;
 
-use super::draft::{Draft, Outcome};
-use super::{Context, json};
+use crate::record::{RecordKey, instant};
 
-/// Numbers that are names, not quantities: written as strings, because different workloads send the
-/// same field as number and as text (ecs-mapping, section 8).
-const AS_STRINGS: FieldSet = FieldSet::of(&[
-    Field::RecordType,
-    Field::UserType,
-    Field::Version,
-    Field::InternalLogonType,
-    Field::LogonType,
-    Field::AzureActiveDirectoryEventType,
-    Field::ActorYammerUserId,
-    Field::YammerNetworkId,
-    Field::ListBaseType,
-]);
+use super::draft::{Draft, Value};
+use super::ecs::{Ecs, Kind, LAYOUT, Layout, Shape};
+use super::{Context, json, rest};
 
-/// What every document of ours begins with, audit record or pipeline error.
-pub fn write_head(time_ms: Option<i64>, kind: &str, out: &mut Vec<u8>) {
+/// What every document of ours begins with, audit record or pipeline error; leaves `event` open.
+pub fn write_head(time_ms: Option<i64>, kind: &str, ecs_version: &str, out: &mut Vec<u8>) {
     out.push(b'{');
     if let Some(ms) = time_ms {
         out.extend_from_slice(br#""@timestamp":""#);
         instant::write_ms(ms, out);
         out.extend_from_slice(b"\",");
     }
+    json::open("ecs", out);
+    json::escaped("version", ecs_version, out);
+    json::close(out);
     out.extend_from_slice(
-        br#""ecs":{"version":"8.17.0"},"data_stream":{"type":"logs","dataset":"o365.audit","namespace":"default"},"event":{"module":"o365","dataset":"o365.audit","kind":""#,
+        br#""data_stream":{"type":"logs","dataset":"o365.audit","namespace":"default"},"event":{"module":"o365","dataset":"o365.audit","kind":""#,
     );
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b"\",");
 }
 
-/// `auditferry.*`, left open for more.
+/// `auditferry.*` of a document that has no draft, left open for more.
 pub fn write_own(context: &Context<'_>, key: RecordKey, out: &mut Vec<u8>) {
     out.extend_from_slice(br#""auditferry":{"key":""#);
     out.extend_from_slice(&key.to_hex());
@@ -53,177 +42,89 @@ pub fn write_own(context: &Context<'_>, key: RecordKey, out: &mut Vec<u8>) {
 }
 
 /// Appends the document.
-pub fn write(context: &Context<'_>, key: RecordKey, view: &View<'_>, draft: &Draft<'_>, out: &mut Vec<u8>) {
+pub fn write(context: &Context<'_>, draft: &Draft<'_>, ecs_version: &str, arena: &Bump, out: &mut Vec<u8>) {
     // Nearly always enough, so that the buffer grows once for a record and not while it is written.
-    out.reserve(view.record().len() + 1024);
-    write_head(draft.time_ms.or(context.received_ms), draft.kind, out);
-    write_event(draft, out);
-    write_organization(context, draft, out);
-    write_user(draft, out);
-    write_source(draft, out);
-    write_related(draft, out);
-    write_own(context, key, out);
-    json::close(out);
+    out.reserve(draft.view().record().len() + 2048);
+    write_head(draft.time_ms.or(context.received_ms), draft.kind, ecs_version, out);
+    Fields::write(context, draft, out);
     out.extend_from_slice(br#""o365":{"audit":{"#);
-    write_rest(view, draft.moved, out);
+    rest::write(draft.view(), draft.moved, arena, out);
     json::end(b'}', out);
     out.extend_from_slice(b"}}");
 }
 
-/// The members of `event` after those of the head.
-fn write_event(draft: &Draft<'_>, out: &mut Vec<u8>) {
-    let members = [("id", draft.id), ("action", draft.action), ("provider", draft.provider), ("code", draft.code)];
-    for (name, value) in members {
-        if let Some(value) = value {
-            json::escaped(name, value, out);
+/// The fields of a draft while they are written: which objects are open.
+struct Fields<'l> {
+    layout: &'l Layout,
+    open: Vec<u8>,
+}
+
+impl Fields<'_> {
+    fn write(context: &Context<'_>, draft: &Draft<'_>, out: &mut Vec<u8>) {
+        let layout = &*LAYOUT;
+        let event = layout.object_of[Ecs::EventId as usize];
+        let mut fields = Fields { layout, open: event.into_iter().collect() };
+        for field in draft.fields() {
+            if field.kind() == Kind::LookUp {
+                continue;
+            }
+            fields.go_to(layout.object_of[field as usize], out);
+            fields.value(context, draft, field, out);
+        }
+        fields.go_to(None, out);
+    }
+
+    /// Closes and opens objects until the one that is asked for is the innermost.
+    fn go_to(&mut self, object: Option<u8>, out: &mut Vec<u8>) {
+        if self.open.last().copied() == object {
+            return;
+        }
+        let lineage: &[u8] = object.map_or(&[], |object| &self.layout.objects[object as usize].lineage);
+        let shared = self.open.iter().zip(lineage).take_while(|(open, wanted)| open == wanted).count();
+        for _ in shared..self.open.len() {
+            json::close(out);
+        }
+        self.open.truncate(shared);
+        for object in &lineage[shared..] {
+            out.extend_from_slice(&self.layout.objects[*object as usize].open);
+            self.open.push(*object);
         }
     }
-    match draft.outcome {
-        Some(Outcome::Success) => json::escaped("outcome", "success", out),
-        Some(Outcome::Failure) => json::escaped("outcome", "failure", out),
-        None => {}
-    }
-    json::close(out);
-}
 
-/// The record's own organization; of a record that names none, the tenant whose feed it came by. The
-/// configured name belongs to that tenant alone.
-fn write_organization(context: &Context<'_>, draft: &Draft<'_>, out: &mut Vec<u8>) {
-    let id = draft.organization_id.unwrap_or(context.tenant_id);
-    let configured = id.eq_ignore_ascii_case(context.tenant_id) && !context.tenant_name.is_empty();
-    if id.is_empty() && !configured && draft.organization_name.is_none() {
-        return;
-    }
-    json::open("organization", out);
-    if !id.is_empty() {
-        let from = out.len();
-        json::escaped("id", id, out);
-        // Escapes survive: their letters are lower case, their digits have no case.
-        out[from..].make_ascii_lowercase();
-    }
-    if configured {
-        json::text("name", context.tenant_name, out);
-    } else if let Some(name) = draft.organization_name {
-        json::escaped("name", name, out);
-    }
-    json::close(out);
-}
-
-fn write_user(draft: &Draft<'_>, out: &mut Vec<u8>) {
-    if let Some(id) = draft.user.id {
-        json::open("user", out);
-        json::escaped("id", id, out);
-        if let Some((name, domain)) = draft.user.address {
-            json::escaped("name", name, out);
-            json::escaped("domain", domain, out);
-            json::escaped("email", id, out);
+    fn value(&self, _context: &Context<'_>, draft: &Draft<'_>, field: Ecs, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.layout.keys[field as usize]);
+        let is_list = field.shape() == Shape::List || draft.count(field) > 1;
+        if is_list {
+            out.push(b'[');
+            for value in draft.all(field) {
+                write_value(value, out);
+                out.push(b',');
+            }
+            json::end(b']', out);
+        } else if let Some(value) = draft.get(field) {
+            write_value(value, out);
         }
-        json::close(out);
-    }
-    if let Some(agent) = draft.user_agent {
-        json::open("user_agent", out);
-        json::escaped("original", agent, out);
-        json::close(out);
-    }
-}
-
-fn write_source(draft: &Draft<'_>, out: &mut Vec<u8>) {
-    let Some(source) = draft.source else { return };
-    json::open("source", out);
-    json::key("address", out);
-    match source.ip {
-        Some(ip) => write_ip(ip, source.text, out),
-        None => json::quoted(source.text, out),
-    }
-    out.push(b',');
-    if let Some(ip) = source.ip {
-        json::key("ip", out);
-        write_ip(ip, source.text, out);
         out.push(b',');
     }
-    if let Some(port) = source.port {
-        json::number("port", port, out);
-    }
-    if let Some(domain) = source.domain {
-        json::escaped("domain", domain, out);
-    }
-    json::close(out);
 }
 
-/// An IP address in its canonical form. An IPv4 address has only one, so its text is copied.
-fn write_ip(ip: IpAddr, text: &str, out: &mut Vec<u8>) {
-    match ip {
-        IpAddr::V4(_) if !text.contains(':') => json::quoted(text, out),
+fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Text(text) => json::quoted(text, out),
+        Value::Lower(text) => {
+            let from = out.len();
+            json::quoted(text, out);
+            // Escapes survive: their letters are lower case, their digits have no case.
+            out[from..].make_ascii_lowercase();
+        }
+        Value::Json(json) => json::one_line(json, out),
+        Value::Number(number) => json::decimal(number, out),
         // Writing into a Vec cannot fail.
-        _ => _ = write!(out, "\"{ip}\""),
-    }
-}
-
-fn write_related(draft: &Draft<'_>, out: &mut Vec<u8>) {
-    let has_ip = draft.source.is_some_and(|source| source.ip.is_some());
-    if !has_ip && draft.user.id.is_none() {
-        return;
-    }
-    json::open("related", out);
-    if has_ip {
-        json::key("ip", out);
-        write_ips(&draft.addresses, out);
-    }
-    if let Some(id) = draft.user.id {
-        json::key("user", out);
-        out.push(b'[');
-        json::quoted(id, out);
-        if let Some((name, _)) = draft.user.address {
-            out.push(b',');
-            json::quoted(name, out);
-        }
-        out.extend_from_slice(b"],");
-    }
-    json::close(out);
-}
-
-fn write_ips(addresses: &[Option<Address<'_>>], out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (index, address) in addresses.iter().enumerate() {
-        let Some(Address { ip: Some(ip), text, .. }) = address else { continue };
-        if !addresses[..index].iter().flatten().any(|earlier| earlier.ip == Some(*ip)) {
-            write_ip(*ip, text, out);
-            out.push(b',');
+        Value::Ip(ip) => _ = write!(out, "\"{ip}\""),
+        Value::Time(ms) => {
+            out.push(b'"');
+            instant::write_ms(ms, out);
+            out.push(b'"');
         }
     }
-    json::end(b']', out);
-    out.push(b',');
-}
-
-/// Everything that was not moved, as it was sent. Members that follow one another are one copy.
-fn write_rest(view: &View<'_>, moved: FieldSet, out: &mut Vec<u8>) {
-    let mut run: Option<(usize, usize)> = None;
-    let flush = |run: &mut Option<(usize, usize)>, out: &mut Vec<u8>| {
-        if let Some((from, to)) = run.take() {
-            json::one_line(&view.record()[from..to], out);
-            out.push(b',');
-        }
-    };
-    for entry in view.entries() {
-        let (from, to) = entry.span;
-        let as_string = entry.field.is_some_and(|field| AS_STRINGS.contains(field)) && is_number(&entry);
-        if entry.field.is_some_and(|field| moved.contains(field)) {
-            flush(&mut run, out);
-        } else if as_string {
-            flush(&mut run, out);
-            json::escaped(entry.name, entry.value, out);
-        } else if let Some((_, end)) = &mut run
-            && !view.has_superseded()
-        {
-            *end = to;
-        } else {
-            flush(&mut run, out);
-            run = Some((from, to));
-        }
-    }
-    flush(&mut run, out);
-}
-
-fn is_number(entry: &Entry<'_>) -> bool {
-    entry.value.as_bytes().first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-')
 }

@@ -1,70 +1,349 @@
-//! What is known of a record before it is written: the ECS facts, and which fields were moved.
+//! What is known of a record before it is written: values by ECS field, and which of the record's own fields were
+//! moved there.
 //!
-//! Comes in: facts, from [`super::base`] and the families. Goes out: nothing by itself. All text is
-//! borrowed from the record and still escaped, so that writing it is a copy; a later family
-//! overwrites what an earlier step said.
+//! Comes in: values, from [`super::base`], a family and a profile. Goes out: the same, by field. Text is borrowed
+//! from the record and still escaped, so that writing it is a copy; text that had to be made lies in an arena
+//! that lives as long as the draft. What a later step sets stands in place of what an earlier one said.
 
-use crate::record::FieldSet;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use bumpalo::Bump;
+
+use crate::escape::escape;
 use crate::record::address::Address;
+use crate::record::view::{integer, scalar};
+use crate::record::{Field, FieldSet, View, instant, text};
+
+use super::ecs::{Ecs, EcsSet, Kind};
+use super::nested;
 
 /// `event.outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Success,
     Failure,
+    /// The record says that it is neither yet: a sign-in that was interrupted for a second factor.
+    Unknown,
 }
 
-/// A user, from one text.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct User<'a> {
-    pub id: Option<&'a str>,
-    /// (name, domain) where `id` is an address; `user.email` is then `id`.
-    pub address: Option<(&'a str, &'a str)>,
+impl Outcome {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Unknown => "unknown",
+        }
+    }
 }
+
+/// One value of a field.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// The inside of a JSON string, escaped.
+    Text(&'a str),
+    /// The same, of what is to be written in lower case (an id whose case means nothing).
+    Lower(&'a str),
+    /// A JSON value, written as it is.
+    Json(&'a str),
+    Number(i64),
+    Ip(IpAddr),
+    /// Milliseconds since 1970 UTC.
+    Time(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fact<'a> {
+    value: Value<'a>,
+    /// Place of the next value of the same field, plus one.
+    next: u32,
+}
+
+/// The values of one field.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chain {
+    /// Places plus one; 0: none.
+    first: u32,
+    last: u32,
+    length: u32,
+}
+
+/// Up to here a list is searched for a value before it is added; beyond, a set remembers.
+const SHORT_LIST: u32 = 32;
+/// Facts that a record usually has fewer of.
+const USUAL_FACTS: usize = 64;
 
 /// See the module's head.
-#[derive(Debug)]
 pub struct Draft<'a> {
-    /// Fields that are not repeated under `o365.audit`.
+    view: &'a View<'a>,
+    arena: &'a Bump,
+    /// Fields of the record that are not repeated under `o365.audit`.
     pub moved: FieldSet,
     pub record_type: Option<i64>,
     pub time_ms: Option<i64>,
+    /// `event.kind`.
     pub kind: &'static str,
-    pub id: Option<&'a str>,
-    pub action: Option<&'a str>,
-    pub provider: Option<&'a str>,
-    /// Name of the record type.
-    pub code: Option<&'static str>,
     pub outcome: Option<Outcome>,
-    pub user: User<'a>,
-    pub user_agent: Option<&'a str>,
-    /// The best address of the actor.
-    pub source: Option<Address<'a>>,
-    /// All addresses that the record gives for the actor, for `related.ip`.
-    pub addresses: [Option<Address<'a>>; 3],
-    /// To be written in lower case.
-    pub organization_id: Option<&'a str>,
-    pub organization_name: Option<&'a str>,
+    /// The configured name of the tenant, escaped, where the record is of that tenant.
+    pub configured_name: Option<&'a str>,
+    operation: &'a str,
+    facts: Vec<Fact<'a>>,
+    chains: [Chain; Ecs::COUNT],
+    present: EcsSet,
+    seen: HashSet<(Ecs, &'a str)>,
 }
 
-impl Default for Draft<'_> {
-    fn default() -> Self {
+impl<'a> Draft<'a> {
+    pub fn new(view: &'a View<'a>, arena: &'a Bump) -> Draft<'a> {
+        let operation = view.escaped(Field::Operation).map_or("", |operation| plain(arena, operation));
         Draft {
+            view,
+            arena,
+            operation,
+            configured_name: None,
             moved: FieldSet::EMPTY,
-            record_type: None,
+            record_type: view.record_type(),
             time_ms: None,
             kind: "event",
-            id: None,
-            action: None,
-            provider: None,
-            code: None,
             outcome: None,
-            user: User::default(),
-            user_agent: None,
-            source: None,
-            addresses: [None; 3],
-            organization_id: None,
-            organization_name: None,
+            facts: Vec::with_capacity(USUAL_FACTS),
+            chains: [Chain::default(); Ecs::COUNT],
+            present: EcsSet::EMPTY,
+            seen: HashSet::new(),
         }
+    }
+
+    /// The record that it is drawn from.
+    pub fn view(&self) -> &'a View<'a> {
+        self.view
+    }
+
+    /// A scalar field of the record that says something, still escaped.
+    pub fn said(&self, field: Field) -> Option<&'a str> {
+        self.view.escaped(field).filter(|text| !text.is_empty())
+    }
+
+    /// A field of the record as it came, whatever it is.
+    pub fn raw(&self, field: Field) -> Option<&'a str> {
+        self.view.raw_text(field)
+    }
+
+    /// The operation, unescaped; empty where there is none.
+    pub fn operation(&self) -> &'a str {
+        self.operation
+    }
+
+    // ---- values out
+
+    pub fn has(&self, to: Ecs) -> bool {
+        self.present.contains(to)
+    }
+
+    /// Every field that has a value, in the order in which they are written.
+    pub fn fields(&self) -> impl Iterator<Item = Ecs> + use<> {
+        self.present.iter()
+    }
+
+    /// The first value.
+    pub fn get(&self, to: Ecs) -> Option<Value<'a>> {
+        self.all(to).next()
+    }
+
+    /// The first value, where it is text; still escaped.
+    pub fn text(&self, to: Ecs) -> Option<&'a str> {
+        match self.get(to)? {
+            Value::Text(text) | Value::Lower(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn all(&self, to: Ecs) -> impl Iterator<Item = Value<'a>> + '_ {
+        let mut at = self.first(to);
+        std::iter::from_fn(move || {
+            let (value, next) = self.at(at)?;
+            at = next;
+            Some(value)
+        })
+    }
+
+    /// Where the values of a field begin, for [`Draft::at`].
+    pub fn first(&self, to: Ecs) -> u32 {
+        self.chains[to as usize].first
+    }
+
+    /// A value, and where the next of its field stands.
+    pub fn at(&self, place: u32) -> Option<(Value<'a>, u32)> {
+        let fact = self.facts.get((place as usize).checked_sub(1)?)?;
+        Some((fact.value, fact.next))
+    }
+
+    pub fn count(&self, to: Ecs) -> usize {
+        self.chains[to as usize].length as usize
+    }
+
+    // ---- values in
+
+    /// Sets the value in place of any other.
+    pub fn set(&mut self, to: Ecs, value: Value<'a>) {
+        self.clear(to);
+        self.push(to, value);
+    }
+
+    /// Sets a text (escaped), if there is one that says something.
+    pub fn set_text(&mut self, to: Ecs, text: Option<&'a str>) {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.set(to, Value::Text(text));
+        }
+    }
+
+    /// Sets a text where the field has no value yet.
+    pub fn fill_text(&mut self, to: Ecs, text: Option<&'a str>) {
+        if !self.has(to) {
+            self.set_text(to, text);
+        }
+    }
+
+    /// Sets a JSON value of the record, where it is one of this field.
+    pub fn set_raw(&mut self, to: Ecs, raw: &'a str) {
+        if let Some(value) = self.read(to, raw) {
+            self.set(to, value);
+        }
+    }
+
+    /// Adds a value to the field's list, none twice.
+    pub fn add(&mut self, to: Ecs, value: Value<'a>) {
+        let length = self.chains[to as usize].length;
+        if length <= SHORT_LIST {
+            if self.all(to).any(|known| known == value) {
+                return;
+            }
+            if length == SHORT_LIST {
+                let known: Vec<_> = self.all(to).filter_map(text_of).collect();
+                self.seen.extend(known.into_iter().map(|text| (to, text)));
+            }
+        }
+        if length >= SHORT_LIST
+            && let Some(text) = text_of(value)
+            && !self.seen.insert((to, text))
+        {
+            return;
+        }
+        self.push(to, value);
+    }
+
+    /// Adds a text (escaped) that says something.
+    pub fn add_text(&mut self, to: Ecs, text: &'a str) {
+        if !text.is_empty() {
+            self.add(to, Value::Text(text));
+        }
+    }
+
+    /// Takes all values of a field away.
+    pub fn clear(&mut self, to: Ecs) {
+        self.chains[to as usize] = Chain::default();
+        self.present.remove(to);
+    }
+
+    fn push(&mut self, to: Ecs, value: Value<'a>) {
+        self.facts.push(Fact { value, next: 0 });
+        let place = self.facts.len() as u32;
+        let chain = &mut self.chains[to as usize];
+        match chain.last {
+            0 => chain.first = place,
+            last => self.facts[last as usize - 1].next = place,
+        }
+        chain.last = place;
+        chain.length += 1;
+        self.present.insert(to);
+    }
+
+    // ---- values out of the record
+
+    /// Copies a field of the record; it stays under `o365.audit` as well. Says whether it could be placed.
+    pub fn copy(&mut self, to: Ecs, from: Field) -> bool {
+        match self.raw(from).and_then(|raw| self.read(to, raw)) {
+            Some(value) => {
+                self.set(to, value);
+                true
+            }
+            None => self.copy_list(to, from),
+        }
+    }
+
+    /// Moves a field of the record: it is not repeated under `o365.audit`, unless it could not be placed.
+    pub fn take(&mut self, to: Ecs, from: Field) -> bool {
+        let placed = self.copy(to, from);
+        if placed {
+            self.moved.insert(from);
+        }
+        placed
+    }
+
+    /// A list of texts becomes a list of values; a list with anything else in it is left alone.
+    fn copy_list(&mut self, to: Ecs, from: Field) -> bool {
+        let Some(list) = self.raw(from).filter(|raw| raw.starts_with('[')) else { return false };
+        let mut values = Vec::new();
+        for element in nested::elements(list) {
+            let Some(value) = self.read(to, element) else { return false };
+            values.push(value);
+        }
+        if values.is_empty() {
+            return false;
+        }
+        self.clear(to);
+        values.into_iter().for_each(|value| self.add(to, value));
+        true
+    }
+
+    /// A JSON value as a value of this field, where it is one.
+    pub fn read(&self, to: Ecs, raw: &'a str) -> Option<Value<'a>> {
+        let text = scalar(raw).filter(|text| !text.is_empty())?;
+        match to.kind() {
+            Kind::Keyword | Kind::Text | Kind::Wildcard => Some(Value::Text(text)),
+            Kind::Long => integer(text).map(Value::Number),
+            Kind::Date => instant::parse_ms(text).map(Value::Time),
+            Kind::Ip => Address::parse(text)?.ip.map(Value::Ip),
+            Kind::Boolean => matches!(text, "true" | "false").then_some(Value::Json(text)),
+            Kind::Float | Kind::GeoPoint | Kind::Nested | Kind::LookUp => None,
+        }
+    }
+
+    // ---- text that is made
+
+    /// A text of the record, unescaped.
+    pub fn plain(&self, escaped: &'a str) -> &'a str {
+        plain(self.arena, escaped)
+    }
+
+    /// Plain text, escaped.
+    pub fn escaped(&self, plain: &str) -> &'a str {
+        let mut out = Vec::with_capacity(plain.len() + 8);
+        escape(plain, &mut out);
+        self.keep(&String::from_utf8_lossy(&out))
+    }
+
+    /// Where text is kept.
+    pub fn arena(&self) -> &'a Bump {
+        self.arena
+    }
+
+    /// A text that lives as long as the draft.
+    pub fn keep(&self, text: &str) -> &'a str {
+        self.arena.alloc_str(text)
+    }
+}
+
+fn plain<'a>(arena: &'a Bump, escaped: &'a str) -> &'a str {
+    match text::unescape(escaped) {
+        Cow::Borrowed(text) => text,
+        Cow::Owned(text) => arena.alloc_str(&text),
+    }
+}
+
+fn text_of(value: Value<'_>) -> Option<&str> {
+    match value {
+        Value::Text(text) | Value::Lower(text) | Value::Json(text) => Some(text),
+        Value::Number(_) | Value::Ip(_) | Value::Time(_) => None,
     }
 }

@@ -3,7 +3,12 @@
 //! Comes in: text, either raw or the inside of a JSON string (escaped). Goes out: bytes. Members are
 //! written with a comma behind each; closing an object or list takes the last comma back.
 
+use std::borrow::Cow;
+
 use crate::escape::escape;
+use crate::record::text::unescape;
+
+use super::nested;
 
 /// Opens a member that is an object: `"name":{`.
 pub fn open(name: &str, out: &mut Vec<u8>) {
@@ -61,7 +66,8 @@ pub fn number(name: &str, value: impl Into<i64>, out: &mut Vec<u8>) {
     out.push(b',');
 }
 
-fn decimal(value: i64, out: &mut Vec<u8>) {
+/// A number.
+pub fn decimal(value: i64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut from = digits.len();
     let mut rest = value.unsigned_abs();
@@ -85,6 +91,53 @@ pub fn one_line(json: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(json.as_bytes());
     for at in memchr::memchr2_iter(b'\n', b'\r', json.as_bytes()) {
         out[from + at] = b' ';
+    }
+}
+
+/// A JSON value as a string: its text in quotes, escaped.
+pub fn string_of(json: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    escape(json, out);
+    out.push(b'"');
+}
+
+/// Deeper than this a value is copied as it is.
+const DISTINCT_DEPTH: usize = 32;
+
+/// Copies JSON onto one line; of members of one name in one object the last stands. Strict parsers,
+/// Elasticsearch's among them, refuse a document in which an object has a name twice.
+pub fn distinct(json: &str, out: &mut Vec<u8>) {
+    distinct_to(json, DISTINCT_DEPTH, out);
+}
+
+fn distinct_to(json: &str, depth: usize, out: &mut Vec<u8>) {
+    match json.as_bytes().first() {
+        Some(b'{') if depth > 0 => {
+            let members: Vec<(&str, &str)> = nested::members(json).collect();
+            let mut names: Vec<(Cow<'_, str>, usize)> =
+                members.iter().enumerate().map(|(at, (name, _))| (unescape(name), at)).collect();
+            names.sort_unstable();
+            let mut stand = vec![true; members.len()];
+            for pair in names.windows(2) {
+                stand[pair[0].1] = pair[0].0 != pair[1].0;
+            }
+            out.push(b'{');
+            for ((name, value), _) in members.iter().zip(stand).filter(|(_, stands)| *stands) {
+                key(name, out);
+                distinct_to(value, depth - 1, out);
+                out.push(b',');
+            }
+            end(b'}', out);
+        }
+        Some(b'[') if depth > 0 => {
+            out.push(b'[');
+            for element in nested::elements(json) {
+                distinct_to(element, depth - 1, out);
+                out.push(b',');
+            }
+            end(b']', out);
+        }
+        _ => one_line(json, out),
     }
 }
 

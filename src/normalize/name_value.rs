@@ -1,51 +1,51 @@
-//! Lists of `{"Name": …, "Value": …}`, as in `ExtendedProperties` and `Parameters`.
+//! Lists of names and values, `[{"Name": …, "Value": …}]`, as in `ExtendedProperties` and `Parameters`.
 //!
-//! Comes in: the list as sent. Goes out: values, still escaped and borrowed. A list of another form
-//! has no values; nothing here fails.
-
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer as _, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+//! Comes in: the list as sent. Goes out: its entries, borrowed, or one value. A list of another form has no
+//! entries; nothing here fails.
 
 use crate::record::view::scalar;
 
+use super::nested;
+
+/// One entry. What it lacks is `None`; the values are JSON, as sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entry<'a> {
+    /// Still escaped.
+    pub name: &'a str,
+    pub value: Option<&'a str>,
+    pub old: Option<&'a str>,
+    pub new: Option<&'a str>,
+    /// Members that are none of these, so that the entry cannot be written by its name without a loss.
+    pub has_more: bool,
+}
+
+/// An element of such a list, where it is an object with a name.
+pub fn entry(element: &str) -> Option<Entry<'_>> {
+    let mut entry = Entry::default();
+    let mut is_named = false;
+    for (name, value) in nested::members(element) {
+        match name {
+            "Name" | "Key" => {
+                entry.name = value.strip_prefix('"')?.strip_suffix('"')?;
+                is_named = true;
+            }
+            "Value" => entry.value = Some(value),
+            "OldValue" => entry.old = Some(value),
+            "NewValue" => entry.new = Some(value),
+            _ => entry.has_more = true,
+        }
+    }
+    is_named.then_some(entry)
+}
+
+/// The entries of a list; what is no entry is passed over.
+pub fn entries(list: &str) -> impl Iterator<Item = Entry<'_>> {
+    nested::elements(list).filter_map(entry)
+}
+
 /// The value of the last entry of this name, as the inside of a JSON string.
 pub fn last_value<'a>(list: &'a str, name: &str) -> Option<&'a str> {
-    let mut search = Search { name, found: None };
-    serde_json::Deserializer::from_str(list).deserialize_seq(&mut search).ok()?;
-    search.found
-}
-
-#[derive(Deserialize)]
-struct Entry<'a> {
-    #[serde(rename = "Name", borrow, default)]
-    name: Option<&'a RawValue>,
-    #[serde(rename = "Value", borrow, default)]
-    value: Option<&'a RawValue>,
-}
-
-struct Search<'n, 'a> {
-    name: &'n str,
-    found: Option<&'a str>,
-}
-
-impl<'a> Visitor<'a> for &mut Search<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of names and values")
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(entry) = list.next_element::<Entry<'a>>()? {
-            if entry.name.and_then(|name| scalar(name.get())) == Some(self.name) {
-                self.found = entry.value.and_then(|value| scalar(value.get()));
-            }
-        }
-        Ok(())
-    }
+    scalar(entries(list).filter(|entry| entry.name == name).last()?.value?)
 }
 
 #[cfg(test)]
@@ -60,5 +60,12 @@ mod tests {
         for odd in ["\"A\"", "{}", "[1]", "[[]]", "null", r#"[{"Name":"A","Value":{}}]"#] {
             assert_eq!(last_value(odd, "A"), None, "{odd}");
         }
+    }
+
+    #[test]
+    fn old_and_new_values_and_what_is_too_much_are_seen() {
+        let list = r#"[{"Name":"A","OldValue":null,"NewValue":"[true]"},{"Name":"B","X":1},{"Value":"2"}]"#;
+        let read: Vec<_> = entries(list).map(|e| (e.name, e.old, e.new, e.has_more)).collect();
+        assert_eq!(read, [("A", Some("null"), Some("\"[true]\""), false), ("B", None, None, true)]);
     }
 }

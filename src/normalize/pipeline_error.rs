@@ -12,7 +12,7 @@ use super::{Context, document, json};
 
 /// Appends the document.
 pub fn write(context: &Context<'_>, key: RecordKey, record: &[u8], reason: &str, out: &mut Vec<u8>) {
-    document::write_head(context.received_ms, "pipeline_error", out);
+    document::write_head(context.received_ms, "pipeline_error", super::Profile::default().ecs_version(), out);
     let text = String::from_utf8_lossy(record);
     json::text("original", &text, out);
     json::close(out);

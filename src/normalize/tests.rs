@@ -18,7 +18,7 @@ fn document_text(record: &str) -> String {
     let view = View::parse(record.as_bytes()).unwrap();
     let context = context();
     let mut out = Vec::new();
-    document(&context, RecordKey::of(context.tenant_id, &view), &view, &mut out);
+    document(&context, Profile::Auditferry, RecordKey::of(context.tenant_id, &view), &view, &mut out);
     String::from_utf8(out).unwrap()
 }
 
@@ -33,6 +33,7 @@ fn an_empty_record_is_a_document_with_nothing_guessed() {
         "data_stream": {"type": "logs", "dataset": "o365.audit", "namespace": "default"},
         "event": {"module": "o365", "dataset": "o365.audit", "kind": "event"},
         "organization": {"id": "6f1c0000-0000-4000-8000-000000000001", "name": "contoso"},
+        "cloud": {"account": {"id": "6f1c0000-0000-4000-8000-000000000001", "name": "contoso"}},
         "auditferry": {"key": RecordKey::of(context().tenant_id, &View::parse(b"{}").unwrap()).to_string(), "content_type": "Audit.General"},
         "o365": {"audit": {}},
     });

@@ -11,7 +11,7 @@ pub mod instant;
 mod key;
 pub mod salvage;
 pub mod split;
-mod text;
+pub mod text;
 pub mod types;
 pub mod view;
 

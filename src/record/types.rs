@@ -34,8 +34,24 @@ pub fn name(number: i64) -> Option<&'static str> {
     Some(RECORD_TYPES[index].name)
 }
 
-/// Alerts of Defender and Purview (`SecurityComplianceAlerts`).
-pub const SECURITY_COMPLIANCE_ALERTS: i64 = 40;
+/// The name of a user type, by its number as text; `None` for one that is not listed. Source: the `UserType`
+/// enumeration of the same schema.
+pub fn user_type(number: &str) -> Option<&'static str> {
+    const NAMES: [&str; 11] = [
+        "Regular",
+        "Reserved",
+        "Admin",
+        "DcAdmin",
+        "System",
+        "Application",
+        "ServicePrincipal",
+        "CustomPolicy",
+        "SystemPolicy",
+        "PartnerTechnician",
+        "Guest",
+    ];
+    NAMES.get(number.parse::<usize>().ok()?).copied()
+}
 
 const fn row(number: i64, name: &'static str, source: Source) -> RecordType {
     RecordType { number, name, source }

@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::field::Field;
+use super::field::{self, Field};
 use super::{instant, text};
 
 /// A record that is not a JSON object in UTF-8.
@@ -36,10 +36,27 @@ struct Member {
     stands: bool,
 }
 
-/// The allocation of a view, to be used again for the next record.
-#[derive(Debug, Default)]
+/// The allocations of a view, to be used again for the next record.
+#[derive(Debug)]
 pub struct ViewBuffer {
     members: Vec<Member>,
+    /// Place in `members`, plus one, of each known field. Zero for all but the fields of `members`, so
+    /// that only those are cleared for the next record, and not all that are known.
+    slots: Box<[u32; Field::COUNT]>,
+}
+
+impl Default for ViewBuffer {
+    fn default() -> Self {
+        ViewBuffer { members: Vec::with_capacity(USUAL_MEMBERS), slots: Box::new([0; Field::COUNT]) }
+    }
+}
+
+impl ViewBuffer {
+    fn clear(&mut self) {
+        for field in self.members.drain(..).filter_map(|member| member.field) {
+            self.slots[field as usize] = 0;
+        }
+    }
 }
 
 /// One member as others see it.
@@ -59,8 +76,7 @@ pub struct Entry<'a> {
 pub struct View<'a> {
     record: &'a str,
     members: Vec<Member>,
-    /// Place in `members`, plus one, of each known field.
-    slots: [u32; Field::COUNT],
+    slots: Box<[u32; Field::COUNT]>,
     superseded: bool,
 }
 
@@ -70,7 +86,7 @@ const USUAL_MEMBERS: usize = 48;
 impl<'a> View<'a> {
     /// Reads a record, which must be one JSON object and nothing else.
     pub fn parse(record: &'a [u8]) -> Result<View<'a>, UnreadableRecord> {
-        View::parse_in(record, ViewBuffer { members: Vec::with_capacity(USUAL_MEMBERS) })
+        View::parse_in(record, ViewBuffer::default())
     }
 
     /// The same, into an allocation that [`View::into_buffer`] gave back.
@@ -85,10 +101,9 @@ impl<'a> View<'a> {
 
     /// Reads the record that `text` begins with, and says where it ends: to split and to read in one
     /// pass. What follows the record is not looked at.
-    pub fn read_first(text: &'a str, buffer: ViewBuffer) -> Result<(View<'a>, usize), UnreadableRecord> {
-        let mut members = buffer.members;
-        members.clear();
-        let mut view = View { record: text, members, slots: [0; Field::COUNT], superseded: false };
+    pub fn read_first(text: &'a str, mut buffer: ViewBuffer) -> Result<(View<'a>, usize), UnreadableRecord> {
+        buffer.clear();
+        let mut view = View { record: text, members: buffer.members, slots: buffer.slots, superseded: false };
         let mut names = NameFilter::new();
         serde_json::Deserializer::from_str(text)
             .deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
@@ -105,9 +120,9 @@ impl<'a> View<'a> {
         Ok((view, end))
     }
 
-    /// Gives the allocation back.
+    /// Gives the allocations back.
     pub fn into_buffer(self) -> ViewBuffer {
-        ViewBuffer { members: self.members }
+        ViewBuffer { members: self.members, slots: self.slots }
     }
 
     /// The record as it came.
@@ -118,6 +133,11 @@ impl<'a> View<'a> {
     /// The value of a field, as sent. `None` where the record lacks it.
     pub fn raw(&self, field: Field) -> Option<&'a [u8]> {
         self.value(field).map(str::as_bytes)
+    }
+
+    /// The same, as text.
+    pub fn raw_text(&self, field: Field) -> Option<&'a str> {
+        self.value(field)
     }
 
     fn value(&self, field: Field) -> Option<&'a str> {
@@ -234,7 +254,7 @@ pub fn scalar(value: &str) -> Option<&str> {
 }
 
 /// An integer out of a decimal text such as `40`, `40.0` or `4.0E1`, without floating point.
-fn integer(text: &str) -> Option<i64> {
+pub fn integer(text: &str) -> Option<i64> {
     if let Ok(value) = text.parse() {
         return Some(value);
     }
@@ -261,7 +281,7 @@ impl NameFilter {
     }
 
     fn add(&mut self, name: &str, escaped: bool) {
-        let hash = ends(name.as_bytes());
+        let hash = hash_of_ends(name.as_bytes());
         let word = &mut self.bits[(hash >> 6) as usize % Self::WORDS];
         let bit = 1u64 << (hash & 63);
         self.repeated |= escaped || *word & bit != 0;
@@ -270,12 +290,9 @@ impl NameFilter {
 }
 
 /// A hash of the first and the last eight bytes and the length: enough for a filter.
-fn ends(name: &[u8]) -> u64 {
+fn hash_of_ends(name: &[u8]) -> u64 {
     const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
-    let (first, last) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-        _ => (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
-    };
+    let (first, last) = field::ends(name);
     let mixed = (first ^ name.len() as u64).wrapping_mul(ODD) ^ last;
     mixed.wrapping_mul(ODD) >> 32
 }
@@ -332,6 +349,17 @@ mod tests {
         let left: Vec<_> = read.entries().map(|entry| entry.value).collect();
         assert_eq!(left, [r#""2""#, "2", "3"]);
         assert!(read.has_superseded());
+    }
+
+    #[test]
+    fn a_used_buffer_remembers_no_field() {
+        let first = r#"{"Id":"1","UserId":"a","Other":1,"Workload":"Exchange","Id":"2"}"#;
+        let buffer = View::parse(first.as_bytes()).unwrap().into_buffer();
+        let read = View::parse_in(br#"{"Other":2,"Id":"3"}"#, buffer).unwrap();
+        let said = |field: Field| read.string(field);
+        assert_eq!(said(Field::Id).as_deref(), Some("3"));
+        assert!(Field::ALL.iter().filter(|&&field| field != Field::Id).all(|&field| said(field).is_none()));
+        assert!(!read.has_superseded());
     }
 
     #[test]

@@ -46,12 +46,8 @@ fn test(test: &Test, feed: &Feed, view: Option<&View<'_>>) -> Option<bool> {
         Key::Operation => field(wanted, view?, Field::Operation),
         Key::User => field(wanted, view?, Field::UserId),
         Key::Outcome => {
-            let outcome = match normalize::outcome(view?) {
-                Some(Outcome::Success) => "success",
-                Some(Outcome::Failure) => "failure",
-                None => "unknown",
-            };
-            text(wanted, Some(outcome))
+            let outcome = normalize::outcome(view?).unwrap_or(Outcome::Unknown);
+            text(wanted, Some(outcome.as_str()))
         }
         Key::RecordType => {
             let number = view?.record_type();

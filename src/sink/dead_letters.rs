@@ -250,10 +250,9 @@ fn push_head(head: &LetterHead, out: &mut Vec<u8>) {
 /// The record is kept as it came, so that it can be sent again to any sink; but of a sink that may not have
 /// all of it, the letter has no more than the sink would have got.
 fn push_format(format: Format, out: &mut Vec<u8>) {
-    out.extend_from_slice(match format {
-        Format::Raw => b",\"format\":\"raw\"",
-        Format::Ecs => b",\"format\":\"ecs\"",
-    });
+    out.extend_from_slice(b",\"format\":\"");
+    out.extend_from_slice(format.as_str().as_bytes());
+    out.push(b'"');
 }
 
 fn push_string(text: &str, out: &mut Vec<u8>) {

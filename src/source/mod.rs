@@ -29,7 +29,7 @@ mod trouble;
 mod troubles;
 mod turns;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -68,14 +68,7 @@ pub struct Context {
 
 /// Starts a loop for each tenant, whenever one is wanted. Drop it at the end: it keeps the forward lane open.
 pub struct Source {
-    state: State,
-    clock: Clock,
-    budget: Budget,
-    metrics: Arc<Metrics>,
-    forward: mpsc::Sender<Arrival>,
-    intake: Intake,
-    spool_dir: PathBuf,
-    troubles: Troubles,
+    context: Context,
     connections: connections::Connections,
     collect: CollectConfig,
     shared: Arc<tenant::Shared>,
@@ -106,22 +99,11 @@ impl TenantLoop {
 impl Source {
     /// Nothing is asked for before the first [`start`](Self::start). `once`: loops end by themselves when all is done.
     pub fn new(collect: &CollectConfig, context: Context, once: bool) -> Source {
-        let Context { state, clock, budget, metrics, forward, intake, spool_dir, transport, troubles } = context;
-        let connections = connections::Connections::new(transport);
-        let fetch = fetch_context(&forward, &budget, collect, &spool_dir, &metrics);
-        let shared = Arc::new(shared(fetch, collect, &clock, &intake, &metrics));
         Source {
-            state,
-            clock,
-            budget,
-            metrics,
-            forward,
-            intake,
-            spool_dir,
-            troubles,
-            connections,
+            connections: connections::Connections::new(context.transport.clone()),
             collect: collect.clone(),
-            shared,
+            shared: shared(&context, collect),
+            context,
             once,
             next_number: 0,
         }
@@ -129,8 +111,7 @@ impl Source {
 
     /// What loops that are started from now on go by; those that run keep what they were started with.
     pub fn set_collect(&mut self, collect: &CollectConfig) {
-        let fetch = fetch_context(&self.forward, &self.budget, collect, &self.spool_dir, &self.metrics);
-        self.shared = Arc::new(shared(fetch, collect, &self.clock, &self.intake, &self.metrics));
+        self.shared = shared(&self.context, collect);
         self.collect = collect.clone();
     }
 
@@ -145,10 +126,11 @@ impl Source {
         let (end, ended) = watch::channel(());
         let number = self.next_number;
         self.next_number += 1;
-        declare_labels(config, &self.metrics);
-        let client = client(&self.collect, config, &self.clock, &self.connections, &self.metrics);
-        let (shared, state, once) = (Arc::clone(&self.shared), self.state.clone(), self.once);
-        let (metrics, troubles) = (Arc::clone(&self.metrics), self.troubles.clone());
+        let Context { state, clock, metrics, troubles, .. } = &self.context;
+        declare_labels(config, metrics);
+        let client = client(&self.collect, config, clock, &self.connections, metrics);
+        let (shared, state, once) = (Arc::clone(&self.shared), state.clone(), self.once);
+        let (metrics, troubles) = (Arc::clone(metrics), troubles.clone());
         let (tenant, content_types) = (Arc::clone(&config.tenant), config.content_types.clone());
         loops.spawn(async move {
             // Its drop tells the end, a panic's too.
@@ -170,40 +152,26 @@ impl Source {
     }
 }
 
-fn fetch_context(
-    forward: &mpsc::Sender<Arrival>,
-    budget: &Budget,
-    collect: &CollectConfig,
-    spool_dir: &Path,
-    metrics: &Arc<Metrics>,
-) -> fetch::FetchContext {
-    fetch::FetchContext {
-        forward: forward.clone(),
-        budget: budget.clone(),
+/// What all loops that are started by these settings share.
+fn shared(context: &Context, collect: &CollectConfig) -> Arc<tenant::Shared> {
+    let fetch = fetch::FetchContext {
+        forward: context.forward.clone(),
+        budget: context.budget.clone(),
         max_record: collect.max_record,
-        spool_dir: spool_dir.to_owned(),
-        metrics: Arc::clone(metrics),
-    }
-}
-
-fn shared(
-    fetch: fetch::FetchContext,
-    collect: &CollectConfig,
-    clock: &Clock,
-    intake: &Intake,
-    metrics: &Arc<Metrics>,
-) -> tenant::Shared {
-    tenant::Shared {
+        spool_dir: context.spool_dir.clone(),
+        metrics: Arc::clone(&context.metrics),
+    };
+    Arc::new(tenant::Shared {
         fetch,
         turns: turns::Turns::new(collect.fetches),
         slow_lane: turns::Turns::new(SLOW_FETCHES),
         fetches_per_tenant: collect.fetches_per_tenant.max(1),
-        clock: clock.clone(),
+        clock: context.clock.clone(),
         poll_interval: collect.poll_interval,
         backfill: collect.backfill,
-        intake: intake.clone(),
-        metrics: Arc::clone(metrics),
-    }
+        intake: context.intake.clone(),
+        metrics: Arc::clone(&context.metrics),
+    })
 }
 
 fn client(

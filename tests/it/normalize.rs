@@ -63,7 +63,13 @@ fn documents(case: &Path) -> String {
     for record in records {
         let view = View::parse(record.get().as_bytes()).unwrap();
         let mut document = Vec::new();
-        normalize::document(&context, RecordKey::of(TENANT, &view), &view, &mut document);
+        normalize::document(
+            &context,
+            normalize::Profile::Auditferry,
+            RecordKey::of(TENANT, &view),
+            &view,
+            &mut document,
+        );
         let document = String::from_utf8(document).unwrap();
         serde_json::from_str::<serde_json::Value>(&document).unwrap();
         documents.push_str(&indented(&document));

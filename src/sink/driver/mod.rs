@@ -61,20 +61,9 @@ struct Inner {
     task: tokio::sync::Mutex<Option<JoinHandle<bool>>>,
 }
 
-/// Starts the driver of one sink. Needs a running tokio runtime.
+/// Starts the driver of one sink. It sends nothing before `turn`: until then deliveries wait as they do for a slow
+/// receiver. Needs a running tokio runtime.
 pub fn spawn<S: Sink>(
-    config: SinkConfig,
-    id: SinkId,
-    sink: S,
-    state: State,
-    dead: DeadLetters,
-    metrics: Arc<Metrics>,
-) -> DriverHandle {
-    spawn_after(std::future::ready(()), config, id, sink, state, dead, metrics)
-}
-
-/// As [`spawn`], but sends nothing before `turn`: until then deliveries wait as they do for a slow receiver.
-pub fn spawn_after<S: Sink>(
     turn: impl Future<Output = ()> + Send + 'static,
     config: SinkConfig,
     id: SinkId,

@@ -103,20 +103,17 @@ struct Kept {
 }
 
 impl Held {
-    /// What there is while no new token is to be had: the old one while it lives, unless the credential was refused.
+    /// What there is while no new token is to be had: the old one while it lives. A refused credential's is none.
     fn instead(&self, error: ApiError, now: Seconds) -> Result<Token, ApiError> {
         match &self.token {
-            Some(kept) if now < kept.ends_at && !matches!(error, ApiError::Unauthorized { .. }) => {
-                Ok(kept.token.clone())
-            }
+            Some(kept) if now < kept.ends_at => Ok(kept.token.clone()),
             _ => Err(error),
         }
     }
 
     /// Lets go of a token that shall not be used again; a failure to renew it is not believed any longer.
     fn let_go(&mut self) {
-        self.token = None;
-        self.refusal.take_if(|refusal| !matches!(refusal.error, ApiError::Unauthorized { .. }));
+        (self.token, self.refusal) = (None, None);
     }
 }
 
@@ -182,6 +179,7 @@ impl TokenSource {
                 let believed = if refused { REFUSAL_BELIEVED } else { FAILURE_BELIEVED };
                 held.refusal = Some(Refusal { error: error.clone(), until: now + believed, fingerprint });
                 if refused {
+                    // Nothing may be had by it any more; so wherever there is a token, none was refused since.
                     held.token = None;
                     self.refused.send_replace(self.credential.may_change());
                 }

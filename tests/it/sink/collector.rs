@@ -367,6 +367,7 @@ async fn of_a_sink_only_what_it_is_now_is_said() {
         )
         .unwrap();
         let next = auditferry::sink::driver::spawn(
+            std::future::ready(()),
             config,
             bench.id,
             sink,

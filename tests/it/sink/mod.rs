@@ -117,7 +117,8 @@ impl Bench {
         let id = state.sink_id(&config.name).unwrap();
         let sink = build(&config, id, &state, Arc::clone(&metrics)).unwrap();
         let dead = DeadLetters::open(&dir.path().join("dead.ndjson"), Arc::clone(&metrics)).unwrap();
-        let driver = driver::spawn(config.clone(), id, sink, state.clone(), dead, Arc::clone(&metrics));
+        let driver =
+            driver::spawn(std::future::ready(()), config.clone(), id, sink, state.clone(), dead, Arc::clone(&metrics));
         Bench { dir, state, metrics, id, driver, config }
     }
 

@@ -1,0 +1,114 @@
+//! Alerts of Microsoft Defender and Purview: record types 40, 78, 98, 113 and 307.
+//!
+//! Comes in: a record. Goes out: facts in a draft. What the alert is about stands in `Data`, JSON inside of a text,
+//! whose short names are Microsoft's own (activity-api, section 5, item 41; ecs-mapping, sections 5 and 6).
+
+use crate::record::Field;
+use crate::record::view::scalar;
+
+use super::draft::{Draft, Value};
+use super::ecs::Ecs;
+use super::family::{Family, Rule, made, moved};
+use super::{identity, nested};
+
+pub static FAMILY: Family = Family { name: "Alerts", record_types: &[40, 78, 98, 113, 307], rules: RULES, describe };
+
+const RULES: &[Rule] = &[
+    made(Ecs::EventKind, "RecordType", "`alert`"),
+    made(Ecs::EventCategory, "Category", "ThreatManagement: threat; AccessGovernance: iam; MailFlow: email; else none"),
+    made(Ecs::EventType, "Category", "ThreatManagement: indicator; AccessGovernance, MailFlow: info; else none"),
+    moved(Ecs::RuleName, Field::Name),
+    moved(Ecs::RuleId, Field::PolicyId),
+    moved(Ecs::RuleCategory, Field::Category),
+    made(Ecs::RuleReference, "AlertLinks[].AlertLinkHref", "all that say something"),
+    made(Ecs::Message, "Name", "what the alert is called"),
+    made(
+        Ecs::UserTargetId,
+        "AlertEntityId, Data.f3u",
+        "the entity where EntityType is User; else the user that Data names",
+    ),
+    made(Ecs::UserTargetName, "AlertEntityId, Data.f3u", "of the same, where it is an address"),
+    made(Ecs::UserTargetDomain, "AlertEntityId, Data.f3u", "of the same"),
+    made(Ecs::UserTargetEmail, "AlertEntityId, Data.f3u", "of the same"),
+    made(Ecs::EmailSender, "Data.tsd", "who sent the mail that the alert is about"),
+    made(Ecs::EmailTo, "Data.trc", "who was sent it"),
+    made(Ecs::EmailSubject, "Data.ms", "its subject"),
+    made(Ecs::EmailMessageId, "Data.imsgid", "its message id"),
+    made(Ecs::EmailLocalId, "Data.aii", "its id at Microsoft"),
+    made(Ecs::RelatedUser, "Data f3u, suid, tsd, trc; AlertEntityId", "every address"),
+];
+
+fn describe(draft: &mut Draft<'_>) {
+    draft.kind = "alert";
+    let meaning = match draft.said(Field::Category).unwrap_or_default() {
+        "ThreatManagement" => Some(("threat", "indicator")),
+        "AccessGovernance" => Some(("iam", "info")),
+        "MailFlow" => Some(("email", "info")),
+        _ => None,
+    };
+    if let Some((category, kind)) = meaning {
+        draft.add(Ecs::EventCategory, Value::Text(category));
+        draft.add(Ecs::EventType, Value::Text(kind));
+    }
+    draft.set_text(Ecs::Message, draft.text(Ecs::RuleName));
+    links(draft);
+    if let Some(entity) = draft.said(Field::AlertEntityId) {
+        if draft.said(Field::EntityType) == Some("User") {
+            identity::set(draft, identity::TARGET, entity);
+        }
+        related(draft, entity);
+    }
+    let data = draft.said(Field::Data).and_then(|data| nested::embedded(data, draft.arena()));
+    describe_data(draft, data.unwrap_or_default());
+}
+
+fn links(draft: &mut Draft<'_>) {
+    let links = draft.raw(Field::AlertLinks).unwrap_or_default();
+    let mut only_links = links.starts_with('[');
+    for link in nested::elements(links) {
+        only_links &= nested::members(link).count() == 1;
+        match nested::text_member(link, "AlertLinkHref") {
+            Some(href) => draft.add_text(Ecs::RuleReference, href),
+            None => only_links = false,
+        }
+    }
+    if only_links {
+        draft.moved.insert(Field::AlertLinks);
+    }
+}
+
+/// The short names of `Data`; a name given twice has its last value.
+fn describe_data<'a>(draft: &mut Draft<'a>, data: &'a str) {
+    for (name, value) in nested::members(data) {
+        let Some(text) = scalar(value).filter(|text| !text.is_empty()) else { continue };
+        let field = match name {
+            "tsd" => Ecs::EmailSender,
+            "trc" => Ecs::EmailTo,
+            "ms" => Ecs::EmailSubject,
+            "imsgid" => Ecs::EmailMessageId,
+            "aii" => Ecs::EmailLocalId,
+            "f3u" => {
+                if !draft.has(Ecs::UserTargetId) && identity::address(text).is_some() {
+                    identity::set(draft, identity::TARGET, text);
+                }
+                related(draft, text);
+                continue;
+            }
+            "suid" => {
+                related(draft, text);
+                continue;
+            }
+            _ => continue,
+        };
+        draft.set_text(field, Some(text));
+        if matches!(name, "tsd" | "trc") {
+            related(draft, text);
+        }
+    }
+}
+
+fn related<'a>(draft: &mut Draft<'a>, text: &'a str) {
+    if identity::address(text).is_some() {
+        draft.add_text(Ecs::RelatedUser, text);
+    }
+}

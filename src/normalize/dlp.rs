@@ -1,0 +1,199 @@
+//! Data loss prevention: record types 11 and 33 (SharePoint, OneDrive), 13 and 107 (Exchange), 63, 99 and 100
+//! (endpoints and file shares).
+//!
+//! Comes in: a record. Goes out: facts in a draft. One record may name several policies with several rules each
+//! (activity-api, section 5, items 52 to 54; ecs-mapping, section 5). The record does not say whether anything
+//! failed, so no outcome is written.
+
+use crate::record::Field;
+use crate::record::view::scalar;
+
+use super::draft::{Draft, Value};
+use super::ecs::Ecs;
+use super::family::{Family, Rule, copied, made};
+use super::{base, identity, nested, sharepoint};
+
+pub static FAMILY: Family =
+    Family { name: "Data loss prevention", record_types: &[11, 13, 33, 63, 99, 100, 107], rules: RULES, describe };
+
+const RULES: &[Rule] = &[
+    made(Ecs::EventKind, "Operation", "`alert` for DlpRuleMatch"),
+    made(Ecs::EventCategory, "RecordType", "`email` for Exchange, else `file`"),
+    made(Ecs::EventType, "RecordType", "`info` for Exchange, else `access`"),
+    made(Ecs::EventSeverity, "PolicyDetails[].Rules[].Severity", "the highest: low 2, medium 3, high 4"),
+    made(Ecs::RuleId, "PolicyDetails[].Rules[].RuleId", "of all rules of all policies"),
+    made(Ecs::RuleName, "PolicyDetails[].Rules[].RuleName", "of all rules of all policies"),
+    made(Ecs::RuleRuleset, "PolicyDetails[].PolicyName", "of all policies"),
+    made(Ecs::EventReason, "ExceptionInfo", "as text, or its Reason: why the user was let through"),
+    made(Ecs::EmailFrom, "ExchangeMetaData.From", "as sent"),
+    made(Ecs::EmailTo, "ExchangeMetaData.To", "all"),
+    made(Ecs::EmailCc, "ExchangeMetaData.CC", "all"),
+    made(Ecs::EmailBcc, "ExchangeMetaData.BCC", "all"),
+    made(Ecs::EmailSubject, "ExchangeMetaData.Subject", "as sent"),
+    made(Ecs::EmailMessageId, "ExchangeMetaData.MessageID", "as sent"),
+    made(Ecs::EmailOriginationTimestamp, "ExchangeMetaData.Sent", "where it is a time"),
+    made(Ecs::UserId, "SharePointMetaData.From", "where there is no UserId"),
+    made(
+        Ecs::FileName,
+        "SharePointMetaData.FileName; ObjectId of an endpoint",
+        "as sent; what stands behind the last separator",
+    ),
+    made(Ecs::FilePath, "ObjectId", "of an endpoint"),
+    made(Ecs::FileOwner, "SharePointMetaData.FileOwner", "as sent"),
+    made(Ecs::FileMtime, "SharePointMetaData.LastModifiedTime", "where it is a time"),
+    made(Ecs::FileCreated, "SharePointMetaData.itemCreationTime", "where it is a time"),
+    made(Ecs::FileSize, "SharePointMetaData.FileSize; EndpointMetaData.FileSize", "a whole number"),
+    made(Ecs::FileExtension, "EndpointMetaData.FileExtension", "as sent"),
+    made(Ecs::FileHashSha256, "EndpointMetaData.Sha256", "as sent"),
+    made(Ecs::FileHashSha1, "EndpointMetaData.Sha1", "as sent"),
+    made(Ecs::UrlOriginal, "SharePointMetaData.FilePathUrl", "as sent"),
+    made(Ecs::UrlDomain, "SharePointMetaData.FilePathUrl", "its host"),
+    made(Ecs::HostName, "EndpointMetaData.DeviceName; DeviceName", "the device that saw it"),
+    copied(Ecs::ProcessName, Field::Application),
+    made(Ecs::HostOsPlatform, "Platform", "the name of the number"),
+    made(Ecs::HostOsType, "Platform", "where it is an operating system"),
+    made(Ecs::RelatedUser, "ExchangeMetaData From, To, CC, BCC; FileOwner", "every address"),
+];
+
+/// The parts of a record that say where the rule matched, by name.
+const EXCHANGE: [i64; 2] = [13, 107];
+
+fn describe(draft: &mut Draft<'_>) {
+    if draft.operation() == "DlpRuleMatch" {
+        draft.kind = "alert";
+    }
+    let is_mail = draft.record_type.is_some_and(|number| EXCHANGE.contains(&number));
+    let (category, kind) = if is_mail { ("email", "info") } else { ("file", "access") };
+    // The table of operations cannot know where the rule matched.
+    draft.clear(Ecs::EventCategory);
+    draft.clear(Ecs::EventType);
+    draft.add(Ecs::EventCategory, Value::Text(category));
+    draft.add(Ecs::EventType, Value::Text(kind));
+    policies(draft);
+    if let Some(exception) = draft.raw(Field::ExceptionInfo) {
+        let reason = scalar(exception).or_else(|| nested::text_member(exception, "Reason"));
+        draft.set_text(Ecs::EventReason, reason);
+    }
+    if let Some(mail) = draft.raw(Field::ExchangeMetaData) {
+        describe_mail(draft, mail);
+    }
+    if let Some(file) = draft.raw(Field::SharePointMetaData) {
+        describe_file(draft, file);
+    }
+    if draft.record_type == Some(63) || draft.raw(Field::EndpointMetaData).is_some() {
+        describe_endpoint(draft);
+    }
+}
+
+fn policies(draft: &mut Draft<'_>) {
+    let mut highest = None;
+    for policy in nested::elements(draft.raw(Field::PolicyDetails).unwrap_or_default()) {
+        for (name, value) in nested::members(policy) {
+            match name {
+                "PolicyName" => scalar(value).into_iter().for_each(|name| draft.add_text(Ecs::RuleRuleset, name)),
+                "Rules" => {
+                    for rule in nested::elements(value) {
+                        for (to, name) in [(Ecs::RuleId, "RuleId"), (Ecs::RuleName, "RuleName")] {
+                            draft.add_text(to, nested::text_member(rule, name).unwrap_or_default());
+                        }
+                        highest = highest.max(nested::text_member(rule, "Severity").and_then(base::severity));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    if let Some(severity) = highest {
+        draft.set(Ecs::EventSeverity, Value::Number(severity));
+    }
+}
+
+fn describe_mail<'a>(draft: &mut Draft<'a>, mail: &'a str) {
+    for (name, value) in nested::members(mail) {
+        match name {
+            "From" => {
+                for address in nested::texts(value) {
+                    draft.add_text(Ecs::EmailFrom, address);
+                }
+            }
+            "To" | "CC" | "BCC" => {
+                let to = match name {
+                    "To" => Ecs::EmailTo,
+                    "CC" => Ecs::EmailCc,
+                    _ => Ecs::EmailBcc,
+                };
+                nested::texts(value).for_each(|address| draft.add_text(to, address));
+            }
+            "Subject" => draft.set_text(Ecs::EmailSubject, scalar(value)),
+            "MessageID" => draft.set_text(Ecs::EmailMessageId, scalar(value)),
+            "Sent" => draft.set_raw(Ecs::EmailOriginationTimestamp, value),
+            _ => continue,
+        }
+        if matches!(name, "From" | "To" | "CC" | "BCC") {
+            nested::texts(value)
+                .filter(|address| identity::address(address).is_some())
+                .for_each(|address| draft.add_text(Ecs::RelatedUser, address));
+        }
+    }
+}
+
+fn describe_file<'a>(draft: &mut Draft<'a>, file: &'a str) {
+    for (name, value) in nested::members(file) {
+        match name {
+            "FileName" => draft.set_text(Ecs::FileName, scalar(value)),
+            "FileOwner" => {
+                draft.set_text(Ecs::FileOwner, scalar(value));
+                if let Some(owner) = scalar(value).filter(|owner| identity::address(owner).is_some()) {
+                    draft.add_text(Ecs::RelatedUser, owner);
+                }
+            }
+            "FilePathUrl" => {
+                draft.set_text(Ecs::UrlOriginal, scalar(value));
+                sharepoint::set_url(draft, scalar(value).unwrap_or_default());
+            }
+            "LastModifiedTime" => draft.set_raw(Ecs::FileMtime, value),
+            "itemCreationTime" | "ItemCreationTime" => draft.set_raw(Ecs::FileCreated, value),
+            "FileSize" => draft.set_raw(Ecs::FileSize, value),
+            "From" if !draft.has(Ecs::UserId) => {
+                if let Some(from) = scalar(value).filter(|from| identity::is_known(from)) {
+                    identity::set(draft, identity::USER, from);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn describe_endpoint(draft: &mut Draft<'_>) {
+    draft.set_text(Ecs::HostName, draft.said(Field::DeviceName));
+    for (name, value) in nested::members(draft.raw(Field::EndpointMetaData).unwrap_or_default()) {
+        match name {
+            "DeviceName" => draft.set_raw(Ecs::HostName, value),
+            "FileExtension" => draft.set_raw(Ecs::FileExtension, value),
+            "FileSize" => draft.set_raw(Ecs::FileSize, value),
+            "Sha256" => draft.set_raw(Ecs::FileHashSha256, value),
+            "Sha1" => draft.set_raw(Ecs::FileHashSha1, value),
+            "Application" => draft.set_raw(Ecs::ProcessName, value),
+            _ => {}
+        }
+    }
+    if let Some(path) = draft.said(Field::ObjectId) {
+        draft.set_text(Ecs::FilePath, Some(path));
+        draft.set_text(Ecs::FileName, path.rsplit(['\\', '/']).next());
+    }
+    platform(draft);
+}
+
+/// `Platform` of an endpoint (activity-api, section 5; ecs-mapping, section 1).
+pub fn platform(draft: &mut Draft<'_>) {
+    let (platform, kind) = match draft.said(Field::Platform).unwrap_or_default() {
+        "1" => ("Windows", Some("windows")),
+        "2" => ("MacOS", Some("macos")),
+        "3" => ("iOS", Some("ios")),
+        "4" => ("Android", Some("android")),
+        "5" => ("Web Browser", None),
+        _ => return,
+    };
+    draft.set_text(Ecs::HostOsPlatform, Some(platform));
+    draft.set_text(Ecs::HostOsType, kind);
+}

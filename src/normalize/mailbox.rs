@@ -1,0 +1,104 @@
+//! What happens in mailboxes: record types 2, 3, 19, 29, 50, 101.
+//!
+//! Comes in: a record. Goes out: facts in a draft. The actor is who logged on, which may not be the owner of the
+//! mailbox; the owner is whom it was done to (activity-api, section 5, items 29 to 34).
+
+use crate::escape::escape;
+use crate::record::Field;
+use crate::record::text::unescape;
+
+use super::draft::{Draft, Value};
+use super::ecs::Ecs;
+use super::family::{Family, Rule, copied, made};
+use super::{exchange_admin, identity, json, nested};
+
+pub static FAMILY: Family =
+    Family { name: "Exchange mailboxes", record_types: &[2, 3, 19, 29, 50, 101], rules: RULES, describe };
+
+const RULES: &[Rule] = &[
+    made(Ecs::EventCategory, "RecordType", "`email`, whatever the operation"),
+    made(Ecs::EventType, "RecordType", "`info`, unless the operation says more"),
+    made(Ecs::UserId, "UserId; else LogonUserSid", "who logged on"),
+    copied(Ecs::UserFullName, Field::LogonUserDisplayName),
+    made(Ecs::UserTargetId, "MailboxOwnerSid; else MailboxOwnerUPN", "the owner of the mailbox"),
+    made(Ecs::UserTargetEmail, "MailboxOwnerUPN", "the owner of the mailbox"),
+    made(Ecs::UserTargetName, "MailboxOwnerUPN", "of the same"),
+    made(Ecs::UserTargetDomain, "MailboxOwnerUPN", "of the same"),
+    copied(Ecs::ProcessName, Field::ClientProcessName),
+    made(Ecs::UserAgentOriginal, "ClientInfoString", "where there is no other"),
+    made(Ecs::UserAgentParts, "ClientInfoString", "of the same"),
+    made(Ecs::EmailSubject, "Item.Subject; AffectedItems[].Subject", "of the one item"),
+    made(Ecs::EmailMessageId, "Item.InternetMessageId; AffectedItems[].InternetMessageId", "of the one item"),
+    made(
+        Ecs::EmailAttachments,
+        "Item.Attachments; AffectedItems[].Attachments",
+        "`name (123b); name2 (4b)`: name, extension and size of each",
+    ),
+    made(Ecs::ServerDomain, "OriginatingServer", "the name in front of the brackets"),
+    made(Ecs::ServerAddress, "OriginatingServer", "what stands in the brackets, or the whole"),
+    made(Ecs::ServerIp, "OriginatingServer", "where that is an IP address"),
+];
+
+fn describe(draft: &mut Draft<'_>) {
+    draft.add(Ecs::EventCategory, Value::Text("email"));
+    if !draft.has(Ecs::EventType) {
+        draft.add(Ecs::EventType, Value::Text("info"));
+    }
+    if !draft.has(Ecs::UserId) {
+        draft.set_text(Ecs::UserId, draft.said(Field::LogonUserSid));
+    }
+    let owner = draft.said(Field::MailboxOwnerUPN);
+    if let Some(owner) = owner {
+        identity::set(draft, identity::TARGET, owner);
+    }
+    draft.set_text(Ecs::UserTargetId, draft.said(Field::MailboxOwnerSid));
+    if !draft.has(Ecs::UserAgentOriginal)
+        && let Some(client) = draft.said(Field::ClientInfoString)
+    {
+        draft.set(Ecs::UserAgentOriginal, Value::Text(client));
+        draft.set(Ecs::UserAgentParts, Value::Text(client));
+    }
+    if let Some(item) = the_one_item(draft) {
+        draft.set_text(Ecs::EmailSubject, nested::text_member(item, "Subject"));
+        draft.set_text(Ecs::EmailMessageId, nested::text_member(item, "InternetMessageId"));
+        attachments(draft, nested::text_member(item, "Attachments").unwrap_or_default());
+    }
+    exchange_admin::server(draft);
+}
+
+/// The item of the record, where it is about one alone.
+fn the_one_item<'a>(draft: &Draft<'a>) -> Option<&'a str> {
+    let mut items = nested::elements(draft.raw(Field::AffectedItems).unwrap_or_default());
+    match (items.next(), items.next()) {
+        (Some(item), None) => Some(item),
+        (Some(_), Some(_)) => None,
+        _ => draft.raw(Field::Item).filter(|item| item.starts_with('{')),
+    }
+}
+
+/// `name.ext (123b); other (4b)` as a list of files. An entry without a size is a name.
+fn attachments(draft: &mut Draft<'_>, escaped: &str) {
+    let plain = unescape(escaped);
+    for one in plain.split(';').map(str::trim).filter(|one| !one.is_empty()) {
+        let (name, size) = match one.rsplit_once(" (") {
+            Some((name, size)) => match size.strip_suffix("b)").and_then(|size| size.parse::<u64>().ok()) {
+                Some(size) => (name, i64::try_from(size).ok()),
+                None => (one, None),
+            },
+            None => (one, None),
+        };
+        let mut out = b"{\"file\":{\"name\":\"".to_vec();
+        escape(name, &mut out);
+        out.extend_from_slice(b"\",");
+        if let Some((_, extension)) = name.rsplit_once('.').filter(|(_, extension)| !extension.is_empty()) {
+            json::text("extension", extension, &mut out);
+        }
+        if let Some(size) = size {
+            json::number("size", size, &mut out);
+        }
+        json::end(b'}', &mut out);
+        out.push(b'}');
+        let object = draft.keep(&String::from_utf8_lossy(&out));
+        draft.add(Ecs::EmailAttachments, Value::Json(object));
+    }
+}

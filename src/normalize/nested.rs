@@ -1,0 +1,188 @@
+//! Walks over objects and lists inside a record, without building a tree.
+//!
+//! Comes in: JSON that a parser has accepted (the values of a view, or a text that [`embedded`] let pass). Goes
+//! out: its elements or members, borrowed, in order. Anything else than a list has no elements, anything else than
+//! an object no members. Never allocates, never recurses, each walk is linear in what it walks over; on what is no
+//! JSON it ends early and never panics.
+
+use bumpalo::Bump;
+use serde_json::value::RawValue;
+
+use crate::record::{text, view::scalar};
+
+/// The elements of a list.
+pub fn elements(list: &str) -> Elements<'_> {
+    Elements { rest: inside(list, '[') }
+}
+
+/// The members of an object: the name, still escaped, and the value.
+pub fn members(object: &str) -> Members<'_> {
+    Members { rest: inside(object, '{') }
+}
+
+/// The value of the last member of this name.
+pub fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    members(object).filter(|(known, _)| *known == name).map(|(_, value)| value).last()
+}
+
+/// The same as text, still escaped, where it says something.
+pub fn text_member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    scalar(member(object, name)?).filter(|text| !text.is_empty())
+}
+
+/// Each text of a list of texts, or the one text, still escaped and not empty. Other elements are passed over.
+pub fn texts(value: &str) -> impl Iterator<Item = &str> {
+    let one = if value.starts_with('[') { None } else { scalar(value) };
+    one.into_iter().chain(elements(value).filter_map(scalar)).filter(|text| !text.is_empty())
+}
+
+/// The JSON inside of a text (escaped, as the record has it), where it is an object or a list and nothing else.
+pub fn embedded<'a>(escaped: &str, arena: &'a Bump) -> Option<&'a str> {
+    let plain = text::unescape(escaped);
+    let json: &RawValue = serde_json::from_str(plain.trim()).ok()?;
+    json.get().starts_with(['{', '[']).then(|| &*arena.alloc_str(json.get()))
+}
+
+/// See [`elements`].
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let (value, rest) = value(self.rest)?;
+        self.rest = after(rest, b',');
+        Some(value)
+    }
+}
+
+/// See [`members`].
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        let (name, rest) = value(self.rest)?;
+        let name = name.strip_prefix('"')?.strip_suffix('"')?;
+        let (value, rest) = value(after(rest, b':'))?;
+        self.rest = after(rest, b',');
+        Some((name, value))
+    }
+}
+
+/// What stands behind the opening bracket; nothing where the value does not begin with it.
+fn inside(json: &str, bracket: char) -> &str {
+    json.trim_start_matches(WHITE_SPACE).strip_prefix(bracket).unwrap_or_default()
+}
+
+/// White space of JSON's grammar.
+const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// Leaves out blanks and one separator; nothing is left where another character stands.
+fn after(rest: &str, separator: u8) -> &str {
+    let rest = rest.trim_start_matches(WHITE_SPACE);
+    if rest.as_bytes().first() == Some(&separator) { &rest[1..] } else { "" }
+}
+
+/// The value at the start, and what follows it.
+fn value(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim_start_matches(WHITE_SPACE);
+    let bytes = text.as_bytes();
+    let end = match bytes.first()? {
+        b'"' => end_of_string(bytes, 0)?,
+        b'{' | b'[' => end_of_nest(bytes)?,
+        b']' | b'}' | b',' | b':' => return None,
+        _ => memchr::memchr3(b',', b']', b'}', bytes).unwrap_or(bytes.len()),
+    };
+    let (value, rest) = text.split_at_checked(end)?;
+    Some((value.trim_end_matches(WHITE_SPACE), rest))
+}
+
+/// The end of the string whose opening quote stands at `at`.
+fn end_of_string(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut next = at + 1;
+    loop {
+        let found = next + memchr::memchr2(b'"', b'\\', bytes.get(next..)?)?;
+        if bytes[found] == b'"' {
+            return Some(found + 1);
+        }
+        next = found + 2;
+    }
+}
+
+/// The end of the object or list that begins here.
+fn end_of_nest(bytes: &[u8]) -> Option<usize> {
+    let (mut depth, mut at) = (0usize, 0);
+    loop {
+        match bytes.get(at)? {
+            b'"' => {
+                at = end_of_string(bytes, at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    #[test]
+    fn elements_and_members_come_in_order_with_whatever_stands_between() {
+        let list = " [ 1 ,\"a\\\"]\" , {\"x\":[\"}\"]},[ ], null\n]";
+        assert_eq!(elements(list).collect::<Vec<_>>(), ["1", "\"a\\\"]\"", "{\"x\":[\"}\"]}", "[ ]", "null"]);
+        let object = "{\"a\" : 1.50 , \"b\\\"c\":{\"d\":\"}\"},\"a\":2 }";
+        assert_eq!(members(object).collect::<Vec<_>>(), [("a", "1.50"), ("b\\\"c", "{\"d\":\"}\"}"), ("a", "2")]);
+        assert_eq!((member(object, "a"), member(object, "z"), member("[1]", "a")), (Some("2"), None, None));
+        assert_eq!(texts("[\"a\",\"\",1,null,{}]").collect::<Vec<_>>(), ["a", "1"]);
+        assert_eq!(texts("\"a\"").collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn only_an_object_or_a_list_counts_as_embedded() {
+        let arena = Bump::new();
+        assert_eq!(embedded(r#" {\"a\":\"\\\"\"}"#, &arena), Some(r#"{"a":"\""}"#));
+        for other in ["1", "true", r#"\"a\""#, "{", "", "{} {}"] {
+            assert_eq!(embedded(other, &arena), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_parser_finds_is_found(value in proptest::collection::vec(("[a-z\"\\\\{}\\[\\],:é]{0,6}", -5i64..5), 0..8)) {
+            let list: Vec<Value> = value.iter().map(|(text, number)| serde_json::json!({text: [text, number]})).collect();
+            let spelt = serde_json::to_string_pretty(&list).unwrap();
+            let read: Vec<Value> = elements(&spelt).map(|element| serde_json::from_str(element).unwrap()).collect();
+            prop_assert_eq!(&read, &list);
+            for element in elements(&spelt) {
+                prop_assert_eq!(members(element).count(), 1);
+            }
+        }
+
+        #[test]
+        fn anything_else_ends_early(text in r#"[\[\]{}",:\\a1 é]{0,40}"#) {
+            elements(&text).for_each(drop);
+            members(&text).for_each(drop);
+            elements(&format!("[{text}")).for_each(drop);
+            members(&format!("{{{text}")).for_each(drop);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What happens in Purview.
+//!
+//! Comes in: a record. Goes out: facts in a draft.
+
+use super::draft::Draft;
+use super::family::{Family, Rule};
+
+pub static FAMILY: Family = Family { name: "Purview", record_types: &[18, 24], rules: RULES, describe };
+
+const RULES: &[Rule] = &[];
+
+fn describe(_draft: &mut Draft<'_>) {}

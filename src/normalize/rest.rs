@@ -1,0 +1,349 @@
+//! `o365.audit`: what of the record has no other place, as it was sent.
+//!
+//! Comes in: the record, which of its fields were moved, and a draft's arena. Goes out: the members of one object.
+//! Most are copied as they are. A few are given one shape each, because Elasticsearch takes a field for what it was
+//! first sent as and refuses a document that has it otherwise, and because dashboards and rules look into them by
+//! name (ecs-mapping, section 8; detections, section 3.2). Nothing is left out: what has not the shape that is
+//! expected stands whole under `_raw`.
+
+use bumpalo::Bump;
+
+use crate::escape::escape;
+use crate::record::view::Entry;
+use crate::record::{Field, FieldSet, View, text};
+
+use super::{json, name_value, nested};
+
+/// Numbers that are names, not quantities: written as strings, because different workloads send the
+/// same field as number and as text (ecs-mapping, section 8).
+const AS_STRINGS: FieldSet = FieldSet::of(&[
+    Field::RecordType,
+    Field::UserType,
+    Field::Version,
+    Field::InternalLogonType,
+    Field::LogonType,
+    Field::AzureActiveDirectoryEventType,
+    Field::ActorYammerUserId,
+    Field::YammerNetworkId,
+    Field::ListBaseType,
+]);
+
+/// Fields that are not copied as they are.
+const SHAPED: FieldSet = FieldSet::of(&[
+    Field::RecordType,
+    Field::UserType,
+    Field::Version,
+    Field::InternalLogonType,
+    Field::LogonType,
+    Field::AzureActiveDirectoryEventType,
+    Field::ActorYammerUserId,
+    Field::YammerNetworkId,
+    Field::ListBaseType,
+    Field::Parameters,
+    Field::ExtendedProperties,
+    Field::ModifiedProperties,
+    Field::Actor,
+    Field::Target,
+    Field::OperationProperties,
+    Field::AdditionalInfo,
+    Field::Sender,
+    Field::Message,
+]);
+
+/// Appends the members, each with a comma behind it. Members that follow one another are one copy.
+pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) {
+    let mut run: Option<(usize, usize)> = None;
+    let flush = |run: &mut Option<(usize, usize)>, out: &mut Vec<u8>| {
+        if let Some((from, to)) = run.take() {
+            json::one_line(&view.record()[from..to], out);
+            out.push(b',');
+        }
+    };
+    for entry in view.entries() {
+        let (from, to) = entry.span;
+        match entry.field {
+            Some(field) if moved.contains(field) => flush(&mut run, out),
+            Some(field) if SHAPED.contains(field) => {
+                flush(&mut run, out);
+                shaped(field, &entry, arena, out);
+            }
+            _ => match &mut run {
+                Some((_, end)) if !view.has_superseded() => *end = to,
+                _ => {
+                    flush(&mut run, out);
+                    run = Some((from, to));
+                }
+            },
+        }
+    }
+    flush(&mut run, out);
+}
+
+fn shaped(field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
+    let value = entry.value;
+    if AS_STRINGS.contains(field) {
+        return match is_number(value) {
+            true => json::escaped(entry.name, value, out),
+            false => verbatim(entry.name, value, out),
+        };
+    }
+    match field {
+        Field::Sender if value.starts_with('{') => verbatim("SenderEntity", value, out),
+        Field::Message if value.starts_with('{') => verbatim("MessageObject", value, out),
+        Field::Actor | Field::Target if value.starts_with('[') => {
+            json::key(entry.name, out);
+            identities(value, out);
+            out.push(b',');
+        }
+        Field::Parameters | Field::ExtendedProperties => {
+            json::key(entry.name, out);
+            by_name(value, arena, out);
+            out.push(b',');
+        }
+        Field::ModifiedProperties => {
+            json::key(entry.name, out);
+            old_and_new(value, out);
+            out.push(b',');
+        }
+        Field::OperationProperties | Field::AdditionalInfo if value.starts_with('"') => {
+            json::key(entry.name, out);
+            parsed(&value[1..value.len() - 1], arena, out);
+            out.push(b',');
+        }
+        _ => verbatim(entry.name, value, out),
+    }
+}
+
+fn verbatim(name: &str, value: &str, out: &mut Vec<u8>) {
+    json::key(name, out);
+    json::one_line(value, out);
+    out.push(b',');
+}
+
+fn is_number(value: &str) -> bool {
+    value.as_bytes().first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-')
+}
+
+/// `[{"ID": …, "Type": 5}]` with the types as texts.
+fn identities(list: &str, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for element in nested::elements(list) {
+        if !element.starts_with('{') {
+            json::one_line(element, out);
+        } else {
+            out.push(b'{');
+            for (name, value) in nested::members(element) {
+                match name == "Type" && is_number(value) {
+                    true => json::escaped(name, value, out),
+                    false => verbatim(name, value, out),
+                }
+            }
+            json::end(b'}', out);
+        }
+        out.push(b',');
+    }
+    json::end(b']', out);
+}
+
+/// `[{"Name": …, "Value": …}]` as an object.
+fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
+    let entries = match entries(value, |entry| entry.value.is_some() && entry.old.is_none() && entry.new.is_none()) {
+        Shape::Entries(entries) => entries,
+        Shape::Other => return other(value, out),
+    };
+    let key = |entry: &name_value::Entry<'_>| member_name(entry.name, &['.']);
+    object(&entries, key, out, |entry, out| {
+        let value = entry.value.unwrap_or("null");
+        match value.as_bytes().first() {
+            Some(b'{' | b'[') => json::string_of(value, out),
+            Some(b'"') if entry.name == "additionalDetails" => parsed(&value[1..value.len() - 1], arena, out),
+            _ => out.extend_from_slice(value.as_bytes()),
+        }
+    });
+}
+
+/// `[{"Name": …, "OldValue": …, "NewValue": …}]` as an object of pairs. Elastic's rules ask for the names with
+/// `_` in place of dots and blanks.
+fn old_and_new(value: &str, out: &mut Vec<u8>) {
+    let entries = match entries(value, |entry| entry.value.is_none()) {
+        Shape::Entries(entries) => entries,
+        Shape::Other => return other(value, out),
+    };
+    let key = |entry: &name_value::Entry<'_>| member_name(entry.name, &['.', ' ']);
+    object(&entries, key, out, |entry, out| {
+        out.push(b'{');
+        for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
+            match value {
+                Some(value) if value.starts_with(['{', '[']) => {
+                    json::key(name, out);
+                    json::string_of(value, out);
+                    out.push(b',');
+                }
+                Some(value) => verbatim(name, value, out),
+                None => {}
+            }
+        }
+        json::end(b'}', out);
+    });
+}
+
+enum Shape<'a> {
+    Entries(Vec<name_value::Entry<'a>>),
+    Other,
+}
+
+/// The entries of a list in which every element is one.
+fn entries<'a>(value: &'a str, is_whole: impl Fn(&name_value::Entry<'a>) -> bool) -> Shape<'a> {
+    if !value.starts_with('[') {
+        return Shape::Other;
+    }
+    let read = |element| name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry));
+    nested::elements(value).map(read).collect::<Option<Vec<_>>>().map_or(Shape::Other, Shape::Entries)
+}
+
+/// Writes entries as the members of an object; those of one name as a list.
+fn object<'a>(
+    entries: &[name_value::Entry<'a>],
+    key: impl Fn(&name_value::Entry<'a>) -> String,
+    out: &mut Vec<u8>,
+    write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>),
+) {
+    // Sorted by name to find what stands twice; a record may have a hundred thousand.
+    let mut order: Vec<(String, usize)> = entries.iter().enumerate().map(|(at, entry)| (key(entry), at)).collect();
+    order.sort_unstable();
+    let mut groups: Vec<&[(String, usize)]> = order.chunk_by(|one, other| one.0 == other.0).collect();
+    groups.sort_unstable_by_key(|group| group[0].1);
+    out.push(b'{');
+    for group in groups {
+        json::key(&group[0].0, out);
+        if let [(_, at)] = group {
+            write(&entries[*at], out);
+        } else {
+            out.push(b'[');
+            for (_, at) in group {
+                write(&entries[*at], out);
+                out.push(b',');
+            }
+            json::end(b']', out);
+        }
+        out.push(b',');
+    }
+    json::end(b'}', out);
+}
+
+/// A name as that of a member. Elasticsearch reads a dot in a name as an object, which another record's value of
+/// the name before the dot would contradict.
+fn member_name(escaped: &str, replaced: &[char]) -> String {
+    if escaped.is_empty() {
+        return "_".to_owned();
+    }
+    if !escaped.contains('\\') {
+        return escaped.replace(replaced, "_");
+    }
+    let mut name = Vec::new();
+    escape(&text::unescape(escaped).replace(replaced, "_"), &mut name);
+    String::from_utf8_lossy(&name).into_owned()
+}
+
+/// What has not the shape that is expected: an object as it is, nothing as nothing, all else under `_raw`.
+fn other(value: &str, out: &mut Vec<u8>) {
+    match value.as_bytes().first() {
+        Some(b'{' | b'n') => json::one_line(value, out),
+        Some(b'"') => raw(|out| out.extend_from_slice(value.as_bytes()), out),
+        Some(b'[') if nested::elements(value).all(|element| element.starts_with('"')) => {
+            raw(|out| json::one_line(value, out), out);
+        }
+        _ => raw(|out| json::string_of(value, out), out),
+    }
+}
+
+fn raw(write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"_raw\":");
+    write(out);
+    out.push(b'}');
+}
+
+/// The JSON inside of a text, or the text under `_raw`.
+fn parsed(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
+    match nested::embedded(escaped, arena) {
+        Some(inside) => json::distinct(inside, out),
+        None => raw(|out| json::quoted(escaped, out), out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest(record: &str) -> String {
+        let view = View::parse(record.as_bytes()).unwrap();
+        let mut out = vec![b'{'];
+        write(&view, FieldSet::EMPTY, &Bump::new(), &mut out);
+        json::end(b'}', &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lists_of_names_and_values_become_objects() {
+        for (sent, written) in [
+            (r#"[{"Name":"A.B","Value":"1"},{"Name":"C d","Value":null}]"#, r#"{"A_B":"1","C d":null}"#),
+            (
+                r#"[{"Name":"A","Value":"1"},{"Name":"B","Value":2},{"Name":"A","Value":"3"}]"#,
+                r#"{"A":["1","3"],"B":2}"#,
+            ),
+            (r#"[{"Name":"","Value":{"x":"y"}}]"#, r#"{"_":"{\"x\":\"y\"}"}"#),
+            (r#""-Identity \"x\"""#, r#"{"_raw":"-Identity \"x\""}"#),
+            (r#"[{"Name":"A","Value":"1","More":2}]"#, r#"{"_raw":"[{\"Name\":\"A\",\"Value\":\"1\",\"More\":2}]"}"#),
+            (r#"["a","b"]"#, r#"{"_raw":["a","b"]}"#),
+            ("[]", "{}"),
+            ("null", "null"),
+            ("7", r#"{"_raw":"7"}"#),
+            (r#"{"A":"1"}"#, r#"{"A":"1"}"#),
+        ] {
+            assert_eq!(rest(&format!(r#"{{"Parameters":{sent}}}"#)), format!(r#"{{"Parameters":{written}}}"#));
+        }
+    }
+
+    #[test]
+    fn old_and_new_values_stand_in_pairs() {
+        for (sent, written) in [
+            (
+                r#"[{"Name":"Role.DisplayName","OldValue":"","NewValue":"\"x\""},{"Name":"A B","NewValue":null,"OldValue":[1]}]"#,
+                r#"{"Role_DisplayName":{"NewValue":"\"x\"","OldValue":""},"A_B":{"NewValue":null,"OldValue":"[1]"}}"#,
+            ),
+            (r#"["Subject","ItemClass"]"#, r#"{"_raw":["Subject","ItemClass"]}"#),
+            (
+                r#"[{"Name":"A","NewValue":"1"},{"Name":"A","NewValue":"2"}]"#,
+                r#"{"A":[{"NewValue":"1"},{"NewValue":"2"}]}"#,
+            ),
+        ] {
+            let expected = format!(r#"{{"ModifiedProperties":{written}}}"#);
+            assert_eq!(rest(&format!(r#"{{"ModifiedProperties":{sent}}}"#)), expected);
+        }
+    }
+
+    #[test]
+    fn json_in_a_text_is_read_and_a_key_given_twice_keeps_its_last_value() {
+        assert_eq!(
+            rest(r#"{"OperationProperties":"[{\"a\":1,\"a\":2}]","AdditionalInfo":"free text"}"#),
+            r#"{"OperationProperties":[{"a":2}],"AdditionalInfo":{"_raw":"free text"}}"#
+        );
+        assert_eq!(
+            rest(r#"{"ExtendedProperties":[{"Name":"additionalDetails","Value":"{\"User-Agent\":\"x\"}"}]}"#),
+            r#"{"ExtendedProperties":{"additionalDetails":{"User-Agent":"x"}}}"#
+        );
+        assert_eq!(
+            rest(r#"{"OperationProperties":[{"Name":"a","Value":"b"}]}"#),
+            r#"{"OperationProperties":[{"Name":"a","Value":"b"}]}"#
+        );
+    }
+
+    #[test]
+    fn names_that_come_as_two_types_have_two_names_and_types_of_identities_are_texts() {
+        assert_eq!(rest(r#"{"Sender":{"a":1},"Message":"m"}"#), r#"{"SenderEntity":{"a":1},"Message":"m"}"#);
+        assert_eq!(
+            rest(r#"{"Actor":[{"ID":"x","Type":5},"odd"],"Target":"y","UserType":0}"#),
+            r#"{"Actor":[{"ID":"x","Type":"5"},"odd"],"Target":"y","UserType":"0"}"#
+        );
+    }
+}
