@@ -1,6 +1,7 @@
 //! Makes and checks databases in MaxMind's format, for `make geo` and for the invented places of `demo`.
 //!
-//! `geo systems CSV OUT`: a table `first,last,number,"name"` of ip-location-db's package `asn` → a database.
+//! `geo systems CSV OUT VERSION`: a table `first,last,number,"name"` of ip-location-db's package `asn`, and the package's version, which
+//! says the day (`2.3.2026061719`), → a database.
 //! `geo check FILE…`: reads everything in them, and says what they are. `geo invented OUT`: writes `src/enrich/invented.mmdb`.
 
 #[allow(clippy::expect_used, reason = "a tool at build time: an input that it does not know ends it")]
@@ -13,7 +14,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use maxminddb::WithinOptions;
 use serde::de::IgnoredAny;
@@ -26,22 +27,19 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["systems", table, out] => systems(Path::new(table), Path::new(out)),
+        ["systems", table, out, version] => systems(Path::new(table), Path::new(out), built(version)?),
         ["check", ref files @ ..] if !files.is_empty() => files.iter().try_for_each(|file| check(Path::new(file))),
         ["invented", out] => Ok(std::fs::write(out, invented::database())?),
-        _ => Err("usage: geo systems CSV OUT | geo check FILE… | geo invented OUT".into()),
+        _ => Err("usage: geo systems CSV OUT VERSION | geo check FILE… | geo invented OUT".into()),
     }
 }
 
 /// Builds a database of autonomous systems, for the one kind of address that the table has.
-fn systems(table: &Path, out: &Path) -> Result<()> {
+fn systems(table: &Path, out: &Path, built: u64) -> Result<()> {
     let rows = std::fs::read_to_string(table)?;
     let is_v6 = rows.lines().next().is_some_and(|row| row.contains(':'));
-    let built = std::fs::metadata(table)?.modified().unwrap_or(SystemTime::now());
-    // Packages of npm bear the date of 1985 in every file.
-    let built = if built.duration_since(UNIX_EPOCH)?.as_secs() < 1_000_000_000 { SystemTime::now() } else { built };
-    let version = if is_v6 { 6 } else { 4 };
-    let mut writer = Writer::new(version, "ip-location-db asn", built.duration_since(UNIX_EPOCH)?.as_secs());
+    let ip_version = if is_v6 { 6 } else { 4 };
+    let mut writer = Writer::new(ip_version, "ip-location-db asn", built);
     for (line, row) in (1..).zip(rows.lines()) {
         let (first, last, number, name) =
             read_row(row).ok_or_else(|| format!("{}:{line}: not first,last,number,name", table.display()))?;
@@ -50,6 +48,14 @@ fn systems(table: &Path, out: &Path) -> Result<()> {
         networks(first, last, &mut |ip, prefix| writer.insert(ip, prefix, &record));
     }
     Ok(std::fs::write(out, writer.finish())?)
+}
+
+/// Seconds since 1970 of a version of the package: year, month, day and hour are its last number.
+fn built(version: &str) -> Result<u64> {
+    let stamp = version.rsplit('.').next().unwrap_or_default();
+    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M", format!("{stamp}00"))
+        .map_err(|error| format!("`{version}` does not end with year, month, day and hour: {error}"))?;
+    Ok(time.to_zoned(jiff::tz::TimeZone::UTC)?.timestamp().as_second().try_into()?)
 }
 
 /// The name may stand in quotes, with a quote doubled (RFC 4180).

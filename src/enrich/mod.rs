@@ -35,8 +35,8 @@ pub use sources::{DatabaseStatus, Standing};
 
 /// Between two looks at the files. One that changed is read when two looks found the same: 5 to 10 seconds later.
 const LOOK: Duration = Duration::from_secs(5);
-/// Addresses that are remembered, at some 400 bytes each (docs/decisions/015 has the measurements).
-const REMEMBERED: usize = 8192;
+/// Addresses that are remembered, at some 250 bytes each (docs/decisions/015 has the measurements).
+const REMEMBERED: usize = 32_768;
 
 /// What is known beside the records; shared by all workers.
 pub struct Enricher {
