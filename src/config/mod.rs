@@ -32,7 +32,7 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
-pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
+pub use load::{Loaded, WrittenCertificate, load, load_enrich, load_str, load_with_inputs, load_with_warnings};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
 pub use templates::places as template_places;
@@ -116,7 +116,7 @@ pub struct TenantConfig {
     pub publisher_id: String,
 }
 
-/// What is added to events beside what the records say.
+/// What is added to events beside what the records say; the default is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnrichConfig {
     /// Databases of cities or countries, in MaxMind's format; the first that knows an address counts.
