@@ -150,11 +150,31 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 /// `names.en`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Names<'a> {
-    #[serde(borrow)]
-    en: Text<'a>,
+struct English<'a>(Text<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for English<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<English<'a>, D::Error> {
+        struct Of<'a>(PhantomData<&'a str>);
+        impl<'de: 'a, 'a> Visitor<'de> for Of<'a> {
+            type Value = Text<'a>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                expecting(f)
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Text<'a>, M::Error> {
+                let mut english = Text::default();
+                while let Some(language) = map.next_key::<&str>()? {
+                    match language {
+                        "en" => english = map.next_value()?,
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(english)
+            }
+            nothing!(visit_str: &str, visit_bytes: &[u8], visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_u128: u128, visit_f64: f64);
+            nothing!(seq);
+        }
+        deserializer.deserialize_any(Of(PhantomData)).map(English)
+    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Named<'a> {
@@ -170,7 +190,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Named<'a> {
                 while let Some(key) = map.next_key::<&str>()? {
                     match key {
                         "iso_code" | "code" => named.code = map.next_value()?,
-                        "names" => named.name = map.next_value::<Names<'a>>()?.en,
+                        "names" => named.name = map.next_value::<English<'a>>()?.0,
                         _ => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }

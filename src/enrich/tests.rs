@@ -157,7 +157,8 @@ fn both_schemas_and_files_for_each_kind_of_address() {
     assert_eq!(place(&enricher, "99.0.0.1"), json!({}));
     assert_eq!(place(&enricher, "10.1.2.3"), json!({"geo": {"name": "private"}}));
     assert_eq!(place(&enricher, "fe80::1"), json!({"geo": {"name": "link-local"}}));
-    assert_eq!(bench.lookups(), [8, 2, 1, 0]);
+    assert_eq!(place(&enricher, "2600::1"), json!({}), "a file without IPv6 is no error");
+    assert_eq!(bench.lookups(), [8, 2, 2, 0]);
 }
 
 #[test]
@@ -183,6 +184,7 @@ fn a_field_of_another_type_costs_itself_alone() {
     let mut writer = Writer::new(4, "odd", 1);
     let record = map([
         ("city", Value::U32(7)),
+        ("continent", map([("code", text("EU")), ("names", Value::List(vec![text("Europe")]))])),
         ("country", Value::List(vec![text("US")])),
         ("country_code", text("FR")),
         ("location", text("here")),
@@ -290,11 +292,39 @@ fn without_room_for_a_copy_it_is_tried_again_and_not_at_each_look() {
     let copies = bench.path("copies");
     let enricher = Enricher::open(&config, &copies, &bench.metrics);
     assert!(enricher.status()[0].trouble.as_ref().is_some_and(|trouble| trouble.contains("cannot be copied to")));
+    // Too soon for another try, even if one would go well now.
     fs::create_dir(&copies).unwrap();
     enricher.look(true);
-    assert_eq!(enricher.status()[0].standing, Standing::Missing, "too soon");
+    assert_eq!(enricher.status()[0].standing, Standing::Missing);
+    fs::remove_dir(&copies).unwrap();
+    (0..200).for_each(|_| enricher.look(true));
+    assert_eq!(bench.failures("city", "city"), 1, "said once");
+    fs::create_dir(&copies).unwrap();
     (0..61).for_each(|_| enricher.look(true));
     assert_eq!(country_name(&enricher, "8.8.8.8"), "One");
+}
+
+#[test]
+fn what_happens_to_one_file_costs_another_nothing() {
+    let bench = Bench::new();
+    let whole = nested(4, "8.0.0.0", 5, "One");
+    bench.put("city", &whole);
+    bench.put("asn", &systems(4, "8.0.0.0", 5, 1));
+    let enricher = bench.open(&["city"], &["asn"]);
+    let (city, away) = (bench.path("city"), bench.path("away"));
+    fs::rename(&city, &away).unwrap();
+    bench.put("asn", &systems(4, "8.0.0.0", 5, 2));
+    (0..2).for_each(|_| enricher.look(true));
+    assert_eq!(
+        (place(&enricher, "8.8.8.8")["as"]["number"].clone(), country_name(&enricher, "8.8.8.8")),
+        (json!(2), json!("One"))
+    );
+    let status = &enricher.status()[0];
+    assert!(matches!(status.standing, Standing::Loaded { .. }) && status.trouble.is_some(), "{status:?}");
+    // Back as it was: nothing to read, nothing to say.
+    fs::rename(&away, &city).unwrap();
+    enricher.look(true);
+    assert_eq!(enricher.status()[0].trouble, None);
 }
 
 #[tokio::test(start_paused = true)]
