@@ -93,6 +93,7 @@ ecs! {
     EventType "event.type" Keyword List Ecs;
     EventOutcome "event.outcome" Keyword One Ecs;
     EventSeverity "event.severity" Long One Ecs;
+    EventOriginal "event.original" Keyword One Ecs;
     EventReason "event.reason" Keyword One Ecs;
     EventReference "event.reference" Keyword One Ecs;
     EventUrl "event.url" Keyword One Ecs;
@@ -106,6 +107,7 @@ ecs! {
     CloudAccountId "cloud.account.id" Keyword One Ecs;
     CloudAccountName "cloud.account.name" Keyword One Ecs;
     CloudServiceName "cloud.service.name" Keyword One Ecs;
+    DestinationDomain "destination.domain" Keyword One Ecs;
     DestinationIp "destination.ip" Ip One Ecs;
     DestinationUserDomain "destination.user.domain" Keyword One Ecs;
     DestinationUserEmail "destination.user.email" Keyword One Ecs;

@@ -5,13 +5,15 @@
 //! do differently stands in [`DIFFERENCES`], each by what the fields mean, never by a case; docs/fields.md is made of
 //! it, and a test over all fixtures holds that no field differs for which no row stands. Truth: ecs-mapping.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use crate::record::Field;
 use crate::record::address::Address;
 
 use super::base;
 use super::draft::{Draft, Outcome, Value};
 use super::ecs::Ecs;
-use super::{exchange_admin, identity, nested};
+use super::{dlp, exchange_admin, identity, nested};
 
 /// Which habits a document has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -108,8 +110,8 @@ pub static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "tenant as host",
-        fields: &["host.id", "host.name", "related.hosts"],
-        elastic: "the tenant's id and name, or the user's domain; the domains of people among the related hosts",
+        fields: &["host.id", "host.name", "host.os", "related.hosts"],
+        elastic: "the tenant's id and name, or the user's domain, with Platform as its system; the domains of people among the related hosts",
         reason: "neither a tenant nor the domain of an account is a host; the tenant is organization.* and cloud.account.*",
         apply: host,
     },
@@ -135,6 +137,13 @@ pub static DIFFERENCES: &[Difference] = &[
         apply: owner_as_actor,
     },
     Difference {
+        name: "accounts of services",
+        fields: &["user.name", "user.domain", "user.email", "related.user", "related.hosts"],
+        elastic: "every text with one `@` is an address, `app@sharepoint` and `urn:spo:guest#a@b` too; whoever is in user.id is a related user",
+        reason: "the service's own accounts are nobody's, and a guest's address begins behind the number sign",
+        apply: accounts,
+    },
+    Difference {
         name: "entity as rule",
         fields: &["rule.description", "rule.ruleset"],
         elastic: "of an alert: what it is about and that thing's kind",
@@ -150,9 +159,9 @@ pub static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "server as destination",
-        fields: &["destination.ip"],
-        elastic: "the address of the Exchange server",
-        reason: "server.ip is the same",
+        fields: &["destination.ip", "server.address", "server.domain"],
+        elastic: "the address of the Exchange server; what stands in the brackets is its address, whatever it is",
+        reason: "server.ip is the same, and the brackets may hold the build",
         apply: destination,
     },
     Difference {
@@ -161,6 +170,13 @@ pub static DIFFERENCES: &[Difference] = &[
         elastic: "token, session and application of the record's AppAccessContext and display name",
         reason: "ECS has no such fields; they stand below o365.audit and auditferry.application",
         apply: outside,
+    },
+    Difference {
+        name: "application as process",
+        fields: &["process.name"],
+        elastic: "Application, of whatever record",
+        reason: "only on an endpoint is it the name of a program",
+        apply: application,
     },
     Difference {
         name: "rules as mail",
@@ -256,6 +272,11 @@ fn host(draft: &mut Draft<'_>) {
     let organization = draft.text(Ecs::OrganizationName).filter(|_| is_of(draft, &[1, 2]));
     let name = configured.or(device).or(organization).or_else(|| draft.text(Ecs::UserDomain));
     draft.set_text(Ecs::HostName, name);
+    dlp::platform(draft);
+}
+
+fn application(draft: &mut Draft<'_>) {
+    draft.fill_text(Ecs::ProcessName, draft.said(Field::Application));
 }
 
 fn client(draft: &mut Draft<'_>) {
@@ -276,7 +297,7 @@ fn client(draft: &mut Draft<'_>) {
         draft.clear(field);
     }
     let Some(text) = text.filter(|text| !text.is_empty()) else { return };
-    let address = Address::parse(text);
+    let address = Address::parse(text).filter(|_| is_of_elastics_forms(text));
     match address {
         Some(address) if address.ip.is_some() => {
             base::set_source(draft, address);
@@ -293,10 +314,21 @@ fn client(draft: &mut Draft<'_>) {
     }
 }
 
+/// `IP`, `[IP]`, `[IP]:port`, `a.b.c.d:port`, `NAME (ADDR)`: the forms that the integration reads (ecs-mapping, section 2).
+fn is_of_elastics_forms(text: &str) -> bool {
+    let bare = text.strip_prefix("::ffff:").unwrap_or(text);
+    let host = bare.strip_prefix('[').map_or(bare, |rest| rest.split(']').next().unwrap_or(rest));
+    let v4 = bare.split(':').next().unwrap_or(bare);
+    text.contains(' ') || host.parse::<IpAddr>().is_ok() || v4.parse::<Ipv4Addr>().is_ok()
+}
+
 fn object_as_target(draft: &mut Draft<'_>) {
     if is_of(draft, &[8])
         && let Some(object) = draft.said(Field::ObjectId)
     {
+        for field in [Ecs::UserTargetName, Ecs::UserTargetDomain, Ecs::UserTargetEmail, Ecs::UserTargetFullName] {
+            draft.clear(field);
+        }
         identity::set(draft, identity::TARGET, object);
     }
 }
@@ -311,6 +343,12 @@ fn owner_as_actor(draft: &mut Draft<'_>) {
         && let Some(user) = nested::text_member(data, "f3u").filter(|user| identity::address(user).is_some())
     {
         draft.set_text(Ecs::UserEmail, Some(user));
+    }
+}
+
+fn accounts(draft: &mut Draft<'_>) {
+    if let Some(id) = draft.said(Field::UserId) {
+        identity::set_address(draft, identity::USER, id);
     }
 }
 
@@ -358,10 +396,13 @@ fn copy_all(draft: &mut Draft<'_>, from: Ecs, to: Ecs) {
 }
 
 fn destination(draft: &mut Draft<'_>) {
-    if is_of(draft, &[1, 2])
-        && let Some(ip) = draft.get(Ecs::ServerIp)
-    {
+    if !is_of(draft, &[1, 2]) {
+        return;
+    }
+    if let Some(ip) = draft.get(Ecs::ServerIp) {
         draft.set(Ecs::DestinationIp, ip);
+    } else if let Some(server) = exchange_admin::originating_server(draft) {
+        draft.set_text(Ecs::ServerAddress, Some(server.text));
     }
 }
 
