@@ -48,6 +48,7 @@ use std::net::IpAddr;
 
 use bumpalo::Bump;
 
+use crate::enrich::Enricher;
 use crate::feed::ContentType;
 use crate::record::{RecordKey, View};
 
@@ -70,6 +71,8 @@ pub struct Context<'a> {
     pub received_ms: Option<i64>,
     /// Whether `event.original` holds the whole record once more, as a text.
     pub original: bool,
+    /// Where places and parts of user agents are looked up; `None`: nowhere.
+    pub enrich: Option<&'a Enricher>,
 }
 
 /// Appends the ECS document of a record: one JSON object, no newline.

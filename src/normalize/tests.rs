@@ -12,6 +12,7 @@ fn context() -> Context<'static> {
         content_type: Some(ContentType::General),
         received_ms: None,
         original: false,
+        enrich: None,
     }
 }
 
