@@ -54,12 +54,12 @@ fn describe(draft: &mut Draft<'_>) {
     };
     draft.add(Ecs::EventCategory, Value::Text(category));
     draft.add(Ecs::EventType, Value::Text("info"));
-    draft.set_text(Ecs::Message, draft.text(Ecs::RuleName));
+    draft.set_text(Ecs::Message, draft.said(Field::Name));
     links(draft);
     let data = draft.said(Field::Data).and_then(|data| nested::embedded(data, draft.arena())).unwrap_or_default();
     if let Some(entity) = draft.said(Field::AlertEntityId) {
         // Of what somebody did (`suid`) the entity is who did it.
-        let is_actor = nested::text_member(data, "suid") == Some(entity);
+        let is_actor = nested::text_member(data, "suid").is_some_and(|actor| actor.eq_ignore_ascii_case(entity));
         if draft.said(Field::EntityType) == Some("User") && !is_actor {
             identity::set(draft, identity::TARGET, entity);
         }

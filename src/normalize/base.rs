@@ -99,7 +99,7 @@ pub const RULES: &[Rule] = &[
     made(Ecs::DeviceId, "AppAccessContext.DeviceId; DeviceId", "the first that says something"),
     made(
         Ecs::OurApplicationId,
-        "AppId, ApplicationId, ClientAppId, AppAccessContext.ClientAppId",
+        "AppId, ApplicationId, ClientAppId, AADAppId, AppAccessContext.ClientAppId",
         "the first that says something",
     ),
     made(
@@ -114,6 +114,7 @@ pub const RULES: &[Rule] = &[
     made(Ecs::EmailTo, "Recipients", "a list, or a text that holds one in brackets"),
     moved(Ecs::EmailSubject, Field::Subject),
     copied(Ecs::FileExtension, Field::FileExtension),
+    made(Ecs::FileExtension, "file.name", "what stands behind its last dot, where the record has no other"),
     copied(Ecs::FilePath, Field::TargetFilePath),
     copied(Ecs::FilePath, Field::FilePath),
     copied(Ecs::UrlDomain, Field::OriginatingDomain),
@@ -121,8 +122,8 @@ pub const RULES: &[Rule] = &[
     copied(Ecs::FileHashSha1, Field::Sha1),
     copied(Ecs::FileHashSha256, Field::Sha256),
     made(Ecs::RelatedIp, "every address of the record, SenderIp", "none twice"),
-    made(Ecs::RelatedUser, "every user of the document, by id, name and address", "none twice"),
-    made(Ecs::RelatedHosts, "source.domain, server.domain, url.domain, host.name", "none twice"),
+    made(Ecs::RelatedUser, "every user of the document, by id, name and address; the people of a mail", "none twice"),
+    made(Ecs::RelatedHosts, "source.domain, server.domain, destination.domain, url.domain, host.name", "none twice"),
     made(Ecs::RelatedHash, "file.hash.*", "none twice"),
     made(Ecs::OurContentType, "the feed", "the content type that the record was listed under"),
     made(
@@ -255,6 +256,9 @@ fn describe_source(draft: &mut Draft<'_>) {
 
 /// Says where the actor was.
 pub fn set_source<'a>(draft: &mut Draft<'a>, source: Address<'a>) {
+    for field in [Ecs::SourcePort, Ecs::SourceDomain, Ecs::ClientPort, Ecs::ClientDomain] {
+        draft.clear(field);
+    }
     let address = source.ip.map_or(Value::Text(source.text), Value::Ip);
     draft.set(Ecs::SourceAddress, address);
     draft.set(Ecs::ClientAddress, address);
@@ -298,7 +302,9 @@ fn describe_organization<'a>(context: &Context<'a>, draft: &mut Draft<'a>) {
 
 fn describe_application(draft: &mut Draft<'_>) {
     let context = draft.raw(Field::AppAccessContext).unwrap_or_default();
-    let id = [Field::AppId, Field::ApplicationId, Field::ClientAppId].into_iter().find_map(|field| draft.said(field));
+    let id = [Field::AppId, Field::ApplicationId, Field::ClientAppId, Field::AADAppId]
+        .into_iter()
+        .find_map(|field| draft.said(field));
     let id = id.or_else(|| nested::text_member(context, "ClientAppId"));
     draft.set_text(Ecs::OurApplicationId, id);
     let name = draft.said(Field::ApplicationDisplayName).or_else(|| nested::text_member(context, "ClientAppName"));
@@ -306,6 +312,26 @@ fn describe_application(draft: &mut Draft<'_>) {
     draft.set_text(Ecs::OurApplicationName, name);
     let device = nested::text_member(context, "DeviceId").or_else(|| draft.said(Field::DeviceId));
     draft.set_text(Ecs::DeviceId, device);
+}
+
+/// What follows from the facts of a family.
+pub fn finish(draft: &mut Draft<'_>) {
+    if draft.count(Ecs::FileName) == 1
+        && let Some((stem, extension)) = draft.text(Ecs::FileName).and_then(|name| name.rsplit_once('.'))
+        && !stem.is_empty()
+    {
+        draft.fill_text(Ecs::FileExtension, Some(extension));
+    }
+    // People of a mail, whatever told of it.
+    for field in [Ecs::EmailSender, Ecs::EmailFrom, Ecs::EmailTo] {
+        let mut at = draft.first(field);
+        while let Some((value, next)) = draft.at(at) {
+            if let Value::Text(person) = value {
+                identity::add_related(draft, person);
+            }
+            at = next;
+        }
+    }
 }
 
 fn describe_mail_and_file(draft: &mut Draft<'_>) {

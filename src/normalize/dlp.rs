@@ -6,6 +6,7 @@
 //! failed, so no outcome is written.
 
 use crate::record::Field;
+use crate::record::address::Address;
 use crate::record::view::scalar;
 
 use super::draft::{Draft, Value};
@@ -50,8 +51,10 @@ const RULES: &[Rule] = &[
     made(Ecs::UrlDomain, "SharePointMetaData.FilePathUrl", "its host"),
     made(Ecs::HostName, "EndpointMetaData.DeviceName; DeviceName", "the device that saw it"),
     copied(Ecs::ProcessName, Field::Application),
-    made(Ecs::HostOsPlatform, "Platform", "the name of the number"),
-    made(Ecs::HostOsType, "Platform", "where it is an operating system"),
+    made(Ecs::HostOsPlatform, "Platform; EndpointMetaData.Platform", "the name of the number"),
+    made(Ecs::HostOsType, "Platform; EndpointMetaData.Platform", "where it is an operating system"),
+    made(Ecs::SourceIp, "EndpointMetaData.ClientIP", "where there is no other"),
+    made(Ecs::UrlDomain, "EndpointMetaData.OriginatingDomain", "where it came from"),
     made(Ecs::FileTargetPath, "EndpointMetaData.TargetFilePath; TargetFilePath", "where it was copied to"),
     made(Ecs::DestinationDomain, "EndpointMetaData.TargetDomain; TargetDomain", "the site it was sent to"),
     made(Ecs::DeviceId, "EndpointMetaData.MDATPDeviceId; MDATPDeviceId", "as sent"),
@@ -186,6 +189,7 @@ fn describe_file<'a>(draft: &mut Draft<'a>, file: &'a str) {
 }
 
 fn describe_endpoint(draft: &mut Draft<'_>) {
+    platform(draft, draft.said(Field::Platform));
     draft.set_text(Ecs::HostName, draft.said(Field::DeviceName));
     draft.set_text(Ecs::FileTargetPath, draft.said(Field::TargetFilePath));
     draft.set_text(Ecs::DeviceId, draft.said(Field::MDATPDeviceId));
@@ -201,6 +205,13 @@ fn describe_endpoint(draft: &mut Draft<'_>) {
             "TargetFilePath" => draft.set_raw(Ecs::FileTargetPath, value),
             "TargetDomain" => draft.set_raw(Ecs::DestinationDomain, value),
             "MDATPDeviceId" => draft.set_raw(Ecs::DeviceId, value),
+            "Platform" => platform(draft, scalar(value)),
+            "OriginatingDomain" => draft.set_raw(Ecs::UrlDomain, value),
+            "ClientIP" if !draft.has(Ecs::SourceIp) => {
+                if let Some(address) = scalar(value).and_then(Address::parse).filter(|address| address.ip.is_some()) {
+                    base::set_source(draft, address);
+                }
+            }
             _ => {}
         }
     }
@@ -208,12 +219,11 @@ fn describe_endpoint(draft: &mut Draft<'_>) {
         draft.set_text(Ecs::FilePath, Some(path));
         draft.set_text(Ecs::FileName, path.rsplit(['\\', '/']).next());
     }
-    platform(draft);
 }
 
 /// `Platform` of an endpoint: the system's name, and its kind where it is one (ecs-mapping, section 1).
-pub fn platform(draft: &mut Draft<'_>) {
-    let Some(platform) = draft.said(Field::Platform) else { return };
+pub fn platform<'a>(draft: &mut Draft<'a>, platform: Option<&'a str>) {
+    let Some(platform) = platform else { return };
     let (name, kind) = match platform {
         "0" => ("Unknown", None),
         "1" => ("Windows", Some("windows")),
@@ -223,9 +233,9 @@ pub fn platform(draft: &mut Draft<'_>) {
         "5" => ("Web Browser", None),
         other => (other, None),
     };
-    // Of a name the kind stands in it: `MacOSX`.
+    // A name begins with its kind: `MacOSX`, `Win`.
     const KINDS: [(&str, &str); 6] = [
-        ("windows", "windows"),
+        ("win", "windows"),
         ("mac", "macos"),
         ("linux", "linux"),
         ("ios", "ios"),
@@ -233,7 +243,7 @@ pub fn platform(draft: &mut Draft<'_>) {
         ("unix", "unix"),
     ];
     let lower = name.to_ascii_lowercase();
-    let kind = kind.or_else(|| KINDS.iter().find(|(part, _)| lower.contains(part)).map(|(_, kind)| *kind));
+    let kind = kind.or_else(|| KINDS.iter().find(|(start, _)| lower.starts_with(start)).map(|(_, kind)| *kind));
     draft.set_text(Ecs::HostOsPlatform, Some(name));
     draft.set_text(Ecs::HostOsType, kind);
 }

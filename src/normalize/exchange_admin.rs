@@ -9,7 +9,7 @@ use crate::record::address::Address;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, made};
-use super::{identity, name_value, nested};
+use super::{cmdlet, identity, name_value, nested};
 use crate::record::view::scalar;
 
 pub static FAMILY: Family = Family { name: "Exchange administration", record_types: &[1, 10], rules: RULES, describe };
@@ -34,6 +34,7 @@ const RULES: &[Rule] = &[
     made(Ecs::UserTargetDomain, "as user.target.id", "what stands behind the one `@`"),
     made(Ecs::UserTargetEmail, "as user.target.id", "where it is an address"),
     made(Ecs::UserTargetRoles, "Parameters Role", "of New-ManagementRoleAssignment"),
+    made(Ecs::EventStart, "StartTime", "of a cmdlet of the data centre"),
     made(Ecs::GroupName, "Parameters Identity", "of a cmdlet about members of a role group or of a distribution group"),
     made(Ecs::ServerDomain, "OriginatingServer", "the name in front of the brackets"),
     made(Ecs::ServerAddress, "OriginatingServer", "the IP address in the brackets, else the name"),
@@ -74,9 +75,19 @@ pub const PEOPLE: [&str; 22] = [
 /// Nouns of cmdlets whose Identity is a mailbox or somebody who has one.
 const OF_MAILBOXES: [&str; 6] = ["Mailbox", "CASMailbox", "Recipient", "InboxRule", "MailUser", "CalendarProcessing"];
 
+/// Cmdlets that Microsoft's own people run in the data centre (`DataCenterSecurityCmdlet`).
+const DATA_CENTRE: i64 = 10;
+
 fn describe(draft: &mut Draft<'_>) {
     describe_cmdlet(draft);
     server(draft);
+    if draft.record_type == Some(DATA_CENTRE) {
+        draft.copy(Ecs::EventStart, Field::StartTime);
+        if !draft.has(Ecs::EventCategory) {
+            draft.add(Ecs::EventCategory, Value::Text("iam"));
+            draft.add(Ecs::EventType, Value::Text("admin"));
+        }
+    }
 }
 
 /// What is known of a cmdlet and its parameters; Purview's cmdlets are like Exchange's.
@@ -88,11 +99,10 @@ pub fn describe_cmdlet(draft: &mut Draft<'_>) {
         draft.add(Ecs::EventCategory, Value::Text("configuration"));
         draft.add(Ecs::EventType, Value::Text(kind));
     }
-    let parameters = draft.raw(Field::Parameters).unwrap_or_default();
     let noun = operation.split_once('-').map_or("", |(_, noun)| noun);
     let of_group = noun.ends_with("GroupMember");
     let (mut member, mut identity, mut account) = (None, None, None);
-    for (name, value) in name_value::entries(parameters).filter_map(|entry| Some((entry.name, scalar(entry.value?)?))) {
+    for (name, value) in pairs(draft) {
         if PEOPLE.contains(&name) {
             value.split([';', ',']).for_each(|one| identity::add_related(draft, one));
         }
@@ -101,7 +111,10 @@ pub fn describe_cmdlet(draft: &mut Draft<'_>) {
             "Identity" => identity = Some(value),
             "MicrosoftOnlineServicesID" => account = Some(value),
             "User" if !value.is_empty() => {
-                draft.add_text(Ecs::RelatedUser, value);
+                // Everybody of the organization, and everybody else, are nobody.
+                if !["Default", "Anonymous"].contains(&value) {
+                    draft.add_text(Ecs::RelatedUser, value);
+                }
                 if noun == "ManagementRoleAssignment" {
                     member = Some(value);
                 }
@@ -182,11 +195,22 @@ pub fn originating_server<'a>(draft: &Draft<'a>) -> Option<Address<'a>> {
     Address::parse(text.trim_end_matches("\\n").trim_end_matches("\\r"))
 }
 
+/// The parameters of a cmdlet, escaped, in order: of a list of names and values, of an object, or of one text
+/// (`-Identity "x" -Force`).
+fn pairs<'a>(draft: &Draft<'a>) -> Vec<(&'a str, &'a str)> {
+    let Some(parameters) = draft.raw(Field::Parameters) else { return Vec::new() };
+    match parameters.as_bytes().first() {
+        Some(b'"') => {
+            let text = draft.plain(&parameters[1..parameters.len() - 1]);
+            cmdlet::parameters(text).map(|(name, value)| (name, draft.escaped(value))).collect()
+        }
+        Some(b'{') => nested::members(parameters).filter_map(|(name, value)| Some((name, scalar(value)?))).collect(),
+        _ => name_value::entries(parameters).filter_map(|entry| Some((entry.name, scalar(entry.value?)?))).collect(),
+    }
+}
+
 /// The value of a parameter, still escaped; of the last of its name.
 pub fn parameter<'a>(draft: &Draft<'a>, name: &str) -> Option<&'a str> {
-    let parameters = draft.raw(Field::Parameters)?;
-    match parameters.starts_with('{') {
-        true => nested::text_member(parameters, name),
-        false => name_value::last_value(parameters, name).filter(|value| !value.is_empty()),
-    }
+    let of_name = pairs(draft).into_iter().rfind(|(known, _)| *known == name);
+    of_name.map(|(_, value)| value).filter(|value| !value.is_empty())
 }

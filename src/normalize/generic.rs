@@ -12,7 +12,7 @@ use super::{identity, sharepoint, verb};
 
 pub static FAMILY: Family = Family { name: "All others", record_types: &[], rules: RULES, describe };
 
-/// Mail of encrypted messages that was opened in the portal; Microsoft's list of record types has no name for it.
+/// Mail of encrypted messages that was opened in the portal (`OMEPortal`).
 const ENCRYPTED_MESSAGE: i64 = 154;
 
 const RULES: &[Rule] = &[
@@ -71,12 +71,21 @@ fn planner_outcome(status: &str) -> Option<Outcome> {
 }
 
 fn describe_encrypted_message(draft: &mut Draft<'_>) {
-    // The schema of the portal: 0 is a success.
-    draft.outcome = draft.outcome.or(match draft.said(Field::AuthenticationStatus) {
-        Some("0") => Some(Outcome::Success),
-        Some("1") => Some(Outcome::Failure),
+    // The schema of the portal: 0 is a success, 1 a failure, of the sign-in and of what was asked for.
+    let states = [Field::AuthenticationStatus, Field::OperationStatus].map(|field| draft.said(field));
+    draft.outcome = draft.outcome.or(match states {
+        [Some("1"), _] | [_, Some("1")] => Some(Outcome::Failure),
+        [Some("0"), _] | [_, Some("0")] => Some(Outcome::Success),
         _ => None,
     });
+    if !draft.has(Ecs::EventCategory) {
+        let (category, kind) = match draft.operation().starts_with("Authenticat") {
+            true => ("authentication", "start"),
+            false => ("email", "info"),
+        };
+        draft.add(Ecs::EventCategory, Value::Text(category));
+        draft.add(Ecs::EventType, Value::Text(kind));
+    }
     draft.fill_text(Ecs::EmailMessageId, draft.said(Field::MessageId));
     draft.fill_text(Ecs::EmailFrom, draft.said(Field::Sender));
     draft.fill_text(Ecs::EmailTo, draft.said(Field::Recipient));

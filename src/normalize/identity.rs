@@ -62,7 +62,9 @@ pub fn address(text: &str) -> Option<(&str, &str)> {
 /// Adds an address to the related users; other texts are passed over. `smtp:a@b` and `"A" [SMTP:a@b]` are read.
 pub fn add_related<'a>(draft: &mut Draft<'a>, text: &'a str) {
     let text = without_scheme(draft.canonical(text).trim());
-    if address(text).is_some_and(|(name, domain)| !name.contains([' ', '/']) && !domain.contains([' ', '/'])) {
+    // A folder of a mailbox, a path or a sentence with an `@` in it is nobody.
+    let odd = |part: &str| part.contains([' ', '/', ':', '\\']);
+    if address(text).is_some_and(|(name, domain)| !odd(name) && !odd(domain)) {
         draft.add_text(Ecs::RelatedUser, text);
     }
 }

@@ -152,6 +152,7 @@ fn drawn<'a>(context: &Context<'a>, profile: Profile, view: &'a View<'a>, arena:
     let family = family::of(draft.record_type);
     family::apply(family.rules, &mut draft);
     (family.describe)(&mut draft);
+    base::finish(&mut draft);
     if profile == Profile::Elastic {
         profile::apply_elastic(&mut draft);
     }

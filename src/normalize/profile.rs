@@ -69,7 +69,7 @@ pub static DIFFERENCES: &[Difference] = &[
     Difference {
         name: "web",
         fields: &["event.category", "event.type"],
-        elastic: "`web` and `info` on every record; `access` on sign-ins and mail access; `file` and `access` on every DLP record",
+        elastic: "`web` and `info` on every record; `access` on sign-ins and mail access; a new name of a file is `creation`; `file` and `access` on every DLP record",
         reason: "a record of an audit log is no request to a web server, and ECS has no such pairs",
         apply: web,
     },
@@ -212,6 +212,9 @@ fn web(draft: &mut Draft<'_>) {
     if is_of(draft, &[15]) {
         draft.add(Ecs::EventType, Value::Text("start"));
     }
+    if is_of(draft, &[22]) && draft.operation() == "FileUpdateName" {
+        draft.add(Ecs::EventType, Value::Text("creation"));
+    }
 }
 
 fn action(draft: &mut Draft<'_>) {
@@ -272,11 +275,11 @@ fn host(draft: &mut Draft<'_>) {
     let organization = draft.text(Ecs::OrganizationName).filter(|_| is_of(draft, &[1, 2]));
     let name = configured.or(device).or(organization).or_else(|| draft.text(Ecs::UserDomain));
     draft.set_text(Ecs::HostName, name);
-    dlp::platform(draft);
+    dlp::platform(draft, draft.said(Field::Platform));
 }
 
 fn application(draft: &mut Draft<'_>) {
-    draft.fill_text(Ecs::ProcessName, draft.said(Field::Application));
+    draft.set_text(Ecs::ProcessName, draft.said(Field::Application));
 }
 
 fn client(draft: &mut Draft<'_>) {
@@ -326,7 +329,13 @@ fn object_as_target(draft: &mut Draft<'_>) {
     if is_of(draft, &[8])
         && let Some(object) = draft.said(Field::ObjectId)
     {
-        for field in [Ecs::UserTargetName, Ecs::UserTargetDomain, Ecs::UserTargetEmail, Ecs::UserTargetFullName] {
+        for field in [
+            Ecs::UserTargetName,
+            Ecs::UserTargetDomain,
+            Ecs::UserTargetEmail,
+            Ecs::UserTargetFullName,
+            Ecs::UserTargetRoles,
+        ] {
             draft.clear(field);
         }
         identity::set(draft, identity::TARGET, object);

@@ -11,7 +11,7 @@ use crate::record::view::scalar;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made};
-use super::{cmdlet, defender, dlp, exchange_admin, identity, nested, sharepoint};
+use super::{defender, dlp, exchange_admin, identity, nested, sharepoint};
 
 pub static FAMILY: Family = Family {
     name: "Purview",
@@ -120,32 +120,13 @@ fn describe_meaning(draft: &mut Draft<'_>, is_mail: bool) {
     }
 }
 
-/// The parameters of a cmdlet, where they are one text.
+/// A mail in quarantine is named by its id, a backslash, and the recipient's.
 fn describe_parameters(draft: &mut Draft<'_>) {
-    let Some(text) = draft.said(Field::Parameters) else { return };
-    let operation = draft.operation();
-    let (of_group, of_message) = (operation.ends_with("GroupMember"), operation.contains("QuarantineMessage"));
-    let mut target = None;
-    for (name, value) in cmdlet::parameters(draft.plain(text)) {
-        if value.is_empty() || !exchange_admin::PEOPLE.contains(&name) {
-            continue;
-        }
-        let (plain, value) = (value, draft.escaped(value));
-        value.split([';', ',']).for_each(|one| identity::add_related(draft, one));
-        match name {
-            "Identity" if of_group => draft.set_text(Ecs::GroupName, Some(value)),
-            // The mail's id, a backslash, and the recipient's.
-            "Identity" if of_message => {
-                let id = plain.split('\\').next().unwrap_or_default();
-                draft.fill_text(Ecs::EmailLocalId, Some(draft.escaped(id)));
-            }
-            "Member" if of_group => target = Some(value),
-            "Identity" => target = target.or(Some(value)),
-            _ => {}
-        }
-    }
-    if let Some(target) = target.filter(|text| identity::address(text).is_some()) {
-        identity::set(draft, identity::TARGET, target);
+    if draft.operation().contains("QuarantineMessage")
+        && let Some(identity) = exchange_admin::parameter(draft, "Identity")
+    {
+        let id = draft.plain(identity).split('\\').next().unwrap_or_default();
+        draft.fill_text(Ecs::EmailLocalId, Some(draft.escaped(id)));
     }
 }
 
@@ -236,23 +217,7 @@ fn describe_mail<'a>(draft: &mut Draft<'a>, mail: &'a str) {
 fn describe_device(draft: &mut Draft<'_>) {
     let name = draft.said(Field::ApplicationName).or_else(|| draft.said(Field::Application));
     draft.fill_text(Ecs::OurApplicationName, name);
-    dlp::platform(draft);
-    if draft.has(Ecs::HostOsPlatform) {
-        return;
-    }
-    let Some(platform) = draft.said(Field::Platform).filter(|text| text.starts_with(|c: char| c.is_alphabetic()))
-    else {
-        return;
-    };
-    draft.set(Ecs::HostOsPlatform, Value::Text(platform));
-    let kind = match platform {
-        "Win" | "Windows" => Some("windows"),
-        "Mac" | "MacOS" | "macOS" => Some("macos"),
-        "iOS" => Some("ios"),
-        "Android" => Some("android"),
-        _ => None,
-    };
-    draft.set_text(Ecs::HostOsType, kind);
+    dlp::platform(draft, draft.said(Field::Platform));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::record::Field;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made, moved};
-use super::{identity, name_value, nested, sharepoint};
+use super::{identity, name_value, nested, sharepoint, verb};
 
 pub static FAMILY: Family = Family {
     name: "Microsoft Teams",
@@ -20,6 +20,14 @@ const RULES: &[Rule] = &[
     moved(Ecs::GroupName, Field::TeamName),
     copied(Ecs::GroupId, Field::TeamGuid),
     copied(Ecs::GroupId, Field::AADGroupId),
+    made(
+        Ecs::EventCategory,
+        "Operation",
+        "`configuration` where the table of operations is silent and the name has a verb",
+    ),
+    made(Ecs::EventType, "Operation", "of the same, by the verb"),
+    made(Ecs::EventStart, "StartTime", "of a meeting"),
+    made(Ecs::EventEnd, "EndTime", "of a meeting"),
     made(
         Ecs::UserTargetId,
         "Members[].UPN; ObjectId",
@@ -36,6 +44,7 @@ const RULES: &[Rule] = &[
 ];
 
 fn describe(draft: &mut Draft<'_>) {
+    verb::describe(draft, "configuration");
     if draft.operation() == "Delete user."
         && let Some(user) = draft.said(Field::ObjectId).filter(|id| identity::is_known(id))
     {
@@ -57,6 +66,10 @@ fn describe(draft: &mut Draft<'_>) {
             identity::set(draft, identity::TARGET, name);
         }
         draft.set_text(Ecs::UserTargetFullName, nested::text_member(member, "DisplayName"));
+    }
+    if draft.operation().starts_with("Meeting") {
+        draft.copy(Ecs::EventStart, Field::StartTime);
+        draft.copy(Ecs::EventEnd, Field::EndTime);
     }
     let organizer = draft.raw(Field::Organizer).into_iter();
     for person in nested::elements(draft.raw(Field::Attendees).unwrap_or_default()).chain(organizer) {

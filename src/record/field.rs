@@ -38,6 +38,7 @@ macro_rules! fields {
 // By ascending bytes of the name as sent.
 fields! {
     OdataType = "@odata.type",
+    AADAppId,
     AADGroupId,
     Action,
     Actions,

@@ -163,6 +163,7 @@ pub const RECORD_TYPES: &[RecordType] = &[
     row(113, "MS365DCustomDetection", Elastic),
     row(147, "CoreReportingSettings", Elastic),
     row(148, "ComplianceConnector", Elastic),
+    row(154, "OMEPortal", Microsoft),
     row(157, "MipLabelAnalyticsAuditRecord", Microsoft),
     row(164, "ScorePlatformGenericAuditRecord", Microsoft),
     row(174, "DataShareOperation", Elastic),
