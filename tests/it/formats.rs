@@ -218,7 +218,8 @@ const FIELDS: [&str; 22] = [
     "LogonError",
     "Name",
 ];
-const PIECES: [&str; 34] = [
+const PIECES: [&str; 35] = [
+    "n",
     " act=forged",
     "=",
     "\\\\",
@@ -256,7 +257,7 @@ const PIECES: [&str; 34] = [
 ];
 
 fn hostile(random: &mut Rng) -> Vec<u8> {
-    let kind = random.choice([1, 2, 6, 8, 11, 15, 25, 28, 40, 50, 64, 9999]).unwrap();
+    let kind = random.choice([1, 2, 6, 8, 11, 15, 25, 28, 40, 50, 63, 64, 9999]).unwrap();
     let mut record = format!("{{\"RecordType\":{kind},\"CreationTime\":\"2026-01-02T03:04:05\"");
     for field in FIELDS {
         if random.u8(..3) == 0 {
