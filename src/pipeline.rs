@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::ack::Finalizer;
 use crate::delivered::Delivered;
+use crate::enrich::Enricher;
 use crate::event::{Delivery, Docs, Event, EventMeta, Part};
 use crate::failpoint;
 use crate::feed::BlobId;
@@ -35,6 +36,10 @@ pub trait Observer: Send + Sync {
 /// The steps, and what they need to know. One for all workers.
 pub struct Pipeline {
     routes: Arc<Routes>,
+    /// What is added beside the record.
+    enricher: Arc<Enricher>,
+    /// Whether documents hold the record once more.
+    original: bool,
     metrics: Arc<Metrics>,
     observer: Option<Arc<dyn Observer>>,
     /// What each sink with a condition did not want.
@@ -45,6 +50,8 @@ impl Pipeline {
     /// `name` gives each sink's name.
     pub fn new(
         routes: Arc<Routes>,
+        enricher: Arc<Enricher>,
+        original: bool,
         metrics: Arc<Metrics>,
         observer: Option<Arc<dyn Observer>>,
         name: impl Fn(SinkId) -> String,
@@ -54,7 +61,7 @@ impl Pipeline {
         for stage in guard::STAGES {
             metrics.faults.with_label_values(&[stage]);
         }
-        Pipeline { routes, metrics, observer, filtered }
+        Pipeline { routes, enricher, original, metrics, observer, filtered }
     }
 
     /// Takes a part through all steps. Records that no sink needs any more end here.
@@ -229,7 +236,8 @@ impl<'a> Work<'a> {
             tenant_name: &tenant.name,
             content_type: Some(self.blob.feed.content_type),
             received_ms: Some(self.blob.created_ms).filter(|created| *created > 0),
-            original: false,
+            original: self.pipeline.original,
+            enrich: Some(&self.pipeline.enricher),
         }
     }
 }

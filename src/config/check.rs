@@ -12,6 +12,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::check_auth;
+use super::check_enrich::enrich;
 use super::check_sinks::{sinks, tls};
 use super::faults::{Place, Reader};
 use super::file::{CollectFile, EndpointsFile, File, SourceTlsFile, StateFile, TenantFile, TlsFile};
@@ -39,7 +40,10 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
         Field::Faulty => TenantFile { client_id: Field::Faulty, auth: Field::Faulty, ..TenantFile::default() },
         written => written.value().unwrap_or_default(),
     };
-    let profile = file.normalize.value().unwrap_or_default().ecs_profile.value().unwrap_or_default();
+    let normalize = file.normalize.value().unwrap_or_default();
+    let profile = normalize.ecs_profile.value().unwrap_or_default();
+    let keep_original = normalize.original.value().unwrap_or_default();
+    let enrich = enrich(file.enrich.value().unwrap_or_default(), reader);
 
     let clock = file.clock.given();
     if tenants.is_empty() && !matches!(file.tenants, Field::Faulty) && !matches!(file.tenants_from, Field::Faulty) {
@@ -104,7 +108,7 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
         dead_letters.map_or_else(|| (state.dir.join("dead.ndjson"), None), |at| (at.value, Some(at.place)));
     let sinks = sinks(file.sinks.value().unwrap_or_default(), &dead_letters, &names, profile, &proxy, reader);
     let (dead_letters, _) = dead_letters;
-    Some(Config { state, admin, collect, tenants, dead_letters, sinks, clock })
+    Some(Config { state, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock })
 }
 
 fn state(file: StateFile, reader: &mut Reader<'_>) -> StateConfig {

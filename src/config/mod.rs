@@ -4,6 +4,7 @@
 mod check;
 mod check_auth;
 mod check_edit;
+mod check_enrich;
 mod check_kafka;
 mod check_sinks;
 mod condition;
@@ -31,7 +32,7 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
-pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
+pub use load::{Loaded, WrittenCertificate, load, load_enrich, load_str, load_with_inputs, load_with_warnings};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
 pub use templates::places as template_places;
@@ -58,6 +59,9 @@ pub struct Config {
     pub admin: AdminConfig,
     pub collect: CollectConfig,
     pub tenants: Vec<TenantConfig>,
+    /// Whether ECS documents hold the record once more, as a text.
+    pub keep_original: bool,
+    pub enrich: EnrichConfig,
     pub dead_letters: PathBuf,
     pub sinks: Vec<SinkConfig>,
     /// Anything but the system clock is refused unless every endpoint is on loopback.
@@ -113,6 +117,17 @@ pub struct TenantConfig {
     pub content_types: Vec<ContentType>,
     /// `PublisherIdentifier` of every request: the tenant's own id unless given.
     pub publisher_id: String,
+}
+
+/// What is added to events beside what the records say; the default is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnrichConfig {
+    /// Databases of cities or countries, in MaxMind's format; the first that knows an address counts.
+    pub city: Vec<PathBuf>,
+    /// Databases of autonomous systems, likewise.
+    pub asn: Vec<PathBuf>,
+    /// Whether `user_agent.original` is taken apart.
+    pub user_agent: bool,
 }
 
 /// How an event leaves.

@@ -10,6 +10,7 @@
 mod alerts;
 mod base;
 mod cef;
+mod cmdlet;
 mod copilot;
 mod defender;
 mod dlp;
@@ -23,6 +24,7 @@ mod flat;
 mod generic;
 pub mod hec;
 mod identity;
+mod investigation;
 mod json;
 mod leef;
 mod mailbox;
@@ -39,12 +41,14 @@ mod rest;
 mod sharepoint;
 mod sign_in;
 mod teams;
+mod verb;
 mod viva;
 
 use std::net::IpAddr;
 
 use bumpalo::Bump;
 
+use crate::enrich::Enricher;
 use crate::feed::ContentType;
 use crate::record::{RecordKey, View};
 
@@ -67,6 +71,8 @@ pub struct Context<'a> {
     pub received_ms: Option<i64>,
     /// Whether `event.original` holds the whole record once more, as a text.
     pub original: bool,
+    /// Where places and parts of user agents are looked up; `None`: nowhere.
+    pub enrich: Option<&'a Enricher>,
 }
 
 /// Appends the ECS document of a record: one JSON object, no newline.

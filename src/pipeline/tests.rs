@@ -31,7 +31,7 @@ fn pipeline_of(text: &str) -> Pipeline {
         routes.add(id, sink);
     }
     let name = |id: SinkId| config.sinks[usize::from(id.0)].name.clone();
-    Pipeline::new(Arc::new(routes), Metrics::new(), None, name)
+    Pipeline::new(Arc::new(routes), crate::enrich::Enricher::none(), false, Metrics::new(), None, name)
 }
 
 struct Went {

@@ -22,6 +22,7 @@ const CONTEXT: Context<'static> = {
         content_type: Some(ContentType::General),
         received_ms: Some(1_767_323_045_678),
         original: false,
+        enrich: None,
     };
     context
 };

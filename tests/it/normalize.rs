@@ -54,6 +54,7 @@ fn documents(case: &Path) -> String {
         content_type: Some(content_type(family)),
         received_ms: None,
         original: false,
+        enrich: None,
     };
     let input = fs::read_to_string(case).unwrap();
     let records: Vec<&RawValue> = match input.trim_start().starts_with('[') {

@@ -12,8 +12,8 @@ use url::Url;
 
 use super::scratch::Scratch;
 use crate::config::{
-    AdminConfig, BatchConfig, CollectConfig, Config, CredentialConfig, FileConfig, Format, ProxyConfig, RetryConfig,
-    SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
+    AdminConfig, BatchConfig, CollectConfig, Config, CredentialConfig, EnrichConfig, FileConfig, Format, ProxyConfig,
+    RetryConfig, SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
 };
 use crate::feed::{ContentType, Tenant};
 use crate::normalize::Profile;
@@ -108,6 +108,9 @@ impl World {
                 proxy: ProxyConfig::Off,
             },
             tenants: tenants?,
+            // Invented ones are in the program.
+            keep_original: false,
+            enrich: EnrichConfig::default(),
             dead_letters: scratch.path().join("dead.ndjson"),
             sinks,
             clock: self.simulator.clock(),

@@ -60,7 +60,9 @@ impl Lines {
     fn readable(&mut self, view: &View<'_>, line: &mut Vec<u8>) {
         let tenant_id = view.string(Field::OrganizationId).unwrap_or_default().to_ascii_lowercase();
         let tenant_name = self.settings.names.get(&tenant_id).map_or("", String::as_str);
-        let context = Context { tenant_id: &tenant_id, tenant_name, ..Context::default() };
+        let Settings { original, enricher, .. } = &self.settings;
+        let (original, enrich) = (*original, enricher.as_deref());
+        let context = Context { tenant_id: &tenant_id, tenant_name, original, enrich, ..Context::default() };
         let key = RecordKey::of(&tenant_id, view);
         match self.format {
             OutputFormat::Ecs => normalize::write(Form::Ecs(self.settings.profile), &context, key, view, line),

@@ -41,7 +41,7 @@ pub struct NormalizeArgs {
     /// Whose habits ECS documents follow, in place of what the configuration says
     #[arg(long, value_enum)]
     pub profile: Option<Profile>,
-    /// Configuration to take `tenants` (their names) and `normalize` from; the rest of it may be missing
+    /// Configuration to take `tenants` (their names), `normalize` and `enrich` from; the rest of it may be missing
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -52,7 +52,7 @@ pub struct NormalizeArgs {
 /// # Errors
 /// The configuration cannot be read, or standard output cannot be written.
 pub fn run(args: &NormalizeArgs) -> anyhow::Result<Exit> {
-    let mut settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    let mut settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_else(Settings::usual);
     settings.profile = args.profile.unwrap_or(settings.profile);
     let bar = progress::bar(&args.files);
     let mut verb = Verb {

@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum as _;
 use serde::Deserialize;
 
+use crate::config::{self, EnrichConfig};
+use crate::enrich::Enricher;
+use crate::metrics::Metrics;
 use crate::normalize::Profile;
 
 /// See the module's head.
@@ -16,6 +20,10 @@ pub struct Settings {
     pub names: HashMap<String, String>,
     /// Whose habits ECS documents follow.
     pub profile: Profile,
+    /// Whether ECS documents hold the record once more.
+    pub original: bool,
+    /// Where places and parts of user agents are looked up.
+    pub enricher: Option<Arc<Enricher>>,
 }
 
 /// The parts that are read.
@@ -30,6 +38,8 @@ struct Parts {
 #[derive(Default, Deserialize)]
 struct NormalizePart {
     ecs_profile: Option<String>,
+    #[serde(default)]
+    original: bool,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +49,11 @@ struct NamedTenant {
 }
 
 impl Settings {
+    /// Those of a process without a configuration: what is done by default.
+    pub fn usual() -> Settings {
+        Settings { enricher: opened(&EnrichConfig::default()), ..Settings::default() }
+    }
+
     /// Reads them from the configuration at `path`.
     ///
     /// # Errors
@@ -53,8 +68,23 @@ impl Settings {
                 .map_err(|_| anyhow!("`normalize.ecs_profile` in `{}` is `auditferry` or `elastic`", path.display()))?,
             None => Profile::default(),
         };
-        Ok(Settings { names: named.collect(), profile })
+        let enricher = enricher(path)?;
+        Ok(Settings { names: named.collect(), profile, original: parts.normalize.original, enricher })
     }
+}
+
+/// What `enrich` asks for. Databases are copied below the directory for temporary files, and the copies are gone
+/// with the process.
+fn enricher(path: &Path) -> anyhow::Result<Option<Arc<Enricher>>> {
+    let (config, warnings) = config::load_enrich(path).map_err(|faults| anyhow!("{faults}"))?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(opened(&config))
+}
+
+fn opened(config: &EnrichConfig) -> Option<Arc<Enricher>> {
+    Some(Enricher::open(config, &std::env::temp_dir(), &Metrics::new()))
 }
 
 #[cfg(test)]
