@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::bars::round_trip::{Json, json, of_fixtures};
 use crate::real::cef::{cefp, parcefone};
 use crate::support::{Place, figure, served, size, world};
+use auditferry::enrich::Enricher;
 use auditferry::feed::ContentType;
+use auditferry::metrics::Metrics;
 use auditferry::normalize::{self, Context, Form, Profile};
 use auditferry::record::{RecordKey, View};
 use auditferry::simulator::{Scenario, WorldConfig};
@@ -451,6 +453,30 @@ async fn formats_each_sink_of_a_run_has_its_own() {
         assert_eq!(versions, records, "{name}");
     }
     assert_eq!(text("formatleef").lines().count(), records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn formats_name_the_country_where_it_is_known() {
+    let enricher = Enricher::invented(&Metrics::new()).unwrap();
+    let context = Context { enrich: Some(&enricher), ..CONTEXT };
+    let world = world(WorldConfig::new().records(200)).await;
+    let mut countries = 0;
+    for record in world.truth().map(|record| record.record) {
+        let Ok(view) = View::parse(&record) else { continue };
+        let form = |form| {
+            let mut out = Vec::new();
+            normalize::write(form, &context, RecordKey::of(TENANT, &view), &view, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let document: serde_json::Value = serde_json::from_str(&form(Form::Ecs(Profile::Auditferry))).unwrap();
+        let expected = document["source"]["geo"]["country_iso_code"].as_str().map(str::to_owned);
+        countries += usize::from(expected.is_some());
+        assert_eq!(leef(&form(Form::Leef)).unwrap().1.get("srcCountry").cloned(), expected);
+        let said = expected.map(|code| format!(" cs4={code} cs4Label=SourceCountry "));
+        let cef = form(Form::Cef);
+        assert!(said.map_or_else(|| !cef.contains(" cs4="), |said| cef.contains(&said)), "{cef}");
+    }
+    assert!(countries > 10, "no place is known");
 }
 
 #[test]
