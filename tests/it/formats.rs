@@ -17,16 +17,13 @@ use auditferry::simulator::{Scenario, WorldConfig};
 use fastrand::Rng;
 
 const TENANT: &str = "5a1e0000-0000-4000-8000-00000000c0de";
-const CONTEXT: Context<'static> = {
-    let context = Context {
-        tenant_id: TENANT,
-        tenant_name: "north=wind|\\",
-        content_type: Some(ContentType::General),
-        received_ms: Some(1_767_323_045_678),
-        original: false,
-        enrich: None,
-    };
-    context
+const CONTEXT: Context<'static> = Context {
+    tenant_id: TENANT,
+    tenant_name: "north=wind|\\",
+    content_type: Some(ContentType::General),
+    received_ms: Some(1_767_323_045_678),
+    original: false,
+    enrich: None,
 };
 
 /// Key of CEF → fields of the ECS document, the first that has a value; several values are joined.
