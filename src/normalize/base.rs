@@ -340,11 +340,12 @@ fn describe_mail_and_file(draft: &mut Draft<'_>) {
     }
     if let Some(recipients) = draft.raw(Field::Recipients) {
         // Seen as a list, and as a text that holds one: `[a@b, c@d]`.
-        let is_text = recipients.starts_with('"');
-        let inside = recipients.trim_matches('"').trim_start_matches('[').trim_end_matches(']');
-        match is_text {
-            true => inside.split([',', ';']).for_each(|one| draft.add_text(Ecs::EmailTo, one.trim())),
-            false => _ = draft.take(Ecs::EmailTo, Field::Recipients),
+        match recipients.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+            Some(text) => {
+                let inside = text.trim_start_matches('[').trim_end_matches(']');
+                inside.split([',', ';']).for_each(|one| draft.add_text(Ecs::EmailTo, one.trim()));
+            }
+            None => _ = draft.take(Ecs::EmailTo, Field::Recipients),
         }
     }
     for field in [Field::SenderIp, Field::SenderIP] {

@@ -75,6 +75,11 @@ pub static KEYS: &[Key] = &[
     Key::custom("cs1", "AppId", From::Ecs(&[Ecs::OurApplicationId])),
     Key::custom("cs2", "ClientAppId", From::Record(Field::ClientAppId)),
     Key::custom("cs3", "SessionId", From::Record(Field::SessionId)),
+    Key::custom(
+        "cs4",
+        "SourceCountry",
+        From::Made("`source.geo.country_iso_code`, where `enrich` knows it", |facts, out| facts.source_country(out)),
+    ),
     Key::custom("cs5", "Rules", From::Ecs(&[Ecs::RuleName])),
     Key::custom("cs6", "ContentType", From::Made("the content type of the feed", |facts, out| facts.content_type(out))),
     Key::custom(

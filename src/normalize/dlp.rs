@@ -217,7 +217,9 @@ fn describe_endpoint(draft: &mut Draft<'_>) {
     }
     if let Some(path) = draft.said(Field::ObjectId) {
         draft.set_text(Ecs::FilePath, Some(path));
-        draft.set_text(Ecs::FileName, path.rsplit(['\\', '/']).next());
+        // Unescaped, because a cut behind a backslash would leave half an escape.
+        let name = draft.plain(path).rsplit(['\\', '/']).next().map(|name| draft.escaped(name));
+        draft.set_text(Ecs::FileName, name);
     }
 }
 

@@ -192,7 +192,9 @@ pub fn server(draft: &mut Draft<'_>) {
 /// `OriginatingServer` in its parts.
 pub fn originating_server<'a>(draft: &Draft<'a>) -> Option<Address<'a>> {
     let text = draft.said(Field::OriginatingServer)?;
-    Address::parse(text.trim_end_matches("\\n").trim_end_matches("\\r"))
+    // Line ends behind it come escaped; `\\n` may also be a backslash and an n.
+    let text = if text.contains('\\') { draft.escaped(draft.plain(text).trim_end()) } else { text };
+    Address::parse(text)
 }
 
 /// The parameters of a cmdlet, escaped, in order: of a list of names and values, of an object, or of one text

@@ -171,6 +171,19 @@ impl Facts<'_, '_> {
         }
     }
 
+    /// The country of `source.ip`, where `enrich` knows it.
+    pub fn source_country(&self, out: &mut String) {
+        const NAME: &str = "\"country_iso_code\":\"";
+        let (Some(enricher), Some(Value::Ip(ip))) = (self.context.enrich, self.draft.get(Ecs::SourceIp)) else {
+            return;
+        };
+        let mut place = Vec::new();
+        enricher.place(ip, &mut place);
+        let place = String::from_utf8_lossy(&place);
+        let code = place.split_once(NAME).and_then(|(_, rest)| rest.split_once('"'));
+        out.push_str(code.map_or("", |(code, _)| code));
+    }
+
     /// The record's own organization; else the tenant whose feed it came by.
     pub fn tenant_id(&self, out: &mut String) {
         self.value(From::Ecs(&[Ecs::OrganizationId]), out);

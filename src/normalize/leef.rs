@@ -54,6 +54,10 @@ pub static KEYS: &[Key] = &[
     Key::new("groupID", From::Ecs(&[Ecs::GroupName, Ecs::GroupId])),
     Key::new("src", From::Ecs(&[Ecs::SourceIp])),
     Key::new("srcPort", From::Ecs(&[Ecs::SourcePort])),
+    Key::new(
+        "srcCountry",
+        From::Made("`source.geo.country_iso_code`, where `enrich` knows it", |facts, out| facts.source_country(out)),
+    ),
     Key::new("identSrc", From::Ecs(&[Ecs::SourceIp])),
     Key::new("identHostName", From::Ecs(&[Ecs::SourceDomain])),
     Key::new(

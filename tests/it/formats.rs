@@ -8,23 +8,22 @@ use std::time::Duration;
 use crate::bars::round_trip::{Json, json, of_fixtures};
 use crate::real::cef::{cefp, parcefone};
 use crate::support::{Place, figure, served, size, world};
+use auditferry::enrich::Enricher;
 use auditferry::feed::ContentType;
+use auditferry::metrics::Metrics;
 use auditferry::normalize::{self, Context, Form, Profile};
 use auditferry::record::{RecordKey, View};
 use auditferry::simulator::{Scenario, WorldConfig};
 use fastrand::Rng;
 
 const TENANT: &str = "5a1e0000-0000-4000-8000-00000000c0de";
-const CONTEXT: Context<'static> = {
-    let context = Context {
-        tenant_id: TENANT,
-        tenant_name: "north=wind|\\",
-        content_type: Some(ContentType::General),
-        received_ms: Some(1_767_323_045_678),
-        original: false,
-        enrich: None,
-    };
-    context
+const CONTEXT: Context<'static> = Context {
+    tenant_id: TENANT,
+    tenant_name: "north=wind|\\",
+    content_type: Some(ContentType::General),
+    received_ms: Some(1_767_323_045_678),
+    original: false,
+    enrich: None,
 };
 
 /// Key of CEF → fields of the ECS document, the first that has a value; several values are joined.
@@ -219,7 +218,8 @@ const FIELDS: [&str; 22] = [
     "LogonError",
     "Name",
 ];
-const PIECES: [&str; 34] = [
+const PIECES: [&str; 35] = [
+    "n",
     " act=forged",
     "=",
     "\\\\",
@@ -257,7 +257,7 @@ const PIECES: [&str; 34] = [
 ];
 
 fn hostile(random: &mut Rng) -> Vec<u8> {
-    let kind = random.choice([1, 2, 6, 8, 11, 15, 25, 28, 40, 50, 64, 9999]).unwrap();
+    let kind = random.choice([1, 2, 6, 8, 11, 15, 25, 28, 40, 50, 63, 64, 9999]).unwrap();
     let mut record = format!("{{\"RecordType\":{kind},\"CreationTime\":\"2026-01-02T03:04:05\"");
     for field in FIELDS {
         if random.u8(..3) == 0 {
@@ -450,6 +450,30 @@ async fn formats_each_sink_of_a_run_has_its_own() {
         assert_eq!(versions, records, "{name}");
     }
     assert_eq!(text("formatleef").lines().count(), records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn formats_name_the_country_where_it_is_known() {
+    let enricher = Enricher::invented(&Metrics::new()).unwrap();
+    let context = Context { enrich: Some(&enricher), ..CONTEXT };
+    let world = world(WorldConfig::new().records(200)).await;
+    let mut countries = 0;
+    for record in world.truth().map(|record| record.record) {
+        let Ok(view) = View::parse(&record) else { continue };
+        let form = |form| {
+            let mut out = Vec::new();
+            normalize::write(form, &context, RecordKey::of(TENANT, &view), &view, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let document: serde_json::Value = serde_json::from_str(&form(Form::Ecs(Profile::Auditferry))).unwrap();
+        let expected = document["source"]["geo"]["country_iso_code"].as_str().map(str::to_owned);
+        countries += usize::from(expected.is_some());
+        assert_eq!(leef(&form(Form::Leef)).unwrap().1.get("srcCountry").cloned(), expected);
+        let said = expected.map(|code| format!(" cs4={code} cs4Label=SourceCountry "));
+        let cef = form(Form::Cef);
+        assert!(said.map_or_else(|| !cef.contains(" cs4="), |said| cef.contains(&said)), "{cef}");
+    }
+    assert!(countries > 10, "no place is known");
 }
 
 #[test]

@@ -275,7 +275,7 @@ fn formats_page() -> String {
            `…(+120 characters)`. Receivers may cut earlier: ArcSight has 63 characters for `act`.\n\
          * Several values of one field are joined by `, `.\n\
          * What is no readable record is a message of vendor and product `auditferry`, event `pipeline_error`, with the reason and\n\
-           the beginning of what it was. All of it is in a sink with `ecs` or `raw`, and in what `normalize` writes.\n\
+           the beginning of what it was. All of it goes with `ecs` and `raw`.\n\
          * `drop_fields`, `hash_fields` and `add_fields` do not go with these formats: one key is made of several fields.\n\n\
          The severity is from 0 to 10; LEEF has at least 1:\n\n\
          | the record | severity |\n|---|---|\n\

@@ -90,20 +90,19 @@ impl<R: Read> Rows<R> {
             if matches!(rest.first(), None | Some(b'{' | b'[')) {
                 return Err(window);
             }
-            let line_end = memchr::memchr(b'\n', rest);
-            if line_end.is_none() && !window.ended && rest.len() < MAX_HEADER {
+            let mut ends = memchr::memchr_iter(b'\n', rest);
+            let first = ends.next();
+            let is_type = rest.starts_with(b"#TYPE");
+            let end = if is_type { ends.next() } else { first };
+            if end.is_none() && !window.ended && rest.len() < MAX_HEADER {
                 window.read_more();
                 continue;
             }
-            let line = &rest[..line_end.unwrap_or(rest.len()).min(MAX_HEADER)];
-            let length = line.len();
-            if line.starts_with(b"#TYPE") && line_end.is_some() {
-                window.at += length;
-                continue;
-            }
-            return match header(line) {
+            let from = first.filter(|_| is_type).map_or(0, |first| first + 1);
+            let end = end.unwrap_or(rest.len()).min(from + MAX_HEADER);
+            return match header(&rest[from..end]) {
                 Some((cells, column)) => {
-                    window.at += length;
+                    window.at += end;
                     Ok(Rows { window, cells, column, wasted: 0 })
                 }
                 None => Err(window),

@@ -49,6 +49,14 @@ fn the_exports_of_all_tools_are_read() {
 }
 
 #[test]
+fn what_only_begins_like_an_export_is_none() {
+    for text in ["#TYPE x\n{}\n", "#TYPE", "#TYPE x\n", "AuditDat,x\n1,2", ""] {
+        let window = Rows::of(Window::new(Slow(text.as_bytes()))).err().unwrap();
+        assert_eq!(window.rest(), text.as_bytes());
+    }
+}
+
+#[test]
 fn joined_exports_change_their_columns_in_the_middle() {
     let text = "a,AuditData\n1,{}\n\u{feff}AuditData;b\n{};2\n";
     assert_eq!(rows(text), [good(2, "{}"), good(4, "{}")]);

@@ -93,8 +93,8 @@ fn string(text: &[u8], at: &mut usize) -> Vec<u16> {
     *at += 1;
     let mut units = Vec::new();
     loop {
-        let rest = std::str::from_utf8(&text[*at..])
-            .unwrap_or_else(|e| std::str::from_utf8(&text[*at..*at + e.valid_up_to()]).unwrap());
+        let next = &text[*at..text.len().min(*at + 4)];
+        let rest = std::str::from_utf8(next).unwrap_or_else(|e| std::str::from_utf8(&next[..e.valid_up_to()]).unwrap());
         let c = rest.chars().next().unwrap();
         *at += c.len_utf8();
         match c {
