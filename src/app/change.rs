@@ -22,6 +22,8 @@ pub(super) struct Change {
     pub in_flight: bool,
     /// `enrich`: databases are opened anew.
     pub enrich: bool,
+    /// `normalize.original`; the profile is the sinks' own.
+    pub original: bool,
 }
 
 /// What came, went, and stayed with other settings.
@@ -59,7 +61,7 @@ impl Names {
 impl Change {
     pub fn between(old: &Config, new: &Config) -> Change {
         // Taken apart, so that a new section cannot be forgotten here.
-        let Config { state, admin, collect, tenants, enrich, dead_letters, sinks, clock } = new;
+        let Config { state, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock } = new;
         let mut change = Change {
             tenants: Names::of(
                 &old.tenants,
@@ -72,6 +74,7 @@ impl Change {
             collect: *collect != CollectConfig { in_flight: collect.in_flight, ..old.collect.clone() },
             in_flight: collect.in_flight != old.collect.in_flight,
             enrich: *enrich != old.enrich,
+            original: *keep_original != old.keep_original,
             ..Change::default()
         };
         let rerouted = |new: &&SinkConfig| {
@@ -116,7 +119,9 @@ impl fmt::Display for Change {
         }
         parts.push(("sinks with another condition".into(), self.rerouted.join(", ")));
         parts.push(("for all tenants".into(), if self.collect { "collect" } else { "" }.into()));
-        parts.push(("for new events".into(), if self.enrich { "enrich" } else { "" }.into()));
+        let original = if self.original { &["normalize.original"][..] } else { &[] };
+        let enrich = if self.enrich { &["enrich"][..] } else { &[] };
+        parts.push(("for new events".into(), [original, enrich].concat().join(", ")));
         parts.push(("memory".into(), if self.in_flight { "collect.in_flight" } else { "" }.into()));
         parts.retain(|(_, names)| !names.is_empty());
         if parts.is_empty() {
@@ -176,6 +181,7 @@ sinks:
             ("name: disk", "name: disc", "sinks added: disc; sinks removed: disk"),
             ("state:", "collect: { poll_interval: 7s }\nstate:", "for all tenants: collect"),
             ("state:", "enrich: { user_agent: false }\nstate:", "for new events: enrich"),
+            ("state:", "normalize: { original: true }\nstate:", "for new events: normalize.original"),
             ("state:", "collect: { in_flight: 8MiB }\nstate:", "memory: collect.in_flight"),
         ] {
             let change = change(from, to);

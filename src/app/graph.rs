@@ -51,7 +51,8 @@ impl Graph {
         let routes = Arc::new(routes);
         warn_of_unwanted(&config, &routes);
         let name = |id| names.get(&id).cloned().unwrap_or_default();
-        let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(&enricher), Arc::clone(metrics), observer, name);
+        let (steps, places, metrics) = (Arc::clone(&routes), Arc::clone(&enricher), Arc::clone(metrics));
+        let pipeline = Pipeline::new(steps, places, config.keep_original, metrics, observer, name);
         Graph { config, drivers, names, known, routes, enricher, pipeline }
     }
 

@@ -27,9 +27,9 @@ const WALLS: &[(&str, &[&str])] = &[
     ("normalize", &["enrich::Enricher", "enrich::application", "escape", "record", "feed"]),
     // Reads files of others; knows nothing of records.
     ("enrich", &["config", "disk", "escape", "metrics"]),
-    ("event", &["budget", "feed", "record"]),
+    ("event", &["budget", "feed", "normalize::Form", "record"]),
     ("route", &["sink", "config", "feed", "record", "normalize"]),
-    ("config", &["clock", "edit", "feed", "record::types", "secret"]),
+    ("config", &["clock", "edit", "feed", "normalize::Form", "normalize::Profile", "record::types", "secret"]),
     // A sink sees events and the record key, never a record type.
     (
         "sink",
@@ -46,6 +46,8 @@ const WALLS: &[(&str, &[&str])] = &[
             "feed",
             "http",
             "metrics",
+            "normalize::Form",
+            "normalize::Profile",
             "record::RecordKey",
             "retry",
             "secret",

@@ -16,6 +16,7 @@ use crate::config::{
     RetryConfig, SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
 };
 use crate::feed::{ContentType, Tenant};
+use crate::normalize::Profile;
 use crate::secret::SecretSource;
 use crate::simulator::{Scenario, SimulatorHandle, TenantAccess, WorldConfig, serve};
 
@@ -108,6 +109,7 @@ impl World {
             },
             tenants: tenants?,
             // Invented ones are in the program.
+            keep_original: false,
             enrich: EnrichConfig::default(),
             dead_letters: scratch.path().join("dead.ndjson"),
             sinks,
@@ -144,6 +146,7 @@ fn sink(kind: SinkKind, format: Format) -> SinkConfig {
         name: kind.type_name().to_owned(),
         required: true,
         format,
+        ecs_profile: Profile::Auditferry,
         when: None,
         edit: Default::default(),
         rate_limit: None,
