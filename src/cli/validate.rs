@@ -96,6 +96,11 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
         Ok(rule) => writeln!(out, "proxy    {}", rule.shown().as_deref().unwrap_or("none"))?,
         Err(error) => writeln!(out, "proxy    {error}")?,
     }
+    for (kind, files) in [("places", &config.enrich.city), ("systems", &config.enrich.asn)] {
+        for file in files {
+            writeln!(out, "{kind:<8} {}", file.display())?;
+        }
+    }
     if config.clock.speed() != 1.0 {
         writeln!(out, "clock    simulated, {} times as fast", config.clock.speed())?;
     }

@@ -15,7 +15,7 @@ pub(super) fn enrich(file: EnrichFile, reader: &mut Reader<'_>) -> EnrichConfig 
     EnrichConfig {
         city: databases(geo.city, reader),
         asn: databases(geo.asn, reader),
-        user_agent: file.user_agent.value().unwrap_or(true),
+        user_agent: file.user_agent.value().unwrap_or(EnrichConfig::default().user_agent),
     }
 }
 
@@ -65,6 +65,7 @@ sinks: [{ name: out, type: stdout }]
             user_agent,
         };
         assert_eq!(read(""), of(&[], &[], true));
+        assert_eq!(read(""), EnrichConfig::default());
         assert_eq!(read("enrich: { user_agent: false }"), of(&[], &[], false));
         assert_eq!(read("enrich: { geo: { city: /geo/c.mmdb } }"), of(&["/geo/c.mmdb"], &[], true));
         assert_eq!(read("enrich: { geo: { city: [/4, /6], asn: [/a] } }"), of(&["/4", "/6"], &["/a"], true));

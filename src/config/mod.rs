@@ -119,8 +119,8 @@ pub struct TenantConfig {
     pub publisher_id: String,
 }
 
-/// What is added to events beside what the records say; the default is nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What is added to events beside what the records say.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrichConfig {
     /// Databases of cities or countries, in MaxMind's format; the first that knows an address counts.
     pub city: Vec<PathBuf>,
@@ -128,6 +128,13 @@ pub struct EnrichConfig {
     pub asn: Vec<PathBuf>,
     /// Whether `user_agent.original` is taken apart.
     pub user_agent: bool,
+}
+
+/// What a configuration means that says nothing of it.
+impl Default for EnrichConfig {
+    fn default() -> EnrichConfig {
+        EnrichConfig { city: Vec::new(), asn: Vec::new(), user_agent: true }
+    }
 }
 
 /// How an event leaves.

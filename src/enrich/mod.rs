@@ -38,6 +38,30 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Addresses that are remembered, at some 250 bytes each (docs/decisions/015 has the measurements).
 const REMEMBERED: usize = 32_768;
 
+/// Every field that is written here: name below `source` or in `user_agent`, type as ECS 8.17 has it. For lists of what
+/// documents may have, and for mappings made of them.
+pub const FIELDS: &[(&str, &str)] = &[
+    ("as.number", "long"),
+    ("as.organization.name", "keyword"),
+    ("geo.city_name", "keyword"),
+    ("geo.continent_code", "keyword"),
+    ("geo.continent_name", "keyword"),
+    ("geo.country_iso_code", "keyword"),
+    ("geo.country_name", "keyword"),
+    ("geo.location", "geo_point"),
+    ("geo.name", "keyword"),
+    ("geo.postal_code", "keyword"),
+    ("geo.region_iso_code", "keyword"),
+    ("geo.region_name", "keyword"),
+    ("geo.timezone", "keyword"),
+    ("user_agent.device.name", "keyword"),
+    ("user_agent.name", "keyword"),
+    ("user_agent.os.full", "keyword"),
+    ("user_agent.os.name", "keyword"),
+    ("user_agent.os.version", "keyword"),
+    ("user_agent.version", "keyword"),
+];
+
 /// What is known beside the records; shared by all workers.
 pub struct Enricher {
     /// Swapped as a whole.

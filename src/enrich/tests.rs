@@ -161,6 +161,35 @@ fn both_schemas_and_files_for_each_kind_of_address() {
     assert_eq!(bench.lookups(), [8, 2, 2, 0]);
 }
 
+/// The names of all leaves, with `location` as one.
+fn leaves(prefix: &str, value: &Json, found: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Json::Object(members) if !prefix.ends_with("location") => {
+            let dot = if prefix.is_empty() { "" } else { "." };
+            members.iter().for_each(|(key, value)| leaves(&format!("{prefix}{dot}{key}"), value, found));
+        }
+        _ => drop(found.insert(prefix.to_owned())),
+    }
+}
+
+#[test]
+fn the_fields_are_exactly_what_is_written() {
+    let bench = Bench::new();
+    bench.put("city", &nested(4, "8.0.0.0", 5, "United States"));
+    bench.put("asn", &systems(4, "8.0.0.0", 5, 1));
+    let (enricher, agents) = (bench.open(&["city"], &["asn"]), Enricher::invented(&bench.metrics).unwrap());
+    let mut out = Vec::new();
+    agents.user_agent("Mozilla/5.0 (Linux; Android 13; SM-S918B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/119.0.0.0 Mobile Safari/537.36", &mut out);
+    let members = String::from_utf8(out).unwrap();
+    let agent: Json =
+        serde_json::from_str(&format!("{{\"user_agent\":{{{}}}}}", members.trim_end_matches(','))).unwrap();
+    let mut found = std::collections::BTreeSet::new();
+    for document in [place(&enricher, "8.8.8.8"), place(&enricher, "192.168.0.1"), agent] {
+        leaves("", &document, &mut found);
+    }
+    assert!(found.iter().map(String::as_str).eq(FIELDS.iter().map(|(name, _)| *name)), "{found:?}");
+}
+
 #[test]
 fn what_a_database_says_of_a_range_that_is_set_apart_counts() {
     let bench = Bench::new();
