@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::Exit;
 use super::elements::Elements;
-use crate::normalize::{self, Context, Profile, hec};
+use crate::normalize::{self, Context, Profile, Scratch, hec};
 use crate::record::{Field, RecordKey, View, ViewBuffer};
 
 /// Turn audit records into what a sink would be sent, without a network.
@@ -77,8 +77,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn normalize_all(args: &NormalizeArgs, names: HashMap<String, String>, out: &mut impl Write) -> anyhow::Result<u64> {
-    let mut lines =
-        Lines { format: args.format, profile: args.profile, names, buffer: ViewBuffer::default(), event: Vec::new() };
+    let mut lines = Lines {
+        format: args.format,
+        profile: args.profile,
+        names,
+        buffer: ViewBuffer::default(),
+        scratch: Scratch::default(),
+        event: Vec::new(),
+    };
     if args.files.is_empty() {
         return lines.normalize(io::stdin().lock(), out);
     }
@@ -102,6 +108,7 @@ struct Lines {
     /// Names of the tenants by directory id.
     names: HashMap<String, String>,
     buffer: ViewBuffer,
+    scratch: Scratch,
     event: Vec<u8>,
 }
 
@@ -135,7 +142,7 @@ impl Lines {
         let context = Context { tenant_id: &tenant_id, tenant_name, ..Context::default() };
         let key = RecordKey::of(&tenant_id, view);
         match self.format {
-            OutputFormat::Ecs => normalize::document(&context, self.profile, key, view, line),
+            OutputFormat::Ecs => self.scratch.document(&context, self.profile, key, view, line),
             OutputFormat::Raw => normalize::raw(view, line),
             OutputFormat::Hec => {
                 self.event.clear();
@@ -193,8 +200,14 @@ mod tests {
 
     fn lines(format: OutputFormat, input: &str) -> (Vec<Value>, u64) {
         let names = HashMap::from([("aa00".to_owned(), "contoso".to_owned())]);
-        let mut lines =
-            Lines { format, profile: Profile::Auditferry, names, buffer: ViewBuffer::default(), event: Vec::new() };
+        let mut lines = Lines {
+            format,
+            profile: Profile::Auditferry,
+            names,
+            buffer: ViewBuffer::default(),
+            scratch: Scratch::default(),
+            event: Vec::new(),
+        };
         let mut out = Vec::new();
         let unreadable = lines.normalize(input.as_bytes(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

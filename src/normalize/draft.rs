@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 
 use crate::escape::escape;
 use crate::record::address::Address;
@@ -88,7 +89,7 @@ pub struct Draft<'a> {
     /// The configured name of the tenant, escaped, where the record is of that tenant.
     pub configured_name: Option<&'a str>,
     operation: &'a str,
-    facts: Vec<Fact<'a>>,
+    facts: ArenaVec<'a, Fact<'a>>,
     chains: [Chain; Ecs::COUNT],
     present: EcsSet,
     seen: HashSet<(Ecs, &'a str)>,
@@ -107,7 +108,7 @@ impl<'a> Draft<'a> {
             time_ms: None,
             kind: "event",
             outcome: None,
-            facts: Vec::with_capacity(USUAL_FACTS),
+            facts: ArenaVec::with_capacity_in(USUAL_FACTS, arena),
             chains: [Chain::default(); Ecs::COUNT],
             present: EcsSet::EMPTY,
             seen: HashSet::new(),

@@ -63,17 +63,69 @@ pub struct Context<'a> {
     pub received_ms: Option<i64>,
 }
 
-/// Appends the ECS document of a record: one JSON object, no newline.
-pub fn document(context: &Context<'_>, profile: Profile, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
-    let arena = Bump::new();
-    let mut draft = drawn(context, profile, view, &arena);
-    if let Some(content_type) = context.content_type {
-        draft.set(Ecs::OurContentType, Value::Text(content_type.as_str()));
+/// Memory that documents are made in, used again from one record to the next. For one thread at a time.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    arena: Bump,
+}
+
+/// A scratch that a large record has made larger than this is not kept, bytes.
+const KEPT_SCRATCH: usize = 256 * 1024;
+
+/// How far [`Scratch::document_until`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// What is known of the record; nothing is written.
+    Draft,
+    /// The ECS fields, without what has no place in ECS.
+    Fields,
+    Whole,
+}
+
+impl Scratch {
+    /// Appends the ECS document of a record: one JSON object, no newline.
+    pub fn document(
+        &mut self,
+        context: &Context<'_>,
+        profile: Profile,
+        key: RecordKey,
+        view: &View<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        self.document_until(Step::Whole, context, profile, key, view, out);
     }
-    let hex = key.to_hex();
-    let key = arena.alloc_slice_copy(&hex);
-    draft.set_text(Ecs::OurKey, std::str::from_utf8(key).ok());
-    document::write(context, &draft, profile.ecs_version(), &arena, out);
+
+    /// The first steps of a document, for who measures where the time goes.
+    pub fn document_until(
+        &mut self,
+        step: Step,
+        context: &Context<'_>,
+        profile: Profile,
+        key: RecordKey,
+        view: &View<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        match self.arena.allocated_bytes() > KEPT_SCRATCH {
+            true => self.arena = Bump::new(),
+            false => self.arena.reset(),
+        }
+        let arena = &self.arena;
+        let mut draft = drawn(context, profile, view, arena);
+        if let Some(content_type) = context.content_type {
+            draft.set(Ecs::OurContentType, Value::Text(content_type.as_str()));
+        }
+        let hex = key.to_hex();
+        let key = arena.alloc_slice_copy(&hex);
+        draft.set_text(Ecs::OurKey, std::str::from_utf8(key).ok());
+        if step > Step::Draft {
+            document::write(context, &draft, profile.ecs_version(), step, arena, out);
+        }
+    }
+}
+
+/// The same as [`Scratch::document`], for one record alone.
+pub fn document(context: &Context<'_>, profile: Profile, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
+    Scratch::default().document(context, profile, key, view, out);
 }
 
 /// All that is known of a record.

@@ -27,6 +27,8 @@ pub fn entry(element: &str) -> Option<Entry<'_>> {
         match name {
             "Name" | "Key" => {
                 entry.name = value.strip_prefix('"')?.strip_suffix('"')?;
+                // Of two names one would be lost.
+                entry.has_more |= is_named;
                 is_named = true;
             }
             "Value" => entry.value = Some(value),

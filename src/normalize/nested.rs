@@ -5,8 +5,10 @@
 //! an object no members. Never allocates, never recurses, each walk is linear in what it walks over; on what is no
 //! JSON it ends early and never panics.
 
+use std::fmt;
+
 use bumpalo::Bump;
-use serde_json::value::RawValue;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::record::{text, view::scalar};
 
@@ -36,11 +38,67 @@ pub fn texts(value: &str) -> impl Iterator<Item = &str> {
     one.into_iter().chain(elements(value).filter_map(scalar)).filter(|text| !text.is_empty())
 }
 
-/// The JSON inside of a text (escaped, as the record has it), where it is an object or a list and nothing else.
+/// The JSON inside of a text (escaped, as the record has it), where it is an object or a list and nothing else, and
+/// such that every parser reads it: no half of a surrogate pair, no number too large, not more than 128 levels.
 pub fn embedded<'a>(escaped: &str, arena: &'a Bump) -> Option<&'a str> {
     let plain = text::unescape(escaped);
-    let json: &RawValue = serde_json::from_str(plain.trim()).ok()?;
-    json.get().starts_with(['{', '[']).then(|| &*arena.alloc_str(json.get()))
+    let json = plain.trim();
+    if !json.starts_with(['{', '[']) {
+        return None;
+    }
+    serde_json::from_str::<Readable>(json).ok()?;
+    Some(arena.alloc_str(json))
+}
+
+/// JSON of which every text and number was read, and nothing kept.
+struct Readable;
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Readable, D::Error> {
+        deserializer.deserialize_any(Readable)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = Readable;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_unit<E>(self) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Readable, A::Error> {
+        while list.next_element::<Readable>()?.is_some() {}
+        Ok(Readable)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Readable, A::Error> {
+        while map.next_entry::<Readable, Readable>()?.is_some() {}
+        Ok(Readable)
+    }
 }
 
 /// See [`elements`].
@@ -105,9 +163,20 @@ fn value(text: &str) -> Option<(&str, &str)> {
     Some((value.trim_end_matches(WHITE_SPACE), rest))
 }
 
+/// Bytes of a string that are looked at one by one.
+const NEAR: usize = 16;
+
 /// The end of the string whose opening quote stands at `at`.
 fn end_of_string(bytes: &[u8], at: usize) -> Option<usize> {
     let mut next = at + 1;
+    // Most texts are short names: looked at one by one, they cost less than a call.
+    for byte in bytes.get(next..)?.iter().take(NEAR) {
+        match byte {
+            b'"' => return Some(next + 1),
+            b'\\' => break,
+            _ => next += 1,
+        }
+    }
     loop {
         let found = next + memchr::memchr2(b'"', b'\\', bytes.get(next..)?)?;
         if bytes[found] == b'"' {

@@ -7,6 +7,7 @@
 //! expected stands whole under `_raw`.
 
 use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 
 use crate::escape::escape;
 use crate::record::view::Entry;
@@ -65,7 +66,7 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
             Some(field) if moved.contains(field) => flush(&mut run, out),
             Some(field) if SHAPED.contains(field) => {
                 flush(&mut run, out);
-                shaped(field, &entry, arena, out);
+                shaped(view, field, &entry, arena, out);
             }
             _ => match &mut run {
                 Some((_, end)) if !view.has_superseded() => *end = to,
@@ -79,7 +80,7 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
     flush(&mut run, out);
 }
 
-fn shaped(field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
+fn shaped(view: &View<'_>, field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
     let value = entry.value;
     if AS_STRINGS.contains(field) {
         return match is_number(value) {
@@ -88,8 +89,8 @@ fn shaped(field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
         };
     }
     match field {
-        Field::Sender if value.starts_with('{') => verbatim("SenderEntity", value, out),
-        Field::Message if value.starts_with('{') => verbatim("MessageObject", value, out),
+        Field::Sender if value.starts_with('{') => renamed(view, entry, "SenderEntity", out),
+        Field::Message if value.starts_with('{') => renamed(view, entry, "MessageObject", out),
         Field::Actor | Field::Target if value.starts_with('[') => {
             json::key(entry.name, out);
             identities(value, out);
@@ -102,7 +103,7 @@ fn shaped(field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
         }
         Field::ModifiedProperties => {
             json::key(entry.name, out);
-            old_and_new(value, out);
+            old_and_new(value, arena, out);
             out.push(b',');
         }
         Field::OperationProperties | Field::AdditionalInfo if value.starts_with('"') => {
@@ -118,6 +119,12 @@ fn verbatim(name: &str, value: &str, out: &mut Vec<u8>) {
     json::key(name, out);
     json::one_line(value, out);
     out.push(b',');
+}
+
+/// Under another name, unless the record has a member of that one.
+fn renamed(view: &View<'_>, entry: &Entry<'_>, name: &str, out: &mut Vec<u8>) {
+    let is_taken = view.entries().any(|other| text::unescape(other.name) == name);
+    verbatim(if is_taken { entry.name } else { name }, entry.value, out);
 }
 
 fn is_number(value: &str) -> bool {
@@ -147,12 +154,12 @@ fn identities(list: &str, out: &mut Vec<u8>) {
 
 /// `[{"Name": …, "Value": …}]` as an object.
 fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
-    let entries = match entries(value, |entry| entry.value.is_some() && entry.old.is_none() && entry.new.is_none()) {
-        Shape::Entries(entries) => entries,
-        Shape::Other => return other(value, out),
-    };
-    let key = |entry: &name_value::Entry<'_>| member_name(entry.name, &['.']);
-    object(&entries, key, out, |entry, out| {
+    let entries =
+        match entries(value, arena, |entry| entry.value.is_some() && entry.old.is_none() && entry.new.is_none()) {
+            Shape::Entries(entries) => entries,
+            Shape::Other => return other(value, out),
+        };
+    object(&entries, &['.'], out, |entry, out| {
         let value = entry.value.unwrap_or("null");
         match value.as_bytes().first() {
             Some(b'{' | b'[') => json::string_of(value, out),
@@ -164,13 +171,12 @@ fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
 
 /// `[{"Name": …, "OldValue": …, "NewValue": …}]` as an object of pairs. Elastic's rules ask for the names with
 /// `_` in place of dots and blanks.
-fn old_and_new(value: &str, out: &mut Vec<u8>) {
-    let entries = match entries(value, |entry| entry.value.is_none()) {
+fn old_and_new(value: &str, arena: &Bump, out: &mut Vec<u8>) {
+    let entries = match entries(value, arena, |entry| entry.value.is_none()) {
         Shape::Entries(entries) => entries,
         Shape::Other => return other(value, out),
     };
-    let key = |entry: &name_value::Entry<'_>| member_name(entry.name, &['.', ' ']);
-    object(&entries, key, out, |entry, out| {
+    object(&entries, &['.', ' '], out, |entry, out| {
         out.push(b'{');
         for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
             match value {
@@ -187,29 +193,85 @@ fn old_and_new(value: &str, out: &mut Vec<u8>) {
     });
 }
 
-enum Shape<'a> {
-    Entries(Vec<name_value::Entry<'a>>),
+enum Shape<'a, 'b> {
+    Entries(ArenaVec<'b, name_value::Entry<'a>>),
     Other,
 }
 
 /// The entries of a list in which every element is one.
-fn entries<'a>(value: &'a str, is_whole: impl Fn(&name_value::Entry<'a>) -> bool) -> Shape<'a> {
+fn entries<'a, 'b>(
+    value: &'a str,
+    arena: &'b Bump,
+    is_whole: impl Fn(&name_value::Entry<'a>) -> bool,
+) -> Shape<'a, 'b> {
     if !value.starts_with('[') {
         return Shape::Other;
     }
-    let read = |element| name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry));
-    nested::elements(value).map(read).collect::<Option<Vec<_>>>().map_or(Shape::Other, Shape::Entries)
+    let mut entries = ArenaVec::with_capacity_in(SHORT_LIST, arena);
+    for element in nested::elements(value) {
+        match name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry)) {
+            Some(entry) => entries.push(entry),
+            None => return Shape::Other,
+        }
+    }
+    Shape::Entries(entries)
 }
 
-/// Writes entries as the members of an object; those of one name as a list.
+/// Up to here a list is searched for a name; beyond, the names are sorted.
+const SHORT_LIST: usize = 16;
+
+/// Writes entries as the members of an object; those of one name as a list. What of `replaced` is in a name becomes
+/// `_`.
 fn object<'a>(
     entries: &[name_value::Entry<'a>],
-    key: impl Fn(&name_value::Entry<'a>) -> String,
+    replaced: &[char],
     out: &mut Vec<u8>,
     write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>),
 ) {
-    // Sorted by name to find what stands twice; a record may have a hundred thousand.
-    let mut order: Vec<(String, usize)> = entries.iter().enumerate().map(|(at, entry)| (key(entry), at)).collect();
+    if entries.len() > SHORT_LIST || entries.iter().any(|entry| entry.name.contains('\\')) {
+        return long_object(entries, replaced, out, write);
+    }
+    let written = |entry: &name_value::Entry<'a>| {
+        let name = if entry.name.is_empty() { "_" } else { entry.name };
+        name.bytes().map(|byte| if replaced.contains(&char::from(byte)) { b'_' } else { byte })
+    };
+    out.push(b'{');
+    for (at, entry) in entries.iter().enumerate() {
+        let is_same = |other: &&name_value::Entry<'a>| {
+            other.name.len().max(1) == entry.name.len().max(1) && written(other).eq(written(entry))
+        };
+        if entries[..at].iter().any(|other| is_same(&other)) {
+            continue;
+        }
+        out.push(b'"');
+        out.extend(written(entry));
+        out.extend_from_slice(b"\":");
+        let mut others = entries[at + 1..].iter().filter(is_same).peekable();
+        if others.peek().is_none() {
+            write(entry, out);
+        } else {
+            out.push(b'[');
+            for entry in std::iter::once(entry).chain(others) {
+                write(entry, out);
+                out.push(b',');
+            }
+            json::end(b']', out);
+        }
+        out.push(b',');
+    }
+    json::end(b'}', out);
+}
+
+/// The same of any list; a record may have one of a hundred thousand entries.
+fn long_object<'a>(
+    entries: &[name_value::Entry<'a>],
+    replaced: &[char],
+    out: &mut Vec<u8>,
+    write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>),
+) {
+    // Sorted by name to find what stands twice.
+    let named = |(at, entry): (usize, &name_value::Entry<'a>)| (member_name(entry.name, replaced), at);
+    let mut order: Vec<(String, usize)> = entries.iter().enumerate().map(named).collect();
     order.sort_unstable();
     let mut groups: Vec<&[(String, usize)]> = order.chunk_by(|one, other| one.0 == other.0).collect();
     groups.sort_unstable_by_key(|group| group[0].1);
@@ -291,6 +353,9 @@ mod tests {
                 r#"[{"Name":"A","Value":"1"},{"Name":"B","Value":2},{"Name":"A","Value":"3"}]"#,
                 r#"{"A":["1","3"],"B":2}"#,
             ),
+            (r#"[{"Name":"","Value":1},{"Name":".","Value":2},{"Key":"_","Value":3}]"#, r#"{"_":[1,2,3]}"#),
+            (r#"[{"Name":"\u0041","Value":1},{"Name":"A","Value":2}]"#, r#"{"A":[1,2]}"#),
+            (r#"[{"Name":"A","Key":"B","Value":1}]"#, r#"{"_raw":"[{\"Name\":\"A\",\"Key\":\"B\",\"Value\":1}]"}"#),
             (r#"[{"Name":"","Value":{"x":"y"}}]"#, r#"{"_":"{\"x\":\"y\"}"}"#),
             (r#""-Identity \"x\"""#, r#"{"_raw":"-Identity \"x\""}"#),
             (r#"[{"Name":"A","Value":"1","More":2}]"#, r#"{"_raw":"[{\"Name\":\"A\",\"Value\":\"1\",\"More\":2}]"}"#),
@@ -336,6 +401,39 @@ mod tests {
             rest(r#"{"OperationProperties":[{"Name":"a","Value":"b"}]}"#),
             r#"{"OperationProperties":[{"Name":"a","Value":"b"}]}"#
         );
+    }
+
+    #[test]
+    fn a_long_list_is_written_as_a_short_one_is() {
+        let of = |count: usize| {
+            let entries: Vec<String> =
+                (0..count).map(|n| format!(r#"{{"Name":"N.{}","Value":"{n}"}}"#, n % 9)).collect();
+            let read: serde_json::Value =
+                serde_json::from_str(&rest(&format!(r#"{{"Parameters":[{}]}}"#, entries.join(",")))).unwrap();
+            read["Parameters"].clone()
+        };
+        let (short, long) = (of(SHORT_LIST), of(SHORT_LIST + 2));
+        for n in 0..9 {
+            let name = format!("N_{n}");
+            let expected: Vec<String> = (n..18).step_by(9).map(|n: usize| n.to_string()).collect();
+            assert_eq!(long[&name], serde_json::json!(expected));
+            if n < 7 {
+                assert_eq!(short[&name], long[&name]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_strict_parser_reads_stays_a_text() {
+        for inside in [r#"{\"a\":\"\\ud800\"}"#, r#"[1e999]"#, &"[".repeat(200)] {
+            let expected = format!(r#"{{"AdditionalInfo":{{"_raw":"{inside}"}}}}"#);
+            assert_eq!(rest(&format!(r#"{{"AdditionalInfo":"{inside}"}}"#)), expected);
+        }
+    }
+
+    #[test]
+    fn no_name_is_given_away_twice() {
+        assert_eq!(rest(r#"{"Sender":{"a":1},"SenderEntity":2}"#), r#"{"Sender":{"a":1},"SenderEntity":2}"#);
     }
 
     #[test]
