@@ -208,6 +208,8 @@ fn mail_and_file(record: &mut Record, doc: &mut Doc) {
         doc.set("email.from.address", vec![from]);
     }
     doc.set_text("file.extension", text(record, "FileExtension"));
+    doc.set_text("file.path", text(record, "FilePath").or_else(|| text(record, "TargetFilePath")));
+    doc.set_text("url.domain", text(record, "OriginatingDomain"));
     doc.set_text("file.hash.sha1", text(record, "Sha1"));
     doc.set_text("file.hash.sha256", text(record, "Sha256"));
     let size = ["FileSizeBytes", "FileSize"].iter().find_map(|name| record.get(*name).and_then(whole));

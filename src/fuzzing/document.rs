@@ -26,6 +26,7 @@ const CONTEXT: Context<'static> = Context {
     tenant_name: "contoso \"Süd\"",
     content_type: Some(ContentType::General),
     received_ms: Some(1_772_323_200_000),
+    original: false,
 };
 
 /// See the module's head.

@@ -111,17 +111,17 @@ impl Fields<'_> {
         if is_list {
             out.push(b'[');
             for value in draft.all(field) {
-                self.write_value(value, out);
+                self.write_value(draft, value, out);
                 out.push(b',');
             }
             json::end(b']', out);
         } else if let Some(value) = draft.get(field) {
-            self.write_value(value, out);
+            self.write_value(draft, value, out);
         }
         out.push(b',');
     }
 
-    fn write_value(&mut self, value: Value<'_>, out: &mut Vec<u8>) {
+    fn write_value(&mut self, draft: &Draft<'_>, value: Value<'_>, out: &mut Vec<u8>) {
         match value {
             Value::Text(text) => json::quoted(text, out),
             Value::Lower(text) => {
@@ -131,6 +131,7 @@ impl Fields<'_> {
                 out[from..].make_ascii_lowercase();
             }
             Value::Json(json) => json::one_line(json, out),
+            Value::Record => json::string_of(draft.view().record(), out),
             Value::Number(number) => json::decimal(number, out),
             Value::Ip(ip) => self.write_address(ip, out),
             Value::Time(ms) => {

@@ -204,15 +204,17 @@ fn dlp_endpoint(record: &Record, doc: &mut Doc, endpoint: &Value) {
         doc.set_text("file.name", path.rsplit(['\\', '/']).next().map(str::to_owned));
         doc.set("file.path", path);
     }
-    let (platform, kind) = match text(record, "Platform").unwrap_or_default().as_str() {
+    let platform = text(record, "Platform").unwrap_or_default();
+    let (platform, kind) = match platform.as_str() {
+        "0" => ("Unknown", None),
         "1" => ("Windows", Some("windows")),
         "2" => ("MacOS", Some("macos")),
         "3" => ("iOS", Some("ios")),
         "4" => ("Android", Some("android")),
         "5" => ("Web Browser", None),
-        _ => return,
+        other => (other, None),
     };
-    doc.set("host.os.platform", platform);
+    doc.set_text("host.os.platform", Some(platform.to_owned()));
     doc.set_text("host.os.type", kind.map(str::to_owned));
 }
 
