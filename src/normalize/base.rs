@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use crate::record::address::{self, Address};
+use crate::record::view::scalar;
 use crate::record::{Field, types};
 
 use super::draft::{Draft, Outcome, Value};
@@ -210,10 +211,16 @@ fn user_agent<'a>(draft: &Draft<'a>, properties: &'a str) -> Option<&'a str> {
 /// different hosts.
 pub const ADDRESSES: [Field; 3] = [Field::ClientIPAddress, Field::ClientIP, Field::ActorIpAddress];
 
-fn describe_source(draft: &mut Draft<'_>) {
+fn describe_source<'a>(draft: &mut Draft<'a>) {
     // An address has nothing to escape; an escaped text is left alone, under `o365.audit`.
-    let read = |field| draft.said(field).filter(|text| !text.contains('\\')).and_then(Address::parse);
-    let addresses = ADDRESSES.map(read);
+    let said = |field| draft.said(field).filter(|text| !text.contains('\\'));
+    let read = |text: Option<&'a str>| text.and_then(Address::parse);
+    let [first, second, third] = ADDRESSES.map(said);
+    // The same text is mostly said twice.
+    let read_unless = |text, known, address| if text == known { address } else { read(text) };
+    let one = read(first);
+    let other = read_unless(second, first, one);
+    let addresses = [one, other, if third == second { other } else { read_unless(third, first, one) }];
     for ip in addresses.iter().flatten().filter_map(|address| address.ip) {
         draft.add(Ecs::RelatedIp, Value::Ip(ip));
     }
@@ -268,11 +275,13 @@ fn describe_organization<'a>(context: &Context<'a>, draft: &mut Draft<'a>) {
 fn describe_application(draft: &mut Draft<'_>) {
     let context = draft.raw(Field::AppAccessContext).unwrap_or_default();
     let id = [Field::AppId, Field::ApplicationId, Field::ClientAppId].into_iter().find_map(|field| draft.said(field));
-    let id = id.or_else(|| nested::text_member(context, "ClientAppId"));
+    let [client_id, client_name, client_device] =
+        nested::text_members(context, ["ClientAppId", "ClientAppName", "DeviceId"]);
+    let id = id.or(client_id);
     draft.set_text(Ecs::OurApplicationId, id);
-    let name = draft.said(Field::ApplicationDisplayName).or_else(|| nested::text_member(context, "ClientAppName"));
+    let name = draft.said(Field::ApplicationDisplayName).or(client_name);
     draft.set_text(Ecs::OurApplicationName, name);
-    let device = nested::text_member(context, "DeviceId").or_else(|| draft.said(Field::DeviceId));
+    let device = client_device.or_else(|| draft.said(Field::DeviceId));
     draft.set_text(Ecs::DeviceId, device);
 }
 
@@ -282,11 +291,12 @@ fn describe_mail_and_file(draft: &mut Draft<'_>) {
     }
     if let Some(recipients) = draft.raw(Field::Recipients) {
         // Seen as a list, and as a text that holds one: `[a@b, c@d]`.
-        let is_text = recipients.starts_with('"');
-        let inside = recipients.trim_matches('"').trim_start_matches('[').trim_end_matches(']');
-        match is_text {
-            true => inside.split([',', ';']).for_each(|one| draft.add_text(Ecs::EmailTo, one.trim())),
-            false => _ = draft.take(Ecs::EmailTo, Field::Recipients),
+        match scalar(recipients) {
+            Some(text) => {
+                let inside = text.trim_start_matches('[').trim_end_matches(']');
+                inside.split([',', ';']).for_each(|one| draft.add_text(Ecs::EmailTo, one.trim()));
+            }
+            None => _ = draft.take(Ecs::EmailTo, Field::Recipients),
         }
     }
     for field in [Field::SenderIp, Field::SenderIP] {

@@ -179,7 +179,9 @@ fn describe_endpoint(draft: &mut Draft<'_>) {
     }
     if let Some(path) = draft.said(Field::ObjectId) {
         draft.set_text(Ecs::FilePath, Some(path));
-        draft.set_text(Ecs::FileName, path.rsplit(['\\', '/']).next());
+        // Unescaped: `\\` and `\"` are not the same backslash.
+        let name = draft.plain(path).rsplit(['\\', '/']).next().unwrap_or_default();
+        draft.set_text(Ecs::FileName, Some(draft.escaped(name)));
     }
     platform(draft);
 }

@@ -122,8 +122,7 @@ fn kind_of_verb(operation: &str) -> Option<&'static str> {
 /// brackets may be the version of the server.
 pub fn server(draft: &mut Draft<'_>) {
     let Some(text) = draft.said(Field::OriginatingServer) else { return };
-    let text = text.trim_end_matches("\\n").trim_end_matches("\\r").trim();
-    let Some(server) = Address::parse(text) else { return };
+    let Some(server) = Address::parse(draft.plain(text)) else { return };
     draft.set_text(Ecs::ServerDomain, server.domain);
     match server.ip {
         Some(ip) => {
@@ -131,7 +130,7 @@ pub fn server(draft: &mut Draft<'_>) {
             draft.set(Ecs::ServerAddress, Value::Ip(ip));
             draft.add(Ecs::RelatedIp, Value::Ip(ip));
         }
-        None => draft.set_text(Ecs::ServerAddress, Some(server.text)),
+        None => draft.set_text(Ecs::ServerAddress, Some(draft.escaped(server.text))),
     }
 }
 

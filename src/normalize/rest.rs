@@ -243,9 +243,13 @@ fn object<'a>(
         if entries[..at].iter().any(|other| is_same(&other)) {
             continue;
         }
-        out.push(b'"');
-        out.extend(written(entry));
-        out.extend_from_slice(b"\":");
+        let from = out.len();
+        json::key(if entry.name.is_empty() { "_" } else { entry.name }, out);
+        for byte in &mut out[from + 1..] {
+            if replaced.contains(&char::from(*byte)) {
+                *byte = b'_';
+            }
+        }
         let mut others = entries[at + 1..].iter().filter(is_same).peekable();
         if others.peek().is_none() {
             write(entry, out);
