@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "view", run: view },
     Target { name: "normalize", run: document::normalized },
     Target { name: "address", run: address },
+    Target { name: "input", run: crate::cli::input_trial },
     Target { name: "retry_after", run: retry_after },
     Target { name: "pin", run: pin },
     Target { name: "config", run: configuration },

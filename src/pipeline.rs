@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use crate::ack::Finalizer;
 use crate::delivered::Delivered;
-use crate::event::{Delivery, Event, EventMeta, Part};
+use crate::event::{Delivery, Docs, Event, EventMeta, Part};
 use crate::failpoint;
 use crate::feed::BlobId;
 use crate::metrics::{Counter, Metrics};
-use crate::normalize::{self, Context, Profile, Scratch};
+use crate::normalize::{self, Context, Form, Scratch};
 use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::{FeedRoute, Routes};
 use crate::sink::{SinkId, SinkSet};
@@ -161,7 +161,7 @@ impl<'a> Work<'a> {
         let together = guarded(|| {
             for (read, sinks) in needed {
                 let meta = self.meta(read);
-                sorted.push(meta, *sinks, |scratch, docs| self.document(read, *sinks, scratch, docs));
+                sorted.push(meta, *sinks, |form, scratch, docs| self.document(read, *sinks, form, scratch, docs));
             }
         });
         if together.is_ok() {
@@ -182,12 +182,13 @@ impl<'a> Work<'a> {
             unread
         });
         let (docs, events) = (sorted.docs.len(), sorted.events.len());
-        let pushed =
-            guarded(|| sorted.push(meta.clone(), sinks, |scratch, docs| self.document(read, sinks, scratch, docs)));
+        let pushed = guarded(|| {
+            sorted.push(meta.clone(), sinks, |form, scratch, docs| self.document(read, sinks, form, scratch, docs))
+        });
         if let Err(fault) = pushed {
             sorted.cut(docs, events);
             let reason = self.faults.note("write", fault);
-            sorted.push(meta, sinks, |_, docs| self.error_document(read, &reason, docs));
+            sorted.push(meta, sinks, |form, _, docs| self.error_document(read, sinks, &reason, form, docs));
         }
     }
 
@@ -208,21 +209,24 @@ impl<'a> Work<'a> {
         meta
     }
 
-    /// Appends the document, where one of `sinks` is sent it.
-    fn document(&self, read: &Read<'_>, sinks: SinkSet, scratch: &mut Scratch, docs: &mut Vec<u8>) {
+    /// Appends the record in a form, where one of `sinks` is sent it in that.
+    fn document(&self, read: &Read<'_>, sinks: SinkSet, form: Form, scratch: &mut Scratch, docs: &mut Vec<u8>) {
         match &read.view {
-            Ok(_) if sinks.intersection(self.pipeline.routes.ecs()).is_empty() => {}
+            Ok(_) if sinks.intersection(self.pipeline.routes.written(form)).is_empty() => {}
             Ok(view) => {
                 failpoint::panic_at("write", self.record(&read.span));
-                scratch.document(&self.context(), Profile::Auditferry, read.key, view, docs);
+                scratch.write(form, &self.context(), read.key, view, docs);
             }
-            Err(Unreadable::Record(reason)) => self.error_document(read, &reason.to_string(), docs),
-            Err(Unreadable::Fault(reason)) => self.error_document(read, reason, docs),
+            Err(Unreadable::Record(reason)) => self.error_document(read, sinks, &reason.to_string(), form, docs),
+            Err(Unreadable::Fault(reason)) => self.error_document(read, sinks, reason, form, docs),
         }
     }
 
-    fn error_document(&self, read: &Read<'_>, reason: &str, docs: &mut Vec<u8>) {
-        normalize::pipeline_error(&self.context(), read.key, self.record(&read.span), reason, docs);
+    /// What says that a record could not be read goes to every sink, in the form that it has.
+    fn error_document(&self, read: &Read<'_>, sinks: SinkSet, reason: &str, form: Form, docs: &mut Vec<u8>) {
+        if !sinks.intersection(self.pipeline.routes.of_form(form)).is_empty() {
+            normalize::write_error(form, &self.context(), read.key, self.record(&read.span), reason, docs);
+        }
     }
 
     fn context(&self) -> Context<'a> {
@@ -249,10 +253,14 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn push(&mut self, mut meta: EventMeta, sinks: SinkSet, document: impl FnOnce(&mut Scratch, &mut Vec<u8>)) {
-        let start = self.docs.len() as u32;
-        document(&mut self.scratch, &mut self.docs);
-        meta.doc = start..self.docs.len() as u32;
+    fn push(
+        &mut self,
+        mut meta: EventMeta,
+        sinks: SinkSet,
+        mut document: impl FnMut(Form, &mut Scratch, &mut Vec<u8>),
+    ) {
+        let Sorted { docs, scratch, .. } = self;
+        meta.docs = Docs::write(docs, |form, docs| document(form, scratch, docs));
         self.events.push(meta);
         self.wanted.push(sinks);
     }

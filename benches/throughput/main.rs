@@ -12,7 +12,7 @@ mod process;
 mod shares;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::io::Write as _;
 
@@ -66,6 +66,7 @@ fn main() {
 
 /// Row 1: blob bytes to ECS documents, against a `serde_json::Value` build of the same mapping.
 fn documents(blobs: &[String], records: usize) {
+    let mut found = BTreeMap::new();
     for blob in blobs {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         ours_documents(blob.as_bytes(), &mut ours);
@@ -76,11 +77,10 @@ fn documents(blobs: &[String], records: usize) {
         let (ours, theirs) = (read(&ours), read(&theirs));
         assert_eq!(ours.len(), theirs.len());
         for (one, other) in ours.iter().zip(&theirs) {
-            let mut found = Vec::new();
-            differences("", one, other, &mut found);
-            assert!(found.is_empty(), "the two builds make different documents: {found:#?} of {one}");
+            differences("", one, other, one, &mut found);
         }
     }
+    assert!(found.is_empty(), "the two builds make different documents: {found:#?}");
     let mut out = Vec::new();
     let mut out_tree = Vec::new();
     let (ours, theirs) = interleaved(
@@ -95,24 +95,26 @@ fn documents(blobs: &[String], records: usize) {
     );
 }
 
-/// What differs, field by field. The order of a list below `related` means nothing.
-fn differences(path: &str, ours: &Value, theirs: &Value, found: &mut Vec<String>) {
-    match (ours, theirs) {
+/// What differs, by field, each with the first document that has it. The order of a list below `related` means
+/// nothing.
+fn differences(path: &str, ours: &Value, theirs: &Value, document: &Value, found: &mut BTreeMap<String, String>) {
+    let is_same = match (ours, theirs) {
         (Value::Object(one), Value::Object(other)) => {
             let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
             for name in names {
                 let (one, other) = (one.get(name).unwrap_or(&Value::Null), other.get(name).unwrap_or(&Value::Null));
-                differences(&format!("{path}.{name}"), one, other, found);
+                differences(&format!("{path}.{name}"), one, other, document, found);
             }
+            return;
         }
         (Value::Array(one), Value::Array(other)) if path.starts_with(".related.") => {
-            let same = one.len() == other.len() && one.iter().all(|value| other.contains(value));
-            if !same {
-                found.push(format!("`{path}`: ours {ours}, the tree's {theirs}"));
-            }
+            one.len() == other.len() && one.iter().all(|value| other.contains(value))
         }
-        _ if ours != theirs => found.push(format!("`{path}`: ours {ours}, the tree's {theirs}")),
-        _ => {}
+        _ => ours == theirs,
+    };
+    if !is_same {
+        let differ = || format!("ours {ours}, the tree's {theirs}, of {document}");
+        found.entry(path.to_owned()).or_insert_with(differ);
     }
 }
 

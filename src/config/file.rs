@@ -18,6 +18,7 @@ use super::when::WhenFile;
 use crate::config::Format;
 use crate::edit::FieldPath;
 use crate::feed::ContentType;
+use crate::normalize::Profile;
 
 section! {
     /// The whole file.
@@ -178,8 +179,9 @@ section! {
 
 section! {
     NormalizeFile in "`normalize`" {
-        /// `auditferry`: ECS 8.17.
-        ecs_profile: String,
+        /// Whose habits ECS documents follow. `auditferry` (the default): ECS 8.17 by its meaning; `elastic`: ECS 8.11 as
+        /// Elastic's integration writes it, for its dashboards and rules.
+        ecs_profile: Profile,
     } later {}
 }
 
@@ -209,8 +211,11 @@ section! {
         name: String,
         /// `false`: blobs do not wait for this sink, and what does not fit its queue is dropped and counted. Default true.
         required: bool,
-        /// `raw`: the record as Microsoft sent it; `ecs`: an ECS document.
+        /// `raw`: the record as Microsoft sent it; `ecs`: an ECS document; `cef`: ArcSight's Common Event Format; `leef`: IBM's
+        /// Log Event Extended Format.
         format: Format,
+        /// In place of `normalize.ecs_profile`, where the format is `ecs`.
+        ecs_profile: Profile,
         /// Which events the sink gets. Without it, all.
         when: WhenFile,
         /// How batches are filled.
@@ -227,7 +232,7 @@ section! {
         add_fields: Pairs,
         /// How fast the sink is sent to. What goes beyond waits, and the source with it.
         rate_limit: RateLimitFile,
-    } later { "ecs_profile" }
+    } later {}
 }
 
 section! {

@@ -48,6 +48,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::edit::FieldPath;
 use crate::feed::{ContentType, Tenant};
+use crate::normalize::{Form, Profile};
 use crate::secret::SecretSource;
 
 /// Everything `run` needs.
@@ -119,6 +120,8 @@ pub struct TenantConfig {
 pub enum Format {
     Raw,
     Ecs,
+    Cef,
+    Leef,
 }
 
 impl Format {
@@ -127,6 +130,8 @@ impl Format {
         match self {
             Format::Raw => "raw",
             Format::Ecs => "ecs",
+            Format::Cef => "cef",
+            Format::Leef => "leef",
         }
     }
 }
@@ -137,6 +142,8 @@ pub struct SinkConfig {
     /// False: a blob does not wait for this sink, and what does not fit its queue is dropped and counted.
     pub required: bool,
     pub format: Format,
+    /// Whose habits its ECS documents follow.
+    pub ecs_profile: Profile,
     /// `None`: everything.
     pub when: Option<When>,
     pub edit: EditConfig,
@@ -148,6 +155,23 @@ pub struct SinkConfig {
 }
 
 impl SinkConfig {
+    /// What records are written as for this sink; where they are sent as they came, what could not be read.
+    pub fn form(&self) -> Form {
+        match self.format {
+            Format::Raw | Format::Ecs => Form::Ecs(self.ecs_profile),
+            Format::Cef => Form::Cef,
+            Format::Leef => Form::Leef,
+        }
+    }
+
+    /// The format for people: `ecs`, or `ecs (elastic)`.
+    pub fn format_name(&self) -> String {
+        match (self.format, self.ecs_profile) {
+            (Format::Ecs, Profile::Elastic) => format!("{} ({})", self.format.as_str(), self.ecs_profile.as_str()),
+            (format, _) => format.as_str().to_owned(),
+        }
+    }
+
     /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
     /// are read again while its brokers refuse us.
     pub fn files(&self) -> Vec<&Path> {

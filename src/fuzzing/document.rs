@@ -111,6 +111,8 @@ fn names(value: &Value, into: &mut HashSet<String>) {
         Value::Object(map) => {
             for (name, value) in map {
                 into.insert(name.to_lowercase());
+                // A name that is JSON counts as a text that is.
+                leaves(&Value::String(name.clone()), into);
                 names(value, into);
             }
         }

@@ -9,6 +9,8 @@
 
 mod alerts;
 mod base;
+mod cef;
+mod cmdlet;
 mod copilot;
 mod defender;
 mod dlp;
@@ -18,10 +20,13 @@ pub mod ecs;
 mod entra;
 mod exchange_admin;
 pub mod family;
+mod flat;
 mod generic;
 pub mod hec;
 mod identity;
+mod investigation;
 mod json;
+mod leef;
 mod mailbox;
 mod name_value;
 mod nested;
@@ -36,6 +41,7 @@ mod rest;
 mod sharepoint;
 mod sign_in;
 mod teams;
+mod verb;
 mod viva;
 
 use std::net::IpAddr;
@@ -48,6 +54,7 @@ use crate::record::{RecordKey, View};
 pub use draft::Outcome;
 use draft::{Draft, Value};
 use ecs::Ecs;
+pub use flat::Key;
 pub use profile::Profile;
 
 /// Where a record came from.
@@ -107,11 +114,7 @@ impl Scratch {
         view: &View<'_>,
         out: &mut Vec<u8>,
     ) {
-        match self.arena.allocated_bytes() > KEPT_SCRATCH {
-            true => self.arena = Bump::new(),
-            false => self.arena.reset(),
-        }
-        let arena = &self.arena;
+        let arena = self.cleared();
         let mut draft = drawn(context, profile, view, arena);
         if let Some(content_type) = context.content_type {
             draft.set(Ecs::OurContentType, Value::Text(content_type.as_str()));
@@ -125,11 +128,81 @@ impl Scratch {
             document::write(context, &draft, profile.ecs_version(), step, arena, out);
         }
     }
+
+    /// Appends a record in a form, on one line without its end.
+    pub fn write(&mut self, form: Form, context: &Context<'_>, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
+        if let Form::Ecs(profile) = form {
+            return self.document(context, profile, key, view, out);
+        }
+        let draft = drawn(context, Profile::Auditferry, view, self.cleared());
+        match form {
+            Form::Leef => leef::write(context, key, &draft, out),
+            _ => cef::write(context, key, &draft, out),
+        }
+    }
+
+    fn cleared(&mut self) -> &Bump {
+        match self.arena.allocated_bytes() > KEPT_SCRATCH {
+            true => self.arena = Bump::new(),
+            false => self.arena.reset(),
+        }
+        &self.arena
+    }
 }
 
 /// The same as [`Scratch::document`], for one record alone.
 pub fn document(context: &Context<'_>, profile: Profile, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
     Scratch::default().document(context, profile, key, view, out);
+}
+
+/// What a record may be written as, beside itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// One ECS document.
+    Ecs(Profile),
+    /// One message of ArcSight's Common Event Format.
+    Cef,
+    /// One message of IBM's Log Event Extended Format.
+    Leef,
+}
+
+impl Form {
+    pub const COUNT: usize = 4;
+    /// All of them, each at [`Form::place`].
+    pub const ALL: [Form; Form::COUNT] =
+        [Form::Ecs(Profile::Auditferry), Form::Ecs(Profile::Elastic), Form::Cef, Form::Leef];
+
+    pub const fn place(self) -> usize {
+        match self {
+            Form::Ecs(Profile::Auditferry) => 0,
+            Form::Ecs(Profile::Elastic) => 1,
+            Form::Cef => 2,
+            Form::Leef => 3,
+        }
+    }
+}
+
+/// The keys of a form that is a message, in their order.
+pub fn keys(form: Form) -> &'static [Key] {
+    match form {
+        Form::Ecs(_) => &[],
+        Form::Cef => cef::KEYS,
+        Form::Leef => leef::KEYS,
+    }
+}
+
+/// The same as [`Scratch::write`], for one record alone.
+pub fn write(form: Form, context: &Context<'_>, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
+    Scratch::default().write(form, context, key, view, out);
+}
+
+/// Appends what is no readable record, in a form: an ECS document holds all of it, a message of the others its beginning.
+pub fn write_error(form: Form, context: &Context<'_>, key: RecordKey, record: &[u8], reason: &str, out: &mut Vec<u8>) {
+    match form {
+        Form::Ecs(_) => pipeline_error(context, key, record, reason, out),
+        Form::Cef => cef::write_error(context, key, record, reason, out),
+        Form::Leef => leef::write_error(context, key, record, reason, out),
+    }
 }
 
 /// All that is known of a record.
@@ -142,9 +215,9 @@ fn drawn<'a>(context: &Context<'a>, profile: Profile, view: &'a View<'a>, arena:
     if profile == Profile::Elastic {
         profile::apply_elastic(&mut draft);
     }
-    related::gather(&mut draft);
+    related::gather(&mut draft, profile == Profile::Elastic);
     if profile == Profile::Elastic {
-        profile::HOSTS.iter().for_each(|field| related::add_all(&mut draft, Ecs::RelatedHosts, *field));
+        profile::HOSTS.iter().for_each(|field| related::add_all(&mut draft, Ecs::RelatedHosts, *field, true));
     }
     if let Some(outcome) = draft.outcome {
         draft.set(Ecs::EventOutcome, Value::Text(outcome.as_str()));

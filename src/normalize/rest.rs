@@ -7,10 +7,9 @@
 //! expected stands whole under `_raw`.
 
 use bumpalo::Bump;
-use bumpalo::collections::Vec as ArenaVec;
 
 use crate::escape::escape;
-use crate::record::view::Entry;
+use crate::record::view::{Entry, integer};
 use crate::record::{Field, FieldSet, View, text};
 
 use super::{json, name_value, nested};
@@ -49,6 +48,10 @@ const SHAPED: FieldSet = FieldSet::of(&[
     Field::AdditionalInfo,
     Field::Sender,
     Field::Message,
+    Field::Data,
+    Field::ExceptionInfo,
+    Field::Item,
+    Field::Folder,
 ]);
 
 /// Appends the members, each with a comma behind it. Members that follow one another are one copy.
@@ -64,6 +67,11 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
         let (from, to) = entry.span;
         match entry.field {
             Some(field) if moved.contains(field) => flush(&mut run, out),
+            // Elasticsearch takes no name that is empty.
+            None if entry.name.is_empty() => {
+                flush(&mut run, out);
+                renamed(view, &entry, "_", out);
+            }
             Some(field) if SHAPED.contains(field) => {
                 flush(&mut run, out);
                 shaped(view, field, &entry, arena, out);
@@ -83,12 +91,25 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
 fn shaped(view: &View<'_>, field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
     let value = entry.value;
     if AS_STRINGS.contains(field) {
-        return match is_number(value) {
-            true => json::escaped(entry.name, value, out),
-            false => verbatim(entry.name, value, out),
+        return match (is_number(value), integer(value)) {
+            // However it is spelt: `4.0E1` is 40.
+            (true, Some(number)) => json::escaped(entry.name, &number.to_string(), out),
+            (true, None) => json::escaped(entry.name, value, out),
+            (false, _) => verbatim(entry.name, value, out),
         };
     }
     match field {
+        Field::Data if value.starts_with('"') => data(&value[1..value.len() - 1], arena, out),
+        Field::ExceptionInfo if value.starts_with('"') => {
+            json::open("ExceptionInfo", out);
+            verbatim("Reason", value, out);
+            json::close(out);
+        }
+        Field::Item | Field::Folder if !value.starts_with(['{', '[']) => {
+            json::key(entry.name, out);
+            other(value, out);
+            out.push(b',');
+        }
         Field::Sender if value.starts_with('{') => renamed(view, entry, "SenderEntity", out),
         Field::Message if value.starts_with('{') => renamed(view, entry, "MessageObject", out),
         Field::Actor | Field::Target if value.starts_with('[') => {
@@ -103,7 +124,7 @@ fn shaped(view: &View<'_>, field: Field, entry: &Entry<'_>, arena: &Bump, out: &
         }
         Field::ModifiedProperties => {
             json::key(entry.name, out);
-            old_and_new(value, arena, out);
+            old_and_new(value, out);
             out.push(b',');
         }
         Field::OperationProperties | Field::AdditionalInfo if value.starts_with('"') => {
@@ -152,14 +173,24 @@ fn identities(list: &str, out: &mut Vec<u8>) {
     json::end(b']', out);
 }
 
+/// `Data` of an alert or an investigation, JSON inside of a text: below `flattened`, as Elastic's mapping of the field
+/// has it, which holds any names without a field each.
+fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
+    json::open("Data", out);
+    json::key("flattened", out);
+    match nested::embedded(escaped, arena).filter(|inside| inside.starts_with('{')) {
+        Some(inside) => json::distinct(inside, out),
+        None => raw(|out| json::quoted(escaped, out), out),
+    }
+    out.push(b',');
+    json::close(out);
+}
+
 /// `[{"Name": …, "Value": …}]` as an object.
 fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
-    let entries =
-        match entries(value, arena, |entry| entry.value.is_some() && entry.old.is_none() && entry.new.is_none()) {
-            Shape::Entries(entries) => entries,
-            Shape::Other => return other(value, out),
-        };
-    object(&entries, &['.'], out, |entry, out| {
+    let is_whole = |entry: &name_value::Entry<'_>| entry.value.is_some() && entry.old.is_none() && entry.new.is_none();
+    let Some(list) = List::read(value, is_whole) else { return other(value, out) };
+    list.write(&['.'], out, |entry, out| {
         let value = entry.value.unwrap_or("null");
         match value.as_bytes().first() {
             Some(b'{' | b'[') => json::string_of(value, out),
@@ -171,12 +202,9 @@ fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
 
 /// `[{"Name": …, "OldValue": …, "NewValue": …}]` as an object of pairs. Elastic's rules ask for the names with
 /// `_` in place of dots and blanks.
-fn old_and_new(value: &str, arena: &Bump, out: &mut Vec<u8>) {
-    let entries = match entries(value, arena, |entry| entry.value.is_none()) {
-        Shape::Entries(entries) => entries,
-        Shape::Other => return other(value, out),
-    };
-    object(&entries, &['.', ' '], out, |entry, out| {
+fn old_and_new(value: &str, out: &mut Vec<u8>) {
+    let Some(list) = List::read(value, |entry| entry.value.is_none()) else { return other(value, out) };
+    list.write(&['.', ' '], out, |entry, out| {
         out.push(b'{');
         for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
             match value {
@@ -193,115 +221,119 @@ fn old_and_new(value: &str, arena: &Bump, out: &mut Vec<u8>) {
     });
 }
 
-enum Shape<'a, 'b> {
-    Entries(ArenaVec<'b, name_value::Entry<'a>>),
-    Other,
-}
-
-/// The entries of a list in which every element is one.
-fn entries<'a, 'b>(
-    value: &'a str,
-    arena: &'b Bump,
-    is_whole: impl Fn(&name_value::Entry<'a>) -> bool,
-) -> Shape<'a, 'b> {
-    if !value.starts_with('[') {
-        return Shape::Other;
-    }
-    let mut entries = ArenaVec::with_capacity_in(SHORT_LIST, arena);
-    for element in nested::elements(value) {
-        match name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry)) {
-            Some(entry) => entries.push(entry),
-            None => return Shape::Other,
-        }
-    }
-    Shape::Entries(entries)
-}
-
 /// Up to here a list is searched for a name; beyond, the names are sorted.
 const SHORT_LIST: usize = 16;
 
-/// Writes entries as the members of an object; those of one name as a list. What of `replaced` is in a name becomes
-/// `_`.
-fn object<'a>(
-    entries: &[name_value::Entry<'a>],
-    replaced: &[char],
-    out: &mut Vec<u8>,
-    write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>),
-) {
-    if entries.len() > SHORT_LIST || entries.iter().any(|entry| entry.name.contains('\\')) {
-        return long_object(entries, replaced, out, write);
-    }
-    let written = |entry: &name_value::Entry<'a>| {
-        let name = if entry.name.is_empty() { "_" } else { entry.name };
-        name.bytes().map(|byte| if replaced.contains(&char::from(byte)) { b'_' } else { byte })
-    };
-    out.push(b'{');
-    for (at, entry) in entries.iter().enumerate() {
-        let is_same = |other: &&name_value::Entry<'a>| {
-            other.name.len().max(1) == entry.name.len().max(1) && written(other).eq(written(entry))
-        };
-        if entries[..at].iter().any(|other| is_same(&other)) {
-            continue;
-        }
-        let from = out.len();
-        json::key(if entry.name.is_empty() { "_" } else { entry.name }, out);
-        for byte in &mut out[from + 1..] {
-            if replaced.contains(&char::from(*byte)) {
-                *byte = b'_';
-            }
-        }
-        let mut others = entries[at + 1..].iter().filter(is_same).peekable();
-        if others.peek().is_none() {
-            write(entry, out);
-        } else {
-            out.push(b'[');
-            for entry in std::iter::once(entry).chain(others) {
-                write(entry, out);
-                out.push(b',');
-            }
-            json::end(b']', out);
-        }
-        out.push(b',');
-    }
-    json::end(b'}', out);
+/// A list of names and values; what in it is none stands under `_raw`, and hides nothing of the others.
+struct List<'a> {
+    entries: Vec<name_value::Entry<'a>>,
+    odd: Vec<&'a str>,
 }
 
-/// The same of any list; a record may have one of a hundred thousand entries.
-fn long_object<'a>(
-    entries: &[name_value::Entry<'a>],
-    replaced: &[char],
-    out: &mut Vec<u8>,
-    write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>),
-) {
-    // Sorted by name to find what stands twice.
-    let named = |(at, entry): (usize, &name_value::Entry<'a>)| (member_name(entry.name, replaced), at);
-    let mut order: Vec<(String, usize)> = entries.iter().enumerate().map(named).collect();
-    order.sort_unstable();
-    let mut groups: Vec<&[(String, usize)]> = order.chunk_by(|one, other| one.0 == other.0).collect();
-    groups.sort_unstable_by_key(|group| group[0].1);
-    out.push(b'{');
-    for group in groups {
-        json::key(&group[0].0, out);
-        if let [(_, at)] = group {
-            write(&entries[*at], out);
-        } else {
-            out.push(b'[');
-            for (_, at) in group {
-                write(&entries[*at], out);
-                out.push(b',');
-            }
-            json::end(b']', out);
+impl<'a> List<'a> {
+    /// `None` where the value is no list.
+    fn read(value: &'a str, is_whole: impl Fn(&name_value::Entry<'a>) -> bool) -> Option<List<'a>> {
+        if !value.starts_with('[') {
+            return None;
         }
-        out.push(b',');
+        let mut list = List { entries: Vec::with_capacity(SHORT_LIST), odd: Vec::new() };
+        for element in nested::elements(value) {
+            match name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry)) {
+                Some(entry) => list.entries.push(entry),
+                None => list.odd.push(element),
+            }
+        }
+        Some(list)
     }
-    json::end(b'}', out);
+
+    /// Writes the entries as the members of an object; those of one name as a list. What of `replaced` is in a name
+    /// becomes `_`.
+    fn write(&self, replaced: &[char], out: &mut Vec<u8>, write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>)) {
+        let is_plain = |entry: &name_value::Entry<'_>| !entry.name.contains('\\') && !matches!(entry.name, "" | "_raw");
+        if self.entries.len() > SHORT_LIST || !self.entries.iter().all(is_plain) {
+            return self.write_long(replaced, out, write);
+        }
+        let written = |byte: u8| if replaced.contains(&char::from(byte)) { b'_' } else { byte };
+        out.push(b'{');
+        for (at, entry) in self.entries.iter().enumerate() {
+            let is_same = |other: &&name_value::Entry<'a>| {
+                other.name.len() == entry.name.len()
+                    && other.name.bytes().map(written).eq(entry.name.bytes().map(written))
+            };
+            if self.entries[..at].iter().any(|other| is_same(&other)) {
+                continue;
+            }
+            let from = out.len() + 1;
+            json::key(entry.name, out);
+            out[from..].iter_mut().for_each(|byte| *byte = written(*byte));
+            let mut others = self.entries[at + 1..].iter().filter(is_same).peekable();
+            if others.peek().is_none() {
+                write(entry, out);
+            } else {
+                out.push(b'[');
+                for entry in std::iter::once(entry).chain(others) {
+                    write(entry, out);
+                    out.push(b',');
+                }
+                json::end(b']', out);
+            }
+            out.push(b',');
+        }
+        self.write_odd(out);
+        json::end(b'}', out);
+    }
+
+    /// The same of any list; a record may have one of a hundred thousand entries.
+    fn write_long(&self, replaced: &[char], out: &mut Vec<u8>, write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>)) {
+        // Sorted by name to find what stands twice.
+        let named = |(at, entry): (usize, &name_value::Entry<'a>)| (member_name(entry.name, replaced), at);
+        let mut order: Vec<(String, usize)> = self.entries.iter().enumerate().map(named).collect();
+        order.sort_unstable();
+        let mut groups: Vec<&[(String, usize)]> = order.chunk_by(|one, other| one.0 == other.0).collect();
+        groups.sort_unstable_by_key(|group| group[0].1);
+        out.push(b'{');
+        for group in groups {
+            json::key(&group[0].0, out);
+            if let [(_, at)] = group {
+                write(&self.entries[*at], out);
+            } else {
+                out.push(b'[');
+                for (_, at) in group {
+                    write(&self.entries[*at], out);
+                    out.push(b',');
+                }
+                json::end(b']', out);
+            }
+            out.push(b',');
+        }
+        self.write_odd(out);
+        json::end(b'}', out);
+    }
+
+    fn write_odd(&self, out: &mut Vec<u8>) {
+        if self.odd.is_empty() {
+            return;
+        }
+        out.extend_from_slice(b"\"_raw\":[");
+        for element in &self.odd {
+            match element.starts_with('"') {
+                true => out.extend_from_slice(element.as_bytes()),
+                false => json::string_of(element, out),
+            }
+            out.push(b',');
+        }
+        json::end(b']', out);
+    }
 }
 
 /// A name as that of a member. Elasticsearch reads a dot in a name as an object, which another record's value of
 /// the name before the dot would contradict.
 fn member_name(escaped: &str, replaced: &[char]) -> String {
-    if escaped.is_empty() {
-        return "_".to_owned();
+    match escaped {
+        "" => return "_".to_owned(),
+        // What is odd stands there.
+        "_raw" => return "_raw_".to_owned(),
+        _ => {}
     }
     if !escaped.contains('\\') {
         return escaped.replace(replaced, "_");
@@ -316,9 +348,6 @@ fn other(value: &str, out: &mut Vec<u8>) {
     match value.as_bytes().first() {
         Some(b'{' | b'n') => json::one_line(value, out),
         Some(b'"') => raw(|out| out.extend_from_slice(value.as_bytes()), out),
-        Some(b'[') if nested::elements(value).all(|element| element.starts_with('"')) => {
-            raw(|out| json::one_line(value, out), out);
-        }
         _ => raw(|out| json::string_of(value, out), out),
     }
 }
@@ -357,12 +386,12 @@ mod tests {
                 r#"[{"Name":"A","Value":"1"},{"Name":"B","Value":2},{"Name":"A","Value":"3"}]"#,
                 r#"{"A":["1","3"],"B":2}"#,
             ),
-            (r#"[{"Name":"","Value":1},{"Name":".","Value":2},{"Key":"_","Value":3}]"#, r#"{"_":[1,2,3]}"#),
-            (r#"[{"Name":"\u0041","Value":1},{"Name":"A","Value":2}]"#, r#"{"A":[1,2]}"#),
-            (r#"[{"Name":"A","Key":"B","Value":1}]"#, r#"{"_raw":"[{\"Name\":\"A\",\"Key\":\"B\",\"Value\":1}]"}"#),
             (r#"[{"Name":"","Value":{"x":"y"}}]"#, r#"{"_":"{\"x\":\"y\"}"}"#),
             (r#""-Identity \"x\"""#, r#"{"_raw":"-Identity \"x\""}"#),
-            (r#"[{"Name":"A","Value":"1","More":2}]"#, r#"{"_raw":"[{\"Name\":\"A\",\"Value\":\"1\",\"More\":2}]"}"#),
+            (
+                r#"[{"Name":"A","Value":"1","More":2},{"Name":"B","Value":"2"}]"#,
+                r#"{"B":"2","_raw":["{\"Name\":\"A\",\"Value\":\"1\",\"More\":2}"]}"#,
+            ),
             (r#"["a","b"]"#, r#"{"_raw":["a","b"]}"#),
             ("[]", "{}"),
             ("null", "null"),
@@ -408,28 +437,20 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_written_as_a_short_one_is() {
-        let of = |count: usize| {
-            let entries: Vec<String> =
-                (0..count).map(|n| format!(r#"{{"Name":"N.{}","Value":"{n}"}}"#, n % 9)).collect();
-            let read: serde_json::Value =
-                serde_json::from_str(&rest(&format!(r#"{{"Parameters":[{}]}}"#, entries.join(",")))).unwrap();
-            read["Parameters"].clone()
-        };
-        let (short, long) = (of(SHORT_LIST), of(SHORT_LIST + 2));
-        for n in 0..9 {
-            let name = format!("N_{n}");
-            let expected: Vec<String> = (n..18).step_by(9).map(|n: usize| n.to_string()).collect();
-            assert_eq!(long[&name], serde_json::json!(expected));
-            if n < 7 {
-                assert_eq!(short[&name], long[&name]);
-            }
-        }
+    fn data_of_an_alert_and_reasons_have_one_type() {
+        assert_eq!(
+            rest(r#"{"Data":"{\"a\":1}","ExceptionInfo":"late","Item":"none","RecordType":4.0E1,"":1}"#),
+            r#"{"Data":{"flattened":{"a":1}},"ExceptionInfo":{"Reason":"late"},"Item":{"_raw":"none"},"RecordType":"40","_":1}"#
+        );
+        assert_eq!(
+            rest(r#"{"Data":"x","ExceptionInfo":{"a":1}}"#),
+            r#"{"Data":{"flattened":{"_raw":"x"}},"ExceptionInfo":{"a":1}}"#
+        );
     }
 
     #[test]
     fn what_no_strict_parser_reads_stays_a_text() {
-        for inside in [r#"{\"a\":\"\\ud800\"}"#, r#"[1e999]"#, &"[".repeat(200)] {
+        for inside in [r#"{\"a\":\"\\ud800\"}"#, "[1e999]", &"[".repeat(200)] {
             let expected = format!(r#"{{"AdditionalInfo":{{"_raw":"{inside}"}}}}"#);
             assert_eq!(rest(&format!(r#"{{"AdditionalInfo":"{inside}"}}"#)), expected);
         }

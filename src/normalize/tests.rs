@@ -23,7 +23,8 @@ fn document_text(record: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn document_of(record: &str) -> Value {
+/// Also for the tests of the families.
+pub(super) fn document_of(record: &str) -> Value {
     serde_json::from_str(&document_text(record)).unwrap()
 }
 

@@ -16,6 +16,7 @@ mod bars;
 mod board;
 mod edges;
 mod edits;
+mod formats;
 mod fuzzing;
 mod network;
 mod normalize;

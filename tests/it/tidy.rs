@@ -25,9 +25,9 @@ const WALLS: &[(&str, &[&str])] = &[
     // What Microsoft sends, and what becomes of it: pure.
     ("record", &["event::Span", "feed"]),
     ("normalize", &["escape", "record", "feed"]),
-    ("event", &["budget", "feed", "record"]),
+    ("event", &["budget", "feed", "normalize::Form", "record"]),
     ("route", &["sink", "config", "feed", "record", "normalize"]),
-    ("config", &["clock", "edit", "feed", "record::types", "secret"]),
+    ("config", &["clock", "edit", "feed", "normalize::Form", "normalize::Profile", "record::types", "secret"]),
     // A sink sees events and the record key, never a record type.
     (
         "sink",
@@ -44,6 +44,8 @@ const WALLS: &[(&str, &[&str])] = &[
             "feed",
             "http",
             "metrics",
+            "normalize::Form",
+            "normalize::Profile",
             "record::RecordKey",
             "retry",
             "secret",

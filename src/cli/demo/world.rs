@@ -16,6 +16,7 @@ use crate::config::{
     SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
 };
 use crate::feed::{ContentType, Tenant};
+use crate::normalize::Profile;
 use crate::secret::SecretSource;
 use crate::simulator::{Scenario, SimulatorHandle, TenantAccess, WorldConfig, serve};
 
@@ -142,6 +143,7 @@ fn sink(kind: SinkKind, format: Format) -> SinkConfig {
         name: kind.type_name().to_owned(),
         required: true,
         format,
+        ecs_profile: Profile::Auditferry,
         when: None,
         edit: Default::default(),
         rate_limit: None,
