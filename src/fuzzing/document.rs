@@ -96,13 +96,10 @@ fn leaves(value: &Value, into: &mut HashSet<String>) {
     }
 }
 
-/// A number by its value: `4`, `4.0` and `4e0` are one.
+/// A number by its value, as near as a float comes to it: `4`, `4.0` and `4e0` are one, and `-0` is `0`. That each is
+/// kept to the last digit is held of the raw form.
 fn plain(number: &Number) -> String {
-    match (number.as_i64(), number.as_f64()) {
-        (Some(whole), _) => whole.to_string(),
-        (None, Some(float)) => float.to_string(),
-        (None, None) => number.to_string(),
-    }
+    number.as_f64().map_or_else(|| number.to_string(), |float| (float + 0.0).to_string())
 }
 
 /// The names in a list of names and values are names of members in the document.
