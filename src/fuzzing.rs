@@ -4,6 +4,8 @@
 //!
 //! Only with the feature `failpoints`; never in a release.
 
+mod document;
+
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "split", run: split },
     Target { name: "salvage", run: salvaged },
     Target { name: "view", run: view },
+    Target { name: "normalize", run: document::normalized },
     Target { name: "address", run: address },
     Target { name: "input", run: crate::cli::input_trial },
     Target { name: "retry_after", run: retry_after },

@@ -16,7 +16,7 @@ use crate::event::{Delivery, Docs, Event, EventMeta, Part};
 use crate::failpoint;
 use crate::feed::BlobId;
 use crate::metrics::{Counter, Metrics};
-use crate::normalize::{self, Context, Form};
+use crate::normalize::{self, Context, Form, Scratch};
 use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::{FeedRoute, Routes};
 use crate::sink::{SinkId, SinkSet};
@@ -67,20 +67,21 @@ impl Pipeline {
     /// Takes a part through all steps. Records that no sink needs any more end here.
     pub fn process(&self, batch: RawBatch, delivered: &Delivered) -> Vec<(SinkId, Delivery)> {
         let RawBatch { blob, bytes, spans, ack, charge } = batch;
-        let mut sorted = Sorted { docs: Vec::new(), events: Vec::with_capacity(spans.len()), wanted: Vec::new() };
+        let mut sorted = Sorted { events: Vec::with_capacity(spans.len()), ..Sorted::default() };
         let mut work = Work {
             pipeline: self,
             blob: &blob,
             bytes: &bytes,
             route: self.routes.of(&blob.feed),
             faults: Faults::default(),
+            buffers: Vec::new(),
         };
         for stride in spans.chunks(STRIDE) {
             work.stride(stride, &ack, delivered, &mut sorted);
         }
         ack.release();
         work.faults.report(&blob, &self.metrics);
-        let Sorted { docs, events, wanted } = sorted;
+        let Sorted { docs, events, wanted, .. } = sorted;
         self.observe(&blob, &events);
         let mut part = Part { blob, raw: bytes, docs, events, charge };
         // The raw bytes were charged when they were read, and something for each record where those are tiny.
@@ -113,6 +114,8 @@ struct Work<'a> {
     bytes: &'a [u8],
     route: FeedRoute,
     faults: Faults,
+    /// What the views of records that are done with have left, at most [`STRIDE`] of them.
+    buffers: Vec<ViewBuffer>,
 }
 
 impl<'a> Work<'a> {
@@ -124,8 +127,10 @@ impl<'a> Work<'a> {
         }
         let claims = read.iter().map(|read| (read.key, read.wanted, ack.share()));
         let sinks = delivered.claim_each(self.pipeline.routes.required(), claims);
-        let needed: Vec<_> = read.into_iter().zip(sinks).filter(|(_, sinks)| !sinks.is_empty()).collect();
+        let (needed, done): (Vec<_>, Vec<_>) = read.into_iter().zip(sinks).partition(|(_, sinks)| !sinks.is_empty());
         self.write_all(&needed, sorted);
+        let views = needed.into_iter().chain(done).filter_map(|(read, _)| read.view.ok());
+        self.buffers.extend(views.map(View::into_buffer));
     }
 
     /// Reads all at once; only after a fault one by one, to find the record that it strikes at.
@@ -142,10 +147,10 @@ impl<'a> Work<'a> {
         })
     }
 
-    fn read(&self, span: &Span) -> Read<'a> {
+    fn read(&mut self, span: &Span) -> Read<'a> {
         let (record, feed) = (self.record(span), &self.blob.feed);
         failpoint::panic_at("read", record);
-        let (key, view) = match View::parse_in(record, ViewBuffer::default()) {
+        let (key, view) = match View::parse_in(record, self.buffers.pop().unwrap_or_default()) {
             Ok(view) => (RecordKey::of(&feed.tenant.id, &view), Ok(view)),
             Err(reason) => (RecordKey::of_bytes(&feed.tenant.id, record), Err(Unreadable::Record(reason))),
         };
@@ -163,7 +168,7 @@ impl<'a> Work<'a> {
         let together = guarded(|| {
             for (read, sinks) in needed {
                 let meta = self.meta(read);
-                sorted.push(meta, *sinks, |form, docs| self.document(read, *sinks, form, docs));
+                sorted.push(meta, *sinks, |form, scratch, docs| self.document(read, *sinks, form, scratch, docs));
             }
         });
         if together.is_ok() {
@@ -184,11 +189,13 @@ impl<'a> Work<'a> {
             unread
         });
         let (docs, events) = (sorted.docs.len(), sorted.events.len());
-        let pushed = guarded(|| sorted.push(meta.clone(), sinks, |form, docs| self.document(read, sinks, form, docs)));
+        let pushed = guarded(|| {
+            sorted.push(meta.clone(), sinks, |form, scratch, docs| self.document(read, sinks, form, scratch, docs))
+        });
         if let Err(fault) = pushed {
             sorted.cut(docs, events);
             let reason = self.faults.note("write", fault);
-            sorted.push(meta, sinks, |form, docs| self.error_document(read, sinks, &reason, form, docs));
+            sorted.push(meta, sinks, |form, _, docs| self.error_document(read, sinks, &reason, form, docs));
         }
     }
 
@@ -210,12 +217,12 @@ impl<'a> Work<'a> {
     }
 
     /// Appends the record in a form, where one of `sinks` is sent it in that.
-    fn document(&self, read: &Read<'_>, sinks: SinkSet, form: Form, docs: &mut Vec<u8>) {
+    fn document(&self, read: &Read<'_>, sinks: SinkSet, form: Form, scratch: &mut Scratch, docs: &mut Vec<u8>) {
         match &read.view {
             Ok(_) if sinks.intersection(self.pipeline.routes.written(form)).is_empty() => {}
             Ok(view) => {
                 failpoint::panic_at("write", self.record(&read.span));
-                normalize::write(form, &self.context(), read.key, view, docs);
+                scratch.write(form, &self.context(), read.key, view, docs);
             }
             Err(Unreadable::Record(reason)) => self.error_document(read, sinks, &reason.to_string(), form, docs),
             Err(Unreadable::Fault(reason)) => self.error_document(read, sinks, reason, form, docs),
@@ -243,16 +250,25 @@ impl<'a> Work<'a> {
 }
 
 /// What the steps have made of a part so far.
+#[derive(Default)]
 struct Sorted {
     docs: Vec<u8>,
     events: Vec<EventMeta>,
     /// The sinks each event goes to.
     wanted: Vec<SinkSet>,
+    /// What documents are made in.
+    scratch: Scratch,
 }
 
 impl Sorted {
-    fn push(&mut self, mut meta: EventMeta, sinks: SinkSet, document: impl FnMut(Form, &mut Vec<u8>)) {
-        meta.docs = Docs::write(&mut self.docs, document);
+    fn push(
+        &mut self,
+        mut meta: EventMeta,
+        sinks: SinkSet,
+        mut document: impl FnMut(Form, &mut Scratch, &mut Vec<u8>),
+    ) {
+        let Sorted { docs, scratch, .. } = self;
+        meta.docs = Docs::write(docs, |form, docs| document(form, scratch, docs));
         self.events.push(meta);
         self.wanted.push(sinks);
     }

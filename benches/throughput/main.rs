@@ -7,14 +7,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod corpus;
+mod families;
 mod process;
+mod shares;
 mod tree;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::io::Write as _;
 
 use auditferry::feed::ContentType;
-use auditferry::normalize::{self, Context, hec};
+use auditferry::normalize::{Context, Profile, Scratch, hec};
 use auditferry::record::{RecordKey, View, ViewBuffer};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -48,13 +51,23 @@ fn main() {
     println!("           row 1: higher is better, aim >= 6 x less; row 2: lower is better, aim <= 1.7 x");
     println!("row 3:     the release binary, HTTP and gzip in and out; CPU time of its whole process, lower is better");
     println!("           the ratios hold on any machine, the seconds on this one\n");
-    documents(&blobs, records);
-    bodies(&blobs, records);
-    process::whole_process(&runtime);
+    let only: Option<String> = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let is_wanted = |row: &str| only.as_deref().is_none_or(|only| row.starts_with(only));
+    if is_wanted("documents") {
+        documents(&blobs, records);
+        shares::print(&blobs, records);
+    }
+    if is_wanted("bodies") {
+        bodies(&blobs, records);
+    }
+    if is_wanted("process") {
+        process::whole_process(&runtime);
+    }
 }
 
 /// Row 1: blob bytes to ECS documents, against a `serde_json::Value` build of the same mapping.
 fn documents(blobs: &[String], records: usize) {
+    let mut found = BTreeMap::new();
     for blob in blobs {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         ours_documents(blob.as_bytes(), &mut ours);
@@ -65,9 +78,10 @@ fn documents(blobs: &[String], records: usize) {
         let (ours, theirs) = (read(&ours), read(&theirs));
         assert_eq!(ours.len(), theirs.len());
         for (one, other) in ours.iter().zip(&theirs) {
-            assert_eq!(one, other, "the two builds do not make the same document");
+            differences("", one, other, one, &mut found);
         }
     }
+    assert!(found.is_empty(), "the two builds make different documents: {found:#?}");
     let mut out = Vec::new();
     let mut out_tree = Vec::new();
     let (ours, theirs) = interleaved(
@@ -80,6 +94,29 @@ fn documents(blobs: &[String], records: usize) {
         theirs / records as f64,
         theirs / ours
     );
+}
+
+/// What differs, by field, each with the first document that has it. The order of a list below `related` means
+/// nothing.
+fn differences(path: &str, ours: &Value, theirs: &Value, document: &Value, found: &mut BTreeMap<String, String>) {
+    let is_same = match (ours, theirs) {
+        (Value::Object(one), Value::Object(other)) => {
+            let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for name in names {
+                let (one, other) = (one.get(name).unwrap_or(&Value::Null), other.get(name).unwrap_or(&Value::Null));
+                differences(&format!("{path}.{name}"), one, other, document, found);
+            }
+            return;
+        }
+        (Value::Array(one), Value::Array(other)) if path.starts_with(".related.") => {
+            one.len() == other.len() && one.iter().all(|value| other.contains(value))
+        }
+        _ => ours == theirs,
+    };
+    if !is_same {
+        let differ = || format!("ours {ours}, the tree's {theirs}, of {document}");
+        found.entry(path.to_owned()).or_insert_with(differ);
+    }
 }
 
 /// Row 2: blob bytes to gzipped HEC bodies with the raw record in them, against gzip alone.
@@ -128,9 +165,10 @@ fn each_record(blob: &str, mut take: impl FnMut(&View<'_>)) {
 }
 
 fn ours_documents(blob: &[u8], out: &mut Vec<u8>) {
+    let mut scratch = Scratch::default();
     each_record(std::str::from_utf8(blob).unwrap(), |view| {
         let key = RecordKey::of(CONTEXT.tenant_id, view);
-        normalize::document(&CONTEXT, normalize::Profile::Auditferry, key, view, out);
+        scratch.document(&CONTEXT, Profile::Auditferry, key, view, out);
     });
     black_box(&out);
 }

@@ -305,12 +305,14 @@ fn describe_application(draft: &mut Draft<'_>) {
     let id = [Field::AppId, Field::ApplicationId, Field::ClientAppId, Field::AADAppId]
         .into_iter()
         .find_map(|field| draft.said(field));
-    let id = id.or_else(|| nested::text_member(context, "ClientAppId"));
+    let [client_id, client_name, client_device] =
+        nested::text_members(context, ["ClientAppId", "ClientAppName", "DeviceId"]);
+    let id = id.or(client_id);
     draft.set_text(Ecs::OurApplicationId, id);
-    let name = draft.said(Field::ApplicationDisplayName).or_else(|| nested::text_member(context, "ClientAppName"));
+    let name = draft.said(Field::ApplicationDisplayName).or(client_name);
     let name = name.or_else(|| id.and_then(application));
     draft.set_text(Ecs::OurApplicationName, name);
-    let device = nested::text_member(context, "DeviceId").or_else(|| draft.said(Field::DeviceId));
+    let device = client_device.or_else(|| draft.said(Field::DeviceId));
     draft.set_text(Ecs::DeviceId, device);
 }
 

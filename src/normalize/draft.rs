@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 
 use crate::escape::escape;
 use crate::record::address::Address;
@@ -75,6 +76,8 @@ struct Chain {
 const SHORT_LIST: u32 = 32;
 /// Facts that a record usually has fewer of.
 const USUAL_FACTS: usize = 64;
+/// The same of fields that are moved.
+const USUAL_TAKEN: usize = 16;
 
 /// See the module's head.
 pub struct Draft<'a> {
@@ -90,7 +93,9 @@ pub struct Draft<'a> {
     /// The configured name of the tenant, escaped, where the record is of that tenant.
     pub configured_name: Option<&'a str>,
     operation: &'a str,
-    facts: Vec<Fact<'a>>,
+    /// Where what was moved by [`Draft::take`] stands.
+    taken: ArenaVec<'a, (Ecs, Field)>,
+    facts: ArenaVec<'a, Fact<'a>>,
     chains: [Chain; Ecs::COUNT],
     present: EcsSet,
     seen: HashSet<(Ecs, &'a str)>,
@@ -109,7 +114,8 @@ impl<'a> Draft<'a> {
             time_ms: None,
             kind: "event",
             outcome: None,
-            facts: Vec::with_capacity(USUAL_FACTS),
+            taken: ArenaVec::with_capacity_in(USUAL_TAKEN, arena),
+            facts: ArenaVec::with_capacity_in(USUAL_FACTS, arena),
             chains: [Chain::default(); Ecs::COUNT],
             present: EcsSet::EMPTY,
             seen: HashSet::new(),
@@ -241,8 +247,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Takes all values of a field away.
+    /// Takes all values of a field away. What was moved there is repeated under `o365.audit` after all.
     pub fn clear(&mut self, to: Ecs) {
+        if !self.has(to) {
+            return;
+        }
+        for (_, from) in self.taken.iter().filter(|(taken, _)| *taken == to) {
+            self.moved.remove(*from);
+        }
         self.chains[to as usize] = Chain::default();
         self.present.remove(to);
     }
@@ -278,6 +290,7 @@ impl<'a> Draft<'a> {
         let placed = self.copy(to, from);
         if placed {
             self.moved.insert(from);
+            self.taken.push((to, from));
         }
         placed
     }
@@ -321,7 +334,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Plain text, escaped.
-    pub fn escaped(&self, plain: &str) -> &'a str {
+    pub fn escaped(&self, plain: &'a str) -> &'a str {
+        if plain.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            return plain;
+        }
         let mut out = Vec::with_capacity(plain.len() + 8);
         escape(plain, &mut out);
         self.keep(&String::from_utf8_lossy(&out))

@@ -226,7 +226,7 @@ pub fn display_name(identities_: &str) -> Option<&str> {
 /// The ids of `Actor` or `Target` and their types, as text.
 fn identities(list: &str) -> impl Iterator<Item = (&str, &str)> {
     nested::elements(list).filter_map(|element| {
-        let id = nested::text_member(element, "ID")?;
-        Some((id, nested::text_member(element, "Type").unwrap_or_default()))
+        let [id, kind] = nested::text_members(element, ["ID", "Type"]);
+        Some((id?, kind.unwrap_or_default()))
     })
 }

@@ -75,9 +75,10 @@ fn describe(draft: &mut Draft<'_>) {
         draft.set(Ecs::UserAgentParts, Value::Text(client));
     }
     if let Some(item) = the_one_item(draft) {
-        draft.set_text(Ecs::EmailSubject, nested::text_member(item, "Subject"));
-        draft.set_text(Ecs::EmailMessageId, nested::text_member(item, "InternetMessageId"));
-        attachments(draft, nested::text_member(item, "Attachments").unwrap_or_default());
+        let [subject, id, files] = nested::text_members(item, ["Subject", "InternetMessageId", "Attachments"]);
+        draft.set_text(Ecs::EmailSubject, subject);
+        draft.set_text(Ecs::EmailMessageId, id);
+        attachments(draft, files.unwrap_or_default());
     }
     exchange_admin::server(draft);
 }

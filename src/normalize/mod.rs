@@ -75,19 +75,87 @@ pub struct Context<'a> {
     pub enrich: Option<&'a Enricher>,
 }
 
-/// Appends the ECS document of a record: one JSON object, no newline.
+/// Memory that documents are made in, used again from one record to the next. For one thread at a time.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    arena: Bump,
+}
+
+/// A scratch that a large record has made larger than this is not kept, bytes.
+const KEPT_SCRATCH: usize = 256 * 1024;
+
+/// How far [`Scratch::document_until`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// What is known of the record; nothing is written.
+    Draft,
+    /// The ECS fields, without what has no place in ECS.
+    Fields,
+    Whole,
+}
+
+impl Scratch {
+    /// Appends the ECS document of a record: one JSON object, no newline.
+    pub fn document(
+        &mut self,
+        context: &Context<'_>,
+        profile: Profile,
+        key: RecordKey,
+        view: &View<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        self.document_until(Step::Whole, context, profile, key, view, out);
+    }
+
+    /// The first steps of a document, for who measures where the time goes.
+    pub fn document_until(
+        &mut self,
+        step: Step,
+        context: &Context<'_>,
+        profile: Profile,
+        key: RecordKey,
+        view: &View<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let arena = self.cleared();
+        let mut draft = drawn(context, profile, view, arena);
+        if let Some(content_type) = context.content_type {
+            draft.set(Ecs::OurContentType, Value::Text(content_type.as_str()));
+        }
+        if context.original {
+            draft.set(Ecs::EventOriginal, Value::Record);
+        }
+        let key = arena.alloc_slice_copy(&key.to_hex());
+        draft.set_text(Ecs::OurKey, std::str::from_utf8(key).ok());
+        if step > Step::Draft {
+            document::write(context, &draft, profile.ecs_version(), step, arena, out);
+        }
+    }
+
+    /// Appends a record in a form, on one line without its end.
+    pub fn write(&mut self, form: Form, context: &Context<'_>, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
+        if let Form::Ecs(profile) = form {
+            return self.document(context, profile, key, view, out);
+        }
+        let draft = drawn(context, Profile::Auditferry, view, self.cleared());
+        match form {
+            Form::Leef => leef::write(context, key, &draft, out),
+            _ => cef::write(context, key, &draft, out),
+        }
+    }
+
+    fn cleared(&mut self) -> &Bump {
+        match self.arena.allocated_bytes() > KEPT_SCRATCH {
+            true => self.arena = Bump::new(),
+            false => self.arena.reset(),
+        }
+        &self.arena
+    }
+}
+
+/// The same as [`Scratch::document`], for one record alone.
 pub fn document(context: &Context<'_>, profile: Profile, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
-    let arena = Bump::new();
-    let mut draft = drawn(context, profile, view, &arena);
-    if let Some(content_type) = context.content_type {
-        draft.set(Ecs::OurContentType, Value::Text(content_type.as_str()));
-    }
-    if context.original {
-        draft.set(Ecs::EventOriginal, Value::Record);
-    }
-    let key = arena.alloc_slice_copy(&key.to_hex());
-    draft.set_text(Ecs::OurKey, std::str::from_utf8(key).ok());
-    document::write(context, &draft, profile.ecs_version(), &arena, out);
+    Scratch::default().document(context, profile, key, view, out);
 }
 
 /// What a record may be written as, beside itself.
@@ -126,14 +194,9 @@ pub fn keys(form: Form) -> &'static [Key] {
     }
 }
 
-/// Appends a record in a form, on one line without its end.
+/// The same as [`Scratch::write`], for one record alone.
 pub fn write(form: Form, context: &Context<'_>, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
-    let arena = Bump::new();
-    match form {
-        Form::Ecs(profile) => document(context, profile, key, view, out),
-        Form::Cef => cef::write(context, key, &drawn(context, Profile::Auditferry, view, &arena), out),
-        Form::Leef => leef::write(context, key, &drawn(context, Profile::Auditferry, view, &arena), out),
-    }
+    Scratch::default().write(form, context, key, view, out);
 }
 
 /// Appends what is no readable record, in a form: an ECS document holds all of it, a message of the others its beginning.

@@ -27,6 +27,8 @@ pub fn entry(element: &str) -> Option<Entry<'_>> {
         match name {
             "Name" | "Key" => {
                 entry.name = value.strip_prefix('"')?.strip_suffix('"')?;
+                // Of two names one would be lost.
+                entry.has_more |= is_named;
                 is_named = true;
             }
             "Value" => entry.value = Some(value),
@@ -45,6 +47,9 @@ pub fn entries(list: &str) -> impl Iterator<Item = Entry<'_>> {
 
 /// The value of the last entry of this name, as the inside of a JSON string.
 pub fn last_value<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+    // Most lists lack the name, and looking for it costs less than walking over them.
+    let (bytes, quoted) = (list.as_bytes(), |at: usize| list.as_bytes().get(at) == Some(&b'"'));
+    memchr::memmem::find_iter(bytes, name).find(|at| *at > 0 && quoted(at - 1) && quoted(at + name.len()))?;
     scalar(entries(list).filter(|entry| entry.name == name).last()?.value?)
 }
 

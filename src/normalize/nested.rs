@@ -5,8 +5,10 @@
 //! an object no members. Never allocates, never recurses, each walk is linear in what it walks over; on what is no
 //! JSON it ends early and never panics.
 
+use std::fmt;
+
 use bumpalo::Bump;
-use serde_json::value::RawValue;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::record::{text, view::scalar};
 
@@ -30,17 +32,84 @@ pub fn text_member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     scalar(member(object, name)?).filter(|text| !text.is_empty())
 }
 
+/// The same of several names, in one walk.
+pub fn text_members<'a, const N: usize>(object: &'a str, names: [&str; N]) -> [Option<&'a str>; N] {
+    let mut found = [None; N];
+    for (name, value) in members(object) {
+        if let Some(place) = names.iter().position(|known| *known == name) {
+            found[place] = scalar(value).filter(|text| !text.is_empty());
+        }
+    }
+    found
+}
+
 /// Each text of a list of texts, or the one text, still escaped and not empty. Other elements are passed over.
 pub fn texts(value: &str) -> impl Iterator<Item = &str> {
     let one = if value.starts_with('[') { None } else { scalar(value) };
     one.into_iter().chain(elements(value).filter_map(scalar)).filter(|text| !text.is_empty())
 }
 
-/// The JSON inside of a text (escaped, as the record has it), where it is an object or a list and nothing else.
+/// The JSON inside of a text (escaped, as the record has it), where it is an object or a list and nothing else, and
+/// such that every parser reads it: no half of a surrogate pair, no number too large, not more than 128 levels.
 pub fn embedded<'a>(escaped: &str, arena: &'a Bump) -> Option<&'a str> {
     let plain = text::unescape(escaped);
-    let json: &RawValue = serde_json::from_str(plain.trim()).ok()?;
-    json.get().starts_with(['{', '[']).then(|| &*arena.alloc_str(json.get()))
+    let json = plain.trim();
+    if !json.starts_with(['{', '[']) {
+        return None;
+    }
+    serde_json::from_str::<Readable>(json).ok()?;
+    Some(arena.alloc_str(json))
+}
+
+/// JSON of which every text and number was read, and nothing kept.
+struct Readable;
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Readable, D::Error> {
+        deserializer.deserialize_any(Readable)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = Readable;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_unit<E>(self) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Readable, A::Error> {
+        while list.next_element::<Readable>()?.is_some() {}
+        Ok(Readable)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Readable, A::Error> {
+        while map.next_entry::<Readable, Readable>()?.is_some() {}
+        Ok(Readable)
+    }
 }
 
 /// See [`elements`].
@@ -79,21 +148,29 @@ impl<'a> Iterator for Members<'a> {
 
 /// What stands behind the opening bracket; nothing where the value does not begin with it.
 fn inside(json: &str, bracket: char) -> &str {
-    json.trim_start_matches(WHITE_SPACE).strip_prefix(bracket).unwrap_or_default()
+    trimmed(json).strip_prefix(bracket).unwrap_or_default()
 }
 
 /// White space of JSON's grammar.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
+/// What stands behind leading blanks: of compact JSON, all.
+fn trimmed(text: &str) -> &str {
+    match text.as_bytes().first() {
+        Some(0..=b' ') => text.trim_start_matches(WHITE_SPACE),
+        _ => text,
+    }
+}
+
 /// Leaves out blanks and one separator; nothing is left where another character stands.
 fn after(rest: &str, separator: u8) -> &str {
-    let rest = rest.trim_start_matches(WHITE_SPACE);
+    let rest = trimmed(rest);
     if rest.as_bytes().first() == Some(&separator) { &rest[1..] } else { "" }
 }
 
 /// The value at the start, and what follows it.
 fn value(text: &str) -> Option<(&str, &str)> {
-    let text = text.trim_start_matches(WHITE_SPACE);
+    let text = trimmed(text);
     let bytes = text.as_bytes();
     let end = match bytes.first()? {
         b'"' => end_of_string(bytes, 0)?,
@@ -102,19 +179,43 @@ fn value(text: &str) -> Option<(&str, &str)> {
         _ => memchr::memchr3(b',', b']', b'}', bytes).unwrap_or(bytes.len()),
     };
     let (value, rest) = text.split_at_checked(end)?;
-    Some((value.trim_end_matches(WHITE_SPACE), rest))
+    // Only behind a number or a word may blanks be left.
+    let is_tight = matches!(bytes[0], b'"' | b'{' | b'[');
+    Some((if is_tight { value } else { value.trim_end_matches(WHITE_SPACE) }, rest))
 }
+
+/// Bytes of a string that are looked at in words of eight before a call that is made for long ones.
+const NEAR: usize = 64;
 
 /// The end of the string whose opening quote stands at `at`.
 fn end_of_string(bytes: &[u8], at: usize) -> Option<usize> {
     let mut next = at + 1;
     loop {
-        let found = next + memchr::memchr2(b'"', b'\\', bytes.get(next..)?)?;
+        let found = next + quote_or_backslash(bytes.get(next..)?)?;
         if bytes[found] == b'"' {
             return Some(found + 1);
         }
         next = found + 2;
     }
+}
+
+/// The first quote or backslash. Most texts are short: eight bytes at a time cost less than a call.
+fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // A byte that is zero has its high bit set here; so may one behind it, but none before.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let near = &bytes[..bytes.len().min(NEAR)];
+    let (words, _) = near.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(place * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let looked_at = words.len() * 8;
+    Some(looked_at + memchr::memchr2(b'"', b'\\', &bytes[looked_at..])?)
 }
 
 /// The end of the object or list that begins here.
@@ -154,6 +255,7 @@ mod tests {
         assert_eq!((member(object, "a"), member(object, "z"), member("[1]", "a")), (Some("2"), None, None));
         assert_eq!(texts("[\"a\",\"\",1,null,{}]").collect::<Vec<_>>(), ["a", "1"]);
         assert_eq!(texts("\"a\"").collect::<Vec<_>>(), ["a"]);
+        assert_eq!(text_members(r#"{"a":1,"b":"","c":"x","a":"2"}"#, ["c", "a", "b"]), [Some("x"), Some("2"), None]);
     }
 
     #[test]

@@ -70,11 +70,11 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
             // Elasticsearch takes no name that is empty.
             None if entry.name.is_empty() => {
                 flush(&mut run, out);
-                verbatim("_", entry.value, out);
+                renamed(view, &entry, "_", out);
             }
             Some(field) if SHAPED.contains(field) => {
                 flush(&mut run, out);
-                shaped(field, &entry, arena, out);
+                shaped(view, field, &entry, arena, out);
             }
             _ => match &mut run {
                 Some((_, end)) if !view.has_superseded() => *end = to,
@@ -88,7 +88,7 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
     flush(&mut run, out);
 }
 
-fn shaped(field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
+fn shaped(view: &View<'_>, field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
     let value = entry.value;
     if AS_STRINGS.contains(field) {
         return match (is_number(value), integer(value)) {
@@ -110,8 +110,8 @@ fn shaped(field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
             other(value, out);
             out.push(b',');
         }
-        Field::Sender if value.starts_with('{') => verbatim("SenderEntity", value, out),
-        Field::Message if value.starts_with('{') => verbatim("MessageObject", value, out),
+        Field::Sender if value.starts_with('{') => renamed(view, entry, "SenderEntity", out),
+        Field::Message if value.starts_with('{') => renamed(view, entry, "MessageObject", out),
         Field::Actor | Field::Target if value.starts_with('[') => {
             json::key(entry.name, out);
             identities(value, out);
@@ -140,6 +140,12 @@ fn verbatim(name: &str, value: &str, out: &mut Vec<u8>) {
     json::key(name, out);
     json::one_line(value, out);
     out.push(b',');
+}
+
+/// Under another name, unless the record has a member of that one.
+fn renamed(view: &View<'_>, entry: &Entry<'_>, name: &str, out: &mut Vec<u8>) {
+    let is_taken = view.entries().any(|other| text::unescape(other.name) == name);
+    verbatim(if is_taken { entry.name } else { name }, entry.value, out);
 }
 
 fn is_number(value: &str) -> bool {
@@ -184,8 +190,7 @@ fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
 fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
     let is_whole = |entry: &name_value::Entry<'_>| entry.value.is_some() && entry.old.is_none() && entry.new.is_none();
     let Some(list) = List::read(value, is_whole) else { return other(value, out) };
-    let key = |entry: &name_value::Entry<'_>| member_name(entry.name, &['.']);
-    list.write(key, out, |entry, out| {
+    list.write(&['.'], out, |entry, out| {
         let value = entry.value.unwrap_or("null");
         match value.as_bytes().first() {
             Some(b'{' | b'[') => json::string_of(value, out),
@@ -199,8 +204,7 @@ fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
 /// `_` in place of dots and blanks.
 fn old_and_new(value: &str, out: &mut Vec<u8>) {
     let Some(list) = List::read(value, |entry| entry.value.is_none()) else { return other(value, out) };
-    let key = |entry: &name_value::Entry<'_>| member_name(entry.name, &['.', ' ']);
-    list.write(key, out, |entry, out| {
+    list.write(&['.', ' '], out, |entry, out| {
         out.push(b'{');
         for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
             match value {
@@ -217,6 +221,9 @@ fn old_and_new(value: &str, out: &mut Vec<u8>) {
     });
 }
 
+/// Up to here a list is searched for a name; beyond, the names are sorted.
+const SHORT_LIST: usize = 16;
+
 /// A list of names and values; what in it is none stands under `_raw`, and hides nothing of the others.
 struct List<'a> {
     entries: Vec<name_value::Entry<'a>>,
@@ -229,7 +236,7 @@ impl<'a> List<'a> {
         if !value.starts_with('[') {
             return None;
         }
-        let mut list = List { entries: Vec::new(), odd: Vec::new() };
+        let mut list = List { entries: Vec::with_capacity(SHORT_LIST), odd: Vec::new() };
         for element in nested::elements(value) {
             match name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry)) {
                 Some(entry) => list.entries.push(entry),
@@ -239,16 +246,48 @@ impl<'a> List<'a> {
         Some(list)
     }
 
-    /// Writes the entries as the members of an object; those of one name as a list.
-    fn write(
-        &self,
-        key: impl Fn(&name_value::Entry<'a>) -> String,
-        out: &mut Vec<u8>,
-        write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>),
-    ) {
-        // Sorted by name to find what stands twice; a record may have a hundred thousand.
-        let mut order: Vec<(String, usize)> =
-            self.entries.iter().enumerate().map(|(at, entry)| (key(entry), at)).collect();
+    /// Writes the entries as the members of an object; those of one name as a list. What of `replaced` is in a name
+    /// becomes `_`.
+    fn write(&self, replaced: &[char], out: &mut Vec<u8>, write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>)) {
+        let is_plain = |entry: &name_value::Entry<'_>| !entry.name.contains('\\') && !matches!(entry.name, "" | "_raw");
+        if self.entries.len() > SHORT_LIST || !self.entries.iter().all(is_plain) {
+            return self.write_long(replaced, out, write);
+        }
+        let written = |byte: u8| if replaced.contains(&char::from(byte)) { b'_' } else { byte };
+        out.push(b'{');
+        for (at, entry) in self.entries.iter().enumerate() {
+            let is_same = |other: &&name_value::Entry<'a>| {
+                other.name.len() == entry.name.len()
+                    && other.name.bytes().map(written).eq(entry.name.bytes().map(written))
+            };
+            if self.entries[..at].iter().any(|other| is_same(&other)) {
+                continue;
+            }
+            let from = out.len() + 1;
+            json::key(entry.name, out);
+            out[from..].iter_mut().for_each(|byte| *byte = written(*byte));
+            let mut others = self.entries[at + 1..].iter().filter(is_same).peekable();
+            if others.peek().is_none() {
+                write(entry, out);
+            } else {
+                out.push(b'[');
+                for entry in std::iter::once(entry).chain(others) {
+                    write(entry, out);
+                    out.push(b',');
+                }
+                json::end(b']', out);
+            }
+            out.push(b',');
+        }
+        self.write_odd(out);
+        json::end(b'}', out);
+    }
+
+    /// The same of any list; a record may have one of a hundred thousand entries.
+    fn write_long(&self, replaced: &[char], out: &mut Vec<u8>, write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>)) {
+        // Sorted by name to find what stands twice.
+        let named = |(at, entry): (usize, &name_value::Entry<'a>)| (member_name(entry.name, replaced), at);
+        let mut order: Vec<(String, usize)> = self.entries.iter().enumerate().map(named).collect();
         order.sort_unstable();
         let mut groups: Vec<&[(String, usize)]> = order.chunk_by(|one, other| one.0 == other.0).collect();
         groups.sort_unstable_by_key(|group| group[0].1);
@@ -407,6 +446,19 @@ mod tests {
             rest(r#"{"Data":"x","ExceptionInfo":{"a":1}}"#),
             r#"{"Data":{"flattened":{"_raw":"x"}},"ExceptionInfo":{"a":1}}"#
         );
+    }
+
+    #[test]
+    fn what_no_strict_parser_reads_stays_a_text() {
+        for inside in [r#"{\"a\":\"\\ud800\"}"#, "[1e999]", &"[".repeat(200)] {
+            let expected = format!(r#"{{"AdditionalInfo":{{"_raw":"{inside}"}}}}"#);
+            assert_eq!(rest(&format!(r#"{{"AdditionalInfo":"{inside}"}}"#)), expected);
+        }
+    }
+
+    #[test]
+    fn no_name_is_given_away_twice() {
+        assert_eq!(rest(r#"{"Sender":{"a":1},"SenderEntity":2}"#), r#"{"Sender":{"a":1},"SenderEntity":2}"#);
     }
 
     #[test]

@@ -68,6 +68,35 @@ fn what_cannot_be_moved_stays() {
 }
 
 #[test]
+fn what_something_else_takes_the_place_of_stays() {
+    let read = document_of(
+        r#"{"RecordType":2,"Subject":"outer","InternetMessageId":"<1>","Item":{"Subject":"inner","InternetMessageId":"<2>"}}"#,
+    );
+    assert_eq!((&read["email"]["subject"], &read["email"]["message_id"]), (&"inner".into(), &"<2>".into()));
+    assert_eq!(read["o365"]["audit"]["Subject"], "outer");
+    assert_eq!(read["o365"]["audit"]["InternetMessageId"], "<1>");
+    let record = br#"{"RecordType":25,"Operation":"MemberAdded"}"#;
+    let mut out = Vec::new();
+    document(&context(), Profile::Elastic, RecordKey::default(), &View::parse(record).unwrap(), &mut out);
+    let read: Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        (&read["event"]["action"], &read["o365"]["audit"]["Operation"]),
+        (&"added-users-to-group".into(), &"MemberAdded".into())
+    );
+}
+
+#[test]
+fn a_text_is_never_cut_inside_of_an_escape() {
+    let read = document_of(r#"{"RecordType":63,"ObjectId":"C:\\a\\ge\u00e4\"","Recipients":"[a@b; c\""}"#);
+    assert_eq!(read["file"]["name"], "geä\"");
+    assert_eq!(read["email"]["to"]["address"], json!(["a@b", "c\""]));
+    let server =
+        |text: &str| document_of(&format!(r#"{{"RecordType":1,"OriginatingServer":"{text}"}}"#))["server"].clone();
+    assert_eq!(server(r"x y\\n"), Value::Null);
+    assert_eq!(server(r"DB9 (15.20.1.2.3)\r\n"), json!({"address": "DB9", "domain": "DB9"}));
+}
+
+#[test]
 fn a_time_finer_than_milliseconds_is_also_kept_as_sent() {
     let read = document_of(r#"{"CreationTime":"2026-02-03T04:05:06.1234567Z"}"#);
     assert_eq!(read["@timestamp"], "2026-02-03T04:05:06.123Z");

@@ -673,6 +673,10 @@ impl FieldSet {
         self.0[field as usize / 64] |= 1 << (field as usize % 64);
     }
 
+    pub const fn remove(&mut self, field: Field) {
+        self.0[field as usize / 64] &= !(1 << (field as usize % 64));
+    }
+
     pub const fn contains(&self, field: Field) -> bool {
         self.0[field as usize / 64] & (1 << (field as usize % 64)) != 0
     }
@@ -741,6 +745,8 @@ mod tests {
         assert!(set.contains(Field::Id) && set.contains(Field::YammerNetworkId) && !set.contains(Field::UserId));
         set.insert(Field::UserId);
         assert!(set.contains(Field::UserId));
+        set.remove(Field::UserId);
+        assert!(set.contains(Field::Id) && !set.contains(Field::UserId));
         let all = FieldSet::of(Field::ALL);
         for field in Field::ALL {
             assert!(all.contains(*field) && !FieldSet::EMPTY.contains(*field));

@@ -195,8 +195,10 @@ impl<'a> View<'a> {
 
     fn add(&mut self, quoted_name: &'a str, value: &'a str, names: &mut NameFilter) {
         let name = &quoted_name[1..quoted_name.len() - 1];
-        let escaped = memchr::memchr(b'\\', name.as_bytes()).is_some();
-        let field = if escaped { Field::of(text::unescape(name).as_bytes()) } else { Field::of(name.as_bytes()) };
+        // A name that is known as it is spelt has no escape in it: most names.
+        let known = Field::of(name.as_bytes());
+        let escaped = known.is_none() && memchr::memchr(b'\\', name.as_bytes()).is_some();
+        let field = if escaped { Field::of(text::unescape(name).as_bytes()) } else { known };
         let start = self.offset(name);
         let value_start = self.offset(value);
         self.members.push(Member {

@@ -1,0 +1,129 @@
+//! `o365.audit` of the tree: what of the record has no other place, in shapes that Elasticsearch can keep.
+
+use serde_json::{Map, Value, json};
+
+/// Numbers that are names.
+const AS_STRINGS: [&str; 9] = [
+    "RecordType",
+    "UserType",
+    "Version",
+    "InternalLogonType",
+    "LogonType",
+    "AzureActiveDirectoryEventType",
+    "ActorYammerUserId",
+    "YammerNetworkId",
+    "ListBaseType",
+];
+
+/// Gives the fields that need one their shape.
+pub fn shaped(mut record: Map<String, Value>) -> Value {
+    for name in AS_STRINGS {
+        if let Some(value) = record.get_mut(name).filter(|value| value.is_number()) {
+            *value = value.to_string().into();
+        }
+    }
+    for name in ["Parameters", "ExtendedProperties"] {
+        if let Some(value) = record.get_mut(name) {
+            *value = by_name(value.take());
+        }
+    }
+    if let Some(value) = record.get_mut("ModifiedProperties") {
+        *value = old_and_new(value.take());
+    }
+    for name in ["Actor", "Target"] {
+        for identity in record.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(kind) = identity.get_mut("Type").filter(|kind| kind.is_number()) {
+                *kind = kind.to_string().into();
+            }
+        }
+    }
+    for name in ["OperationProperties", "AdditionalInfo"] {
+        if let Some(Value::String(text)) = record.get(name) {
+            let inside = parsed(text);
+            record.insert(name.to_owned(), inside);
+        }
+    }
+    for (name, instead) in [("Sender", "SenderEntity"), ("Message", "MessageObject")] {
+        if record.get(name).is_some_and(Value::is_object) {
+            let value = record.remove(name).unwrap();
+            record.insert(instead.to_owned(), value);
+        }
+    }
+    Value::Object(record)
+}
+
+/// The JSON inside of a text.
+fn parsed(text: &str) -> Value {
+    match serde_json::from_str(text) {
+        Ok(inside @ (Value::Object(_) | Value::Array(_))) => inside,
+        _ => json!({"_raw": text}),
+    }
+}
+
+/// A value that is an object or a list becomes a text.
+fn flat(value: &Value) -> Value {
+    match value {
+        Value::Object(_) | Value::Array(_) => value.to_string().into(),
+        other => other.clone(),
+    }
+}
+
+fn name_of<'a>(entry: &'a Value, known: &[&str]) -> Option<&'a str> {
+    let is_known = |name: &String| name == "Name" || name == "Key" || known.contains(&name.as_str());
+    if !entry.as_object()?.keys().all(is_known) {
+        return None;
+    }
+    entry.get("Name").or(entry.get("Key"))?.as_str()
+}
+
+fn insert(object: &mut Map<String, Value>, lists: &mut Vec<String>, name: &str, value: Value) {
+    let name = if name.is_empty() { "_" } else { name };
+    match object.get_mut(name) {
+        None => _ = object.insert(name.to_owned(), value),
+        Some(Value::Array(list)) if lists.iter().any(|known| known == name) => list.push(value),
+        Some(first) => {
+            *first = Value::Array(vec![first.take(), value]);
+            lists.push(name.to_owned());
+        }
+    }
+}
+
+fn by_name(value: Value) -> Value {
+    let Value::Array(list) = &value else { return other(value) };
+    let (mut object, mut lists) = (Map::new(), Vec::new());
+    for entry in list {
+        let (Some(name), Some(value)) = (name_of(entry, &["Value"]), entry.get("Value")) else { return other(value) };
+        let value = match value {
+            Value::String(text) if name == "additionalDetails" => parsed(text),
+            value => flat(value),
+        };
+        insert(&mut object, &mut lists, &name.replace('.', "_"), value);
+    }
+    Value::Object(object)
+}
+
+fn old_and_new(value: Value) -> Value {
+    let Value::Array(list) = &value else { return other(value) };
+    let (mut object, mut lists) = (Map::new(), Vec::new());
+    for entry in list {
+        let Some(name) = name_of(entry, &["OldValue", "NewValue"]) else { return other(value) };
+        let mut pair = Map::new();
+        for side in ["NewValue", "OldValue"] {
+            if let Some(value) = entry.get(side) {
+                pair.insert(side.to_owned(), flat(value));
+            }
+        }
+        insert(&mut object, &mut lists, &name.replace(['.', ' '], "_"), Value::Object(pair));
+    }
+    Value::Object(object)
+}
+
+/// What has another shape than is expected.
+fn other(value: Value) -> Value {
+    match value {
+        Value::Object(_) | Value::Null => value,
+        Value::String(_) => json!({"_raw": value}),
+        Value::Array(ref list) if list.iter().all(Value::is_string) => json!({"_raw": value}),
+        _ => json!({"_raw": value.to_string()}),
+    }
+}
