@@ -227,6 +227,52 @@ impl Ecs {
     }
 }
 
+/// A member that a table outside of the record gives, where `enrich` is asked for it.
+#[derive(Clone, Copy, Debug)]
+pub struct LookUp {
+    /// The field of [`Kind::LookUp`] at whose place it is written.
+    pub at: Ecs,
+    pub path: &'static str,
+    pub kind: Kind,
+}
+
+const fn look_up(at: Ecs, path: &'static str, kind: Kind) -> LookUp {
+    LookUp { at, path, kind }
+}
+
+/// All of them (ECS 8.17, field sets `as`, `geo` and `user_agent`).
+pub const LOOK_UPS: &[LookUp] = &[
+    look_up(Ecs::SourcePlace, "source.as.number", Kind::Long),
+    look_up(Ecs::SourcePlace, "source.as.organization.name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.city_name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.continent_code", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.continent_name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.country_iso_code", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.country_name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.location", Kind::GeoPoint),
+    look_up(Ecs::SourcePlace, "source.geo.name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.postal_code", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.region_iso_code", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.region_name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.timezone", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.device.name", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.name", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.os.full", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.os.name", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.os.version", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.version", Kind::Keyword),
+];
+
+/// What a pipeline error has besides (`super::pipeline_error`), and no record: the bytes that nobody could read.
+pub const OF_ERRORS: &[(&str, Kind)] =
+    &[("event.original", Kind::Wildcard), ("auditferry.original_base64", Kind::Wildcard)];
+
+/// Every field that a document of ours can have outside of `o365.audit`, by name, with its type.
+pub fn written() -> impl Iterator<Item = (&'static str, Kind)> {
+    let own = Ecs::ALL.iter().filter(|field| field.kind() != Kind::LookUp).map(|field| (field.path(), field.kind()));
+    own.chain(LOOK_UPS.iter().map(|member| (member.path, member.kind))).chain(OF_ERRORS.iter().copied())
+}
+
 /// An object of the document: `user.target` is one, below `user`.
 pub(super) struct Object {
     /// `"target":{`
