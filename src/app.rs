@@ -302,7 +302,8 @@ impl App {
             let turn = after(leaving.iter().filter(|leaving| leaving.is_before(&built.config)));
             drivers.insert(built.id, start_driver(turn, built, &self.state, &self.dead, &self.metrics));
         }
-        let new = Arc::new(Graph::new(config, known, drivers, &self.metrics, self.observer.clone()));
+        let new = Graph::new(config, known, drivers, &self.metrics, self.observer.clone());
+        let new = Arc::new(new.going_on_from(&old));
         self.routes.send_replace(Arc::clone(&new.routes));
         self.graph.send_replace(Arc::clone(&new));
 

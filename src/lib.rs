@@ -29,6 +29,7 @@ pub mod route;
 pub mod sink;
 pub mod source;
 pub mod state;
+pub mod unknown;
 
 pub mod simulator;
 

@@ -20,6 +20,7 @@ use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::{FeedRoute, Routes};
 use crate::sink::{SinkId, SinkSet};
 use crate::source::RawBatch;
+use crate::unknown::{Sighting, Unknown};
 
 use guard::{Faults, guarded};
 
@@ -39,6 +40,8 @@ pub struct Pipeline {
     observer: Option<Arc<dyn Observer>>,
     /// What each sink with a condition did not want.
     filtered: Vec<(SinkId, Counter)>,
+    /// What records have that no table knows.
+    unknown: Arc<Unknown>,
 }
 
 impl Pipeline {
@@ -54,7 +57,18 @@ impl Pipeline {
         for stage in guard::STAGES {
             metrics.faults.with_label_values(&[stage]);
         }
-        Pipeline { routes, metrics, observer, filtered }
+        let unknown = Unknown::new(&metrics);
+        Pipeline { routes, metrics, observer, filtered, unknown }
+    }
+
+    /// Counts on where the pipeline before it is.
+    pub fn going_on_from(self, before: &Pipeline) -> Pipeline {
+        Pipeline { unknown: Arc::clone(&before.unknown), ..self }
+    }
+
+    /// What records had so far that no table knows.
+    pub fn unknown(&self) -> &Unknown {
+        &self.unknown
     }
 
     /// Takes a part through all steps. Records that no sink needs any more end here.
@@ -67,12 +81,14 @@ impl Pipeline {
             bytes: &bytes,
             route: self.routes.of(&blob.feed),
             faults: Faults::default(),
+            sighting: Sighting::default(),
         };
         for stride in spans.chunks(STRIDE) {
             work.stride(stride, &ack, delivered, &mut sorted);
         }
         ack.release();
         work.faults.report(&blob, &self.metrics);
+        self.unknown.note(work.sighting);
         let Sorted { docs, events, wanted } = sorted;
         self.observe(&blob, &events);
         let mut part = Part { blob, raw: bytes, docs, events, charge };
@@ -106,6 +122,7 @@ struct Work<'a> {
     bytes: &'a [u8],
     route: FeedRoute,
     faults: Faults,
+    sighting: Sighting,
 }
 
 impl<'a> Work<'a> {
@@ -118,6 +135,9 @@ impl<'a> Work<'a> {
         let claims = read.iter().map(|read| (read.key, read.wanted, ack.share()));
         let sinks = delivered.claim_each(self.pipeline.routes.required(), claims);
         let needed: Vec<_> = read.into_iter().zip(sinks).filter(|(_, sinks)| !sinks.is_empty()).collect();
+        for view in needed.iter().filter_map(|(read, _)| read.view.as_ref().ok()) {
+            self.sighting.look(view);
+        }
         self.write_all(&needed, sorted);
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::graph::Graph;
 use crate::admin::{
     ConfigStatus, CredentialStatus, FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus,
+    UnknownName, UnknownNames, UnknownStatus,
 };
 use crate::budget::Budget;
 use crate::config::TenantConfig;
@@ -16,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::route::Intake;
 use crate::source::{CREDENTIALS_THAT_END, Troubles, grid};
 use crate::state::State;
+use crate::unknown::{Names, Unknown};
 
 /// What is looked at.
 pub(super) struct Look {
@@ -44,6 +46,7 @@ impl Look {
                 trouble: self.state.trouble(),
             },
             in_flight: InFlight { bytes: self.budget.used() as u64, limit: self.budget.limit() as u64 },
+            unknown: unknown(graph.pipeline.unknown()),
             config: self.config.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -86,4 +89,13 @@ impl Look {
             last_ack: Some(self.metrics.sink_last_ack.with_label_values(&[name]).get()).filter(|at| *at > 0),
         }
     }
+}
+
+fn unknown(seen: &Unknown) -> UnknownStatus {
+    let of_kind = |names: Names| UnknownNames {
+        names: names.most.into_iter().map(|(name, count)| UnknownName { name, count }).collect(),
+        others: names.others,
+    };
+    let [record_types, operations, fields] = seen.names().map(of_kind);
+    UnknownStatus { record_types, operations, fields }
 }

@@ -185,38 +185,57 @@ fn places(value: &Value, wanted: &str, way: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What a family's own structure repeats below `o365.audit`, and whoever drops the field is told to name
-/// (docs/configuration.md); and the name of a record type, where the service gives itself as the user.
-const TOLD: &[&str] = &["event.code"];
+/// Where anything may still stand by its name: what a record has in structures that speak of all and sundry, of which
+/// whoever drops a field is told (docs/configuration.md).
+const TOLD: &[&str] = &["o365.audit.ExtendedProperties", "o365.audit.ModifiedProperties"];
+/// Where the service gives itself, or a kind of user, as the user.
+const NO_PERSON: &[&str] = &["event.code", "event.provider", "cloud.service.name", "auditferry.user_type"];
+/// A tenant may be what something was done to, and in profile `elastic` it is the host.
+const TENANT: &[&str] = &[
+    "organization",
+    "cloud.account",
+    "host",
+    "related.hosts",
+    "o365.audit.ActorContextId",
+    "o365.audit.TargetContextId",
+];
+const AS_TARGET: &[&str] = &["user.target", "related.user", "o365.audit.ObjectId", "o365.audit.Target.ID"];
+const AS_HOST: &[&str] = &[
+    "organization",
+    "cloud.account",
+    "user.domain",
+    "user.target.domain",
+    "o365.audit.OrganizationName",
+    "o365.audit.TenantName",
+];
 
-/// The fields that say who somebody is or where, and where else the value may stay: whoever drops the people of a mail
-/// keeps who acted.
-const SECRETS: &[(&str, &[&str])] = &[
+/// The fields that say who somebody is or where, and where else the value may stay.
+const SECRETS: &[(&str, &[&[&str]])] = &[
     ("source.ip", &[]),
     ("source.address", &[]),
     ("client.ip", &[]),
-    ("user.id", &[]),
+    ("user.id", &[NO_PERSON]),
     ("user.name", &[]),
     ("user.email", &[]),
     ("user.full_name", &[]),
-    ("user.target.id", &["user"]),
-    ("user.target.name", &["user"]),
-    ("user.target.email", &["user"]),
-    ("user.target.full_name", &["user"]),
-    ("user.changes.email", &["user"]),
-    ("source.user.email", &["user"]),
-    ("destination.user.email", &["user"]),
-    ("email.from.address", &["user"]),
-    ("email.sender.address", &["user"]),
-    ("email.to.address", &["user"]),
-    ("email.cc.address", &["user"]),
-    ("email.bcc.address", &["user"]),
-    ("file.owner", &["user"]),
-    ("organization.id", &[]),
+    ("user.target.id", &[copies::ACTOR, TENANT]),
+    ("user.target.name", &[copies::ACTOR]),
+    ("user.target.email", &[copies::ACTOR]),
+    ("user.target.full_name", &[copies::ACTOR]),
+    ("user.changes.email", &[copies::ACTOR]),
+    ("source.user.email", &[copies::ACTOR]),
+    ("destination.user.email", &[copies::ACTOR]),
+    ("email.from.address", &[copies::ACTOR]),
+    ("email.sender.address", &[copies::ACTOR]),
+    ("email.to.address", &[copies::ACTOR]),
+    ("email.cc.address", &[copies::ACTOR]),
+    ("email.bcc.address", &[copies::ACTOR]),
+    ("file.owner", &[copies::ACTOR]),
+    ("organization.id", &[AS_TARGET]),
     ("organization.name", &[]),
-    ("cloud.account.id", &[]),
+    ("cloud.account.id", &[AS_TARGET]),
     ("cloud.account.name", &[]),
-    ("host.name", &[]),
+    ("host.name", &[AS_HOST]),
     ("server.ip", &[]),
 ];
 
@@ -250,7 +269,7 @@ fn the_value_of_a_dropped_field_stands_nowhere_else_among_the_ecs_fields() {
                 for secret in &secrets {
                     let mut found = Vec::new();
                     places(&left, secret, "", &mut found);
-                    found.retain(|way| !is_in(way, TOLD) && !is_in(way, kept));
+                    found.retain(|way| !is_in(way, TOLD) && !kept.iter().any(|kept| is_in(way, kept)));
                     for way in found {
                         wrong.entry(format!("`{field}` still stands in `{way}`")).or_insert(name.clone());
                     }

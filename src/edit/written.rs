@@ -20,8 +20,9 @@ pub static WRITTEN: LazyLock<Vec<&'static str>> =
 pub static ROOTS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     let mut roots: Vec<&str> = ecs::written().filter_map(|(name, _)| name.split('.').next()).collect();
     roots.push("o365");
-    // The members of an object stand together.
-    roots.dedup();
+    // `event.original` is of another table.
+    let mut seen = std::collections::HashSet::new();
+    roots.retain(|root| seen.insert(*root));
     roots
 });
 

@@ -8,7 +8,7 @@
 //! made of the rules here.
 
 mod alerts;
-mod base;
+pub mod base;
 mod copilot;
 mod defender;
 mod dlp;

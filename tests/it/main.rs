@@ -14,9 +14,11 @@ mod support;
 
 mod bars;
 mod board;
+mod derived;
 mod edges;
 mod edits;
 mod fuzzing;
+mod mapping;
 mod network;
 mod normalize;
 mod papers;

@@ -13,6 +13,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("disk", &["clock"]),
     // What a document may hold is said once, by who writes it.
+    ("unknown", &["metrics", "normalize::operations", "record"]),
     ("edit", &["escape", "normalize::ecs"]),
     ("escape", &[]),
     ("failpoint", &[]),
