@@ -246,6 +246,7 @@ impl<'a> Work<'a> {
             tenant_name: &tenant.name,
             content_type: Some(self.blob.feed.content_type),
             received_ms: Some(self.blob.created_ms).filter(|created| *created > 0),
+            original: false,
         }
     }
 }

@@ -32,6 +32,7 @@ pub const CONTEXT: Context<'static> = Context {
     tenant_name: "northwind",
     content_type: Some(ContentType::General),
     received_ms: None,
+    original: false,
 };
 
 fn main() {

@@ -184,16 +184,18 @@ fn describe_endpoint(draft: &mut Draft<'_>) {
     platform(draft);
 }
 
-/// `Platform` of an endpoint (activity-api, section 5; ecs-mapping, section 1).
+/// `Platform` of an endpoint: the system's name, and its kind where it is one (ecs-mapping, section 1).
 pub fn platform(draft: &mut Draft<'_>) {
-    let (platform, kind) = match draft.said(Field::Platform).unwrap_or_default() {
+    let Some(platform) = draft.said(Field::Platform) else { return };
+    let (name, kind) = match platform {
+        "0" => ("Unknown", None),
         "1" => ("Windows", Some("windows")),
         "2" => ("MacOS", Some("macos")),
         "3" => ("iOS", Some("ios")),
         "4" => ("Android", Some("android")),
         "5" => ("Web Browser", None),
-        _ => return,
+        other => (other, None),
     };
-    draft.set_text(Ecs::HostOsPlatform, Some(platform));
+    draft.set_text(Ecs::HostOsPlatform, Some(name));
     draft.set_text(Ecs::HostOsType, kind);
 }

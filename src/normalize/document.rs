@@ -97,18 +97,18 @@ impl Fields<'_> {
         if is_list {
             out.push(b'[');
             for value in draft.all(field) {
-                write_value(value, out);
+                write_value(draft, value, out);
                 out.push(b',');
             }
             json::end(b']', out);
         } else if let Some(value) = draft.get(field) {
-            write_value(value, out);
+            write_value(draft, value, out);
         }
         out.push(b',');
     }
 }
 
-fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
+fn write_value(draft: &Draft<'_>, value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Text(text) => json::quoted(text, out),
         Value::Lower(text) => {
@@ -118,6 +118,7 @@ fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
             out[from..].make_ascii_lowercase();
         }
         Value::Json(json) => json::one_line(json, out),
+        Value::Record => json::string_of(draft.view().record(), out),
         Value::Number(number) => json::decimal(number, out),
         // Writing into a Vec cannot fail.
         Value::Ip(ip) => _ = write!(out, "\"{ip}\""),

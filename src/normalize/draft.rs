@@ -51,6 +51,8 @@ pub enum Value<'a> {
     Ip(IpAddr),
     /// Milliseconds since 1970 UTC.
     Time(i64),
+    /// The whole record, as a text.
+    Record,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -344,6 +346,6 @@ fn plain<'a>(arena: &'a Bump, escaped: &'a str) -> &'a str {
 fn text_of(value: Value<'_>) -> Option<&str> {
     match value {
         Value::Text(text) | Value::Lower(text) | Value::Json(text) => Some(text),
-        Value::Number(_) | Value::Ip(_) | Value::Time(_) => None,
+        Value::Number(_) | Value::Ip(_) | Value::Time(_) | Value::Record => None,
     }
 }

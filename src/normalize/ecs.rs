@@ -93,6 +93,7 @@ ecs! {
     EventType "event.type" Keyword List Ecs;
     EventOutcome "event.outcome" Keyword One Ecs;
     EventSeverity "event.severity" Long One Ecs;
+    EventOriginal "event.original" Keyword One Ecs;
     EventReason "event.reason" Keyword One Ecs;
     EventReference "event.reference" Keyword One Ecs;
     EventUrl "event.url" Keyword One Ecs;

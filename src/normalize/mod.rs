@@ -61,6 +61,8 @@ pub struct Context<'a> {
     /// When the record reached us, milliseconds since 1970 UTC. ECS has this as `@timestamp` of what
     /// carries no time of its own; `None` leaves it out.
     pub received_ms: Option<i64>,
+    /// Whether `event.original` holds the whole record once more, as a text.
+    pub original: bool,
 }
 
 /// Appends the ECS document of a record: one JSON object, no newline.
@@ -70,8 +72,10 @@ pub fn document(context: &Context<'_>, profile: Profile, key: RecordKey, view: &
     if let Some(content_type) = context.content_type {
         draft.set(Ecs::OurContentType, Value::Text(content_type.as_str()));
     }
-    let hex = key.to_hex();
-    let key = arena.alloc_slice_copy(&hex);
+    if context.original {
+        draft.set(Ecs::EventOriginal, Value::Record);
+    }
+    let key = arena.alloc_slice_copy(&key.to_hex());
     draft.set_text(Ecs::OurKey, std::str::from_utf8(key).ok());
     document::write(context, &draft, profile.ecs_version(), &arena, out);
 }

@@ -11,7 +11,7 @@ use crate::record::address::Address;
 use super::base;
 use super::draft::{Draft, Outcome, Value};
 use super::ecs::Ecs;
-use super::{exchange_admin, identity, nested};
+use super::{dlp, exchange_admin, identity, nested};
 
 /// Which habits a document has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -108,8 +108,8 @@ pub static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "tenant as host",
-        fields: &["host.id", "host.name", "related.hosts"],
-        elastic: "the tenant's id and name, or the user's domain; the domains of people among the related hosts",
+        fields: &["host.id", "host.name", "host.os", "related.hosts"],
+        elastic: "the tenant's id and name, or the user's domain, with Platform as its system; the domains of people among the related hosts",
         reason: "neither a tenant nor the domain of an account is a host; the tenant is organization.* and cloud.account.*",
         apply: host,
     },
@@ -161,6 +161,13 @@ pub static DIFFERENCES: &[Difference] = &[
         elastic: "token, session and application of the record's AppAccessContext and display name",
         reason: "ECS has no such fields; they stand below o365.audit and auditferry.application",
         apply: outside,
+    },
+    Difference {
+        name: "application as process",
+        fields: &["process.name"],
+        elastic: "Application, of whatever record",
+        reason: "only on an endpoint is it the name of a program",
+        apply: application,
     },
     Difference {
         name: "rules as mail",
@@ -256,6 +263,11 @@ fn host(draft: &mut Draft<'_>) {
     let organization = draft.text(Ecs::OrganizationName).filter(|_| is_of(draft, &[1, 2]));
     let name = configured.or(device).or(organization).or_else(|| draft.text(Ecs::UserDomain));
     draft.set_text(Ecs::HostName, name);
+    dlp::platform(draft);
+}
+
+fn application(draft: &mut Draft<'_>) {
+    draft.fill_text(Ecs::ProcessName, draft.said(Field::Application));
 }
 
 fn client(draft: &mut Draft<'_>) {

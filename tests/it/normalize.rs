@@ -53,6 +53,7 @@ fn documents(case: &Path) -> String {
         tenant_name: "northwind",
         content_type: Some(content_type(family)),
         received_ms: None,
+        original: false,
     };
     let input = fs::read_to_string(case).unwrap();
     let records: Vec<&RawValue> = match input.trim_start().starts_with('[') {
