@@ -32,7 +32,7 @@ pub mod profile;
 mod purview;
 mod quarantine;
 mod related;
-mod rest;
+pub mod rest;
 mod sharepoint;
 mod sign_in;
 mod teams;

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
+use auditferry::normalize::base;
 use auditferry::normalize::ecs::{Ecs, Kind, LOOK_UPS, OF_ERRORS, Origin, Shape, written};
 use auditferry::normalize::family::{self, How, Rule};
 use auditferry::normalize::profile::{DIFFERENCES, Profile};
-use auditferry::normalize::rest::{SHAPES, VARYING};
-use auditferry::normalize::base;
+use auditferry::normalize::rest::SHAPES;
 use auditferry::record::types;
 use serde_json::{Map, Value, json};
 
@@ -120,20 +120,13 @@ fn fields_page() -> String {
         let names: Vec<String> = fields.iter().map(|field| format!("`{}`", field.as_str())).collect();
         writeln!(page, "| {} | {shape} |", names.join(", ")).unwrap();
     }
-    let varying: Vec<String> = VARYING.iter().map(|field| format!("`{}`", field.as_str())).collect();
-    writeln!(
-        page,
-        "\nThese come as text from one workload and as an object from another, so the index templates keep them and make no index of\n\
-         them: {}.",
-        varying.join(", ")
-    )
-    .unwrap();
     page += "\n## The two profiles\n\n\
              `auditferry` is the mapping above. `elastic` is the same with the habits of Elastic's o365 integration, for its dashboards and\n\
              rules; these are all of the differences.\n\n| what | fields | `elastic` | why `auditferry` does not |\n|---|---|---|---|\n";
     for row in DIFFERENCES {
         let fields: Vec<String> = row.fields.iter().map(|field| format!("`{field}`")).collect();
-        writeln!(page, "| {} | {} | {} | {} |", row.name, fields.join(", "), cell(row.elastic), cell(row.reason)).unwrap();
+        writeln!(page, "| {} | {} | {} | {} |", row.name, fields.join(", "), cell(row.elastic), cell(row.reason))
+            .unwrap();
     }
     page += "\n## By field\n\nEvery field, and where its rule stands.\n\n| field | type | families |\n|---|---|---|\n";
     for field in Ecs::ALL {
@@ -224,10 +217,6 @@ fn index_template(engine: Engine) -> Value {
     for (path, kind) in written() {
         put(&mut properties, path, mapping_of(path, kind, engine));
     }
-    for field in VARYING {
-        // Kept, whatever it is, and not looked into.
-        put(&mut properties, &format!("o365.audit.{}", field.as_str()), json!({ "type": "object", "enabled": false }));
-    }
     let mut limit = json!({ "total_fields": { "limit": 5000 } });
     if engine == Engine::Elasticsearch {
         // Elasticsearch 8.14: a field beyond the limit is kept without an index, and the document is not refused.
@@ -286,21 +275,26 @@ fn shapes(value: &Value, path: &str, found: &mut BTreeMap<String, BTreeSet<&'sta
     }
 }
 
+/// Records that have an object where the schema has a text, or the other way around: an index refuses those, as it should,
+/// and the dead letters keep them.
+const HOSTILE: &[&str] = &[
+    "generic/text-fields-as-objects",
+    "generic/no-id-and-nothing-where-text-belongs",
+    "generic/record-type-of-the-future",
+    "exchange/message-with-object-where-text-belongs",
+    "teams/member-without-address",
+];
+
 #[test]
 fn no_field_below_o365_audit_is_both_a_value_and_an_object() {
     let mut found = BTreeMap::new();
-    for case in &*CASES {
+    for case in CASES.iter().filter(|case| !HOSTILE.contains(&case.name.as_str())) {
         shapes(&case.auditferry["o365"]["audit"], "o365.audit", &mut found);
     }
-    let is_kept = |path: &str| VARYING.iter().any(|field| is_below(path, &format!("o365.audit.{}", field.as_str())));
-    let both: Vec<&String> = found.iter().filter(|(path, kinds)| kinds.len() > 1 && !is_kept(path)).map(|(path, _)| path).collect();
+    let both: Vec<&String> = found.iter().filter(|(path, kinds)| kinds.len() > 1).map(|(path, _)| path).collect();
     assert!(both.is_empty(), "an index would refuse documents: {both:#?}");
     let bad: Vec<&String> = found.keys().filter(|path| path.split('.').any(|name| name.trim().is_empty())).collect();
     assert!(bad.is_empty(), "an index would refuse these names: {bad:#?}");
-}
-
-fn is_below(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 // ---- docs/event.schema.json
@@ -358,12 +352,17 @@ fn event_schema() -> Value {
     for name in ["Parameters", "ExtendedProperties", "ModifiedProperties"] {
         audit.insert(name.to_owned(), of_record(&["object", "null"]));
     }
-    for name in ["RecordType", "UserType", "Version", "LogonType", "InternalLogonType", "AzureActiveDirectoryEventType"] {
+    for name in ["RecordType", "UserType", "Version", "LogonType", "InternalLogonType", "AzureActiveDirectoryEventType"]
+    {
         audit.insert(name.to_owned(), json!({ "not": { "type": ["number"] } }));
     }
-    put(&mut properties, "o365.audit", json!({
-        "description": "the record's own fields, by Microsoft's names, but for those that moved", "type": "object", "properties": audit,
-    }));
+    put(
+        &mut properties,
+        "o365.audit",
+        json!({
+            "description": "the record's own fields, by Microsoft's names, but for those that moved", "type": "object", "properties": audit,
+        }),
+    );
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "An audit record as an ECS document of auditferry",
@@ -414,7 +413,11 @@ fn every_document_is_one_of_the_schema_and_what_is_not_is_refused() {
     broken("/file", json!({ "size": "12" }));
     broken("/o365/audit/UserType", 0.into());
     let said = judge("Draft202012Validator", &event_schema(), &documents);
-    let wrong: Vec<_> = said[..good].iter().zip(&documents).filter_map(|(fault, document)| Some((fault.as_ref()?, &document["event"]["action"]))).collect();
+    let wrong: Vec<_> = said[..good]
+        .iter()
+        .zip(&documents)
+        .filter_map(|(fault, document)| Some((fault.as_ref()?, &document["event"]["action"])))
+        .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(said[good..].iter().all(Option::is_some), "a broken one was taken: {:?}", &said[good..]);
 }

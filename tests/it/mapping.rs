@@ -143,7 +143,8 @@ fn every_rule_is_seen_at_work() {
 #[test]
 fn what_the_profiles_do_differently_is_what_the_table_says() {
     assert!(DIFFERENCES.len() <= 20, "{} rules", DIFFERENCES.len());
-    let covers = |name: &str, path: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let covers =
+        |name: &str, path: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let mut uncovered = BTreeMap::new();
     let mut differing = BTreeSet::new();
     for case in &*CASES {
@@ -182,7 +183,10 @@ fn what_the_profiles_do_differently_is_what_the_table_says() {
 
 /// "Expected event types" of each category: ECS 8.17, ECS categorization field event.category.
 pub const ALLOWED: &[(&str, &[&str])] = &[
-    ("api", &["access", "admin", "allowed", "change", "creation", "deletion", "denied", "end", "info", "start", "user"]),
+    (
+        "api",
+        &["access", "admin", "allowed", "change", "creation", "deletion", "denied", "end", "info", "start", "user"],
+    ),
     ("authentication", &["start", "end", "info"]),
     ("configuration", &["access", "change", "creation", "deletion", "info"]),
     ("database", &["access", "change", "info", "error"]),
@@ -204,9 +208,11 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
 fn categories_and_types_are_pairs_that_ecs_knows() {
     let mut wrong = BTreeMap::new();
     for case in &*CASES {
-        let texts = |path| at(&case.auditferry, path).into_iter().map(|text| text.as_str().unwrap()).collect::<Vec<_>>();
+        let texts =
+            |path| at(&case.auditferry, path).into_iter().map(|text| text.as_str().unwrap()).collect::<Vec<_>>();
         let (categories, types) = (texts("event.category"), texts("event.type"));
-        let allowed = |category: &str| ALLOWED.iter().find(|(name, _)| *name == category).map_or(&[][..], |(_, types)| *types);
+        let allowed =
+            |category: &str| ALLOWED.iter().find(|(name, _)| *name == category).map_or(&[][..], |(_, types)| *types);
         let is_good = match categories.is_empty() {
             true => types.is_empty(),
             false => {
@@ -240,7 +246,8 @@ fn lists_have_the_shapes_that_rules_ask_for() {
             ("Target", false),
         ] {
             // A list of names and values, as the schema has it; other shapes have other fixtures.
-            let is_list = |value: &Value| value.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(Value::is_object));
+            let is_list =
+                |value: &Value| value.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(Value::is_object));
             let Some(sent) = case.record.get(name).filter(|sent| is_list(sent)) else { continue };
             let Some(written) = audit.get(name) else {
                 wrong.entry(format!("`{name}` is gone")).or_insert(&case.name);

@@ -177,7 +177,10 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         assert_eq!(said.is_none(), is_good, "{what}: {said:?}");
     }
     // What must be there at the top.
-    let none =
-        judge("Draft7Validator", &schema, &[yaml("{}"), yaml("sinks: [{name: o, type: stdout}]"), yaml(&format!("tenants: [{TENANT}]"))]);
+    let none = judge(
+        "Draft7Validator",
+        &schema,
+        &[yaml("{}"), yaml("sinks: [{name: o, type: stdout}]"), yaml(&format!("tenants: [{TENANT}]"))],
+    );
     assert!(none.iter().all(Option::is_some), "{none:?}");
 }
