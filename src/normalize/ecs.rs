@@ -265,8 +265,7 @@ pub const LOOK_UPS: &[LookUp] = &[
 ];
 
 /// What a pipeline error has besides (`super::pipeline_error`), and no record: the bytes that nobody could read.
-pub const OF_ERRORS: &[(&str, Kind)] =
-    &[("event.original", Kind::Wildcard), ("auditferry.original_base64", Kind::Wildcard)];
+pub const OF_ERRORS: &[(&str, Kind)] = &[("auditferry.original_base64", Kind::Keyword)];
 
 /// Every field that a document of ours can have outside of `o365.audit`, by name, with its type.
 pub fn written() -> impl Iterator<Item = (&'static str, Kind)> {

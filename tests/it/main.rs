@@ -18,6 +18,7 @@ mod derived;
 mod edges;
 mod edits;
 mod fuzzing;
+mod index;
 mod mapping;
 mod network;
 mod normalize;
