@@ -115,7 +115,7 @@ pub static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "client",
-        fields: &["client", "source", "network.type", "related.ip", "related.hosts"],
+        fields: &["client", "source", "network.type", "related.hosts"],
         elastic: "the first address field that is there, even if it is empty; a text that is no address stands whole, its port too, as client.domain",
         reason: "an empty field hid a good address, and a port is no part of a domain",
         apply: client,

@@ -38,7 +38,12 @@ async fn opensearch_takes_the_template_and_every_document() {
         assert_eq!(items.len(), some.len());
         for (item, (name, profile, _)) in items.iter().zip(some) {
             if let Some(error) = item["create"].get("error") {
-                refused.push(format!("{name}, {}: {} {}", profile.as_str(), error["reason"], error["caused_by"]["reason"]));
+                refused.push(format!(
+                    "{name}, {}: {} {}",
+                    profile.as_str(),
+                    error["reason"],
+                    error["caused_by"]["reason"]
+                ));
             }
         }
     }

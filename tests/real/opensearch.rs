@@ -62,7 +62,9 @@ impl OpenSearch {
         let mut command = match rustix::process::geteuid().is_root() {
             true => {
                 let mut command = Command::new("setpriv");
-                command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]).arg(binary);
+                command
+                    .args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"])
+                    .arg(binary);
                 command
             }
             false => Command::new(binary),
