@@ -4,19 +4,20 @@
 //! whose short names are Microsoft's own (activity-api, section 5, item 41; ecs-mapping, sections 5 and 6).
 
 use crate::record::Field;
+use crate::record::address::Address;
 use crate::record::view::scalar;
 
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
-use super::family::{Family, Rule, made, moved};
+use super::family::{Family, Rule, copied, made, moved};
 use super::{identity, nested};
 
 pub static FAMILY: Family = Family { name: "Alerts", record_types: &[40, 78, 98, 113, 307], rules: RULES, describe };
 
 const RULES: &[Rule] = &[
     made(Ecs::EventKind, "RecordType", "`alert`"),
-    made(Ecs::EventCategory, "Category", "ThreatManagement: threat; AccessGovernance: iam; MailFlow: email; else none"),
-    made(Ecs::EventType, "Category", "ThreatManagement: indicator; AccessGovernance, MailFlow: info; else none"),
+    made(Ecs::EventCategory, "Category", "AccessGovernance: iam; MailFlow: email; else intrusion_detection"),
+    made(Ecs::EventType, "Category", "`info`"),
     moved(Ecs::RuleName, Field::Name),
     moved(Ecs::RuleId, Field::PolicyId),
     moved(Ecs::RuleCategory, Field::Category),
@@ -24,8 +25,8 @@ const RULES: &[Rule] = &[
     made(Ecs::Message, "Name", "what the alert is called"),
     made(
         Ecs::UserTargetId,
-        "AlertEntityId, Data.f3u",
-        "the entity where EntityType is User; else the user that Data names",
+        "AlertEntityId, Data.f3u, Data.rcpt",
+        "the entity where EntityType is User and it is not who did it; else the user that Data names",
     ),
     made(Ecs::UserTargetName, "AlertEntityId, Data.f3u", "of the same, where it is an address"),
     made(Ecs::UserTargetDomain, "AlertEntityId, Data.f3u", "of the same"),
@@ -35,31 +36,35 @@ const RULES: &[Rule] = &[
     made(Ecs::EmailSubject, "Data.ms", "its subject"),
     made(Ecs::EmailMessageId, "Data.imsgid", "its message id"),
     made(Ecs::EmailLocalId, "Data.aii", "its id at Microsoft"),
-    made(Ecs::RelatedUser, "Data f3u, suid, tsd, trc; AlertEntityId", "every address"),
+    made(Ecs::RelatedUser, "Data f3u, suid, user, rcpt, tsd, trc; AlertEntityId", "every address"),
+    made(Ecs::RelatedIp, "Data sip, ips[]", "every address"),
+    copied(Ecs::HostName, Field::DeviceName),
 ];
 
 fn describe(draft: &mut Draft<'_>) {
     draft.kind = "alert";
-    let meaning = match draft.said(Field::Category).unwrap_or_default() {
-        "ThreatManagement" => Some(("threat", "indicator")),
-        "AccessGovernance" => Some(("iam", "info")),
-        "MailFlow" => Some(("email", "info")),
-        _ => None,
+    // The operation only says that there is an alert.
+    draft.clear(Ecs::EventCategory);
+    draft.clear(Ecs::EventType);
+    let category = match draft.said(Field::Category).unwrap_or_default() {
+        "AccessGovernance" => "iam",
+        "MailFlow" => "email",
+        _ => "intrusion_detection",
     };
-    if let Some((category, kind)) = meaning {
-        draft.add(Ecs::EventCategory, Value::Text(category));
-        draft.add(Ecs::EventType, Value::Text(kind));
-    }
+    draft.add(Ecs::EventCategory, Value::Text(category));
+    draft.add(Ecs::EventType, Value::Text("info"));
     draft.set_text(Ecs::Message, draft.text(Ecs::RuleName));
     links(draft);
+    let data = draft.said(Field::Data).and_then(|data| nested::embedded(data, draft.arena())).unwrap_or_default();
     if let Some(entity) = draft.said(Field::AlertEntityId) {
-        if draft.said(Field::EntityType) == Some("User") {
+        // Of what somebody did (`suid`) the entity is who did it.
+        let is_actor = nested::text_member(data, "suid") == Some(entity);
+        if draft.said(Field::EntityType) == Some("User") && !is_actor {
             identity::set(draft, identity::TARGET, entity);
         }
-        related(draft, entity);
+        identity::add_related(draft, entity);
     }
-    let data = draft.said(Field::Data).and_then(|data| nested::embedded(data, draft.arena()));
-    describe_data(draft, data.unwrap_or_default());
+    describe_data(draft, data);
 }
 
 fn links(draft: &mut Draft<'_>) {
@@ -79,6 +84,11 @@ fn links(draft: &mut Draft<'_>) {
 
 /// The short names of `Data`; a name given twice has its last value.
 fn describe_data<'a>(draft: &mut Draft<'a>, data: &'a str) {
+    for ip in nested::texts(nested::member(data, "ips").unwrap_or_default()) {
+        if let Some(ip) = Address::parse(ip).and_then(|address| address.ip) {
+            draft.add(Ecs::RelatedIp, Value::Ip(ip));
+        }
+    }
     for (name, value) in nested::members(data) {
         let Some(text) = scalar(value).filter(|text| !text.is_empty()) else { continue };
         let field = match name {
@@ -91,24 +101,31 @@ fn describe_data<'a>(draft: &mut Draft<'a>, data: &'a str) {
                 if !draft.has(Ecs::UserTargetId) && identity::address(text).is_some() {
                     identity::set(draft, identity::TARGET, text);
                 }
-                related(draft, text);
+                identity::add_related(draft, text);
                 continue;
             }
-            "suid" => {
-                related(draft, text);
+            "suid" | "user" => {
+                identity::add_related(draft, text);
+                continue;
+            }
+            "rcpt" => {
+                if !draft.has(Ecs::UserTargetId) && identity::address(draft.canonical(text)).is_some() {
+                    identity::set(draft, identity::TARGET, text);
+                }
+                identity::add_related(draft, text);
+                continue;
+            }
+            "sip" => {
+                if let Some(ip) = Address::parse(text).and_then(|address| address.ip) {
+                    draft.add(Ecs::RelatedIp, Value::Ip(ip));
+                }
                 continue;
             }
             _ => continue,
         };
         draft.set_text(field, Some(text));
         if matches!(name, "tsd" | "trc") {
-            related(draft, text);
+            identity::add_related(draft, text);
         }
-    }
-}
-
-fn related<'a>(draft: &mut Draft<'a>, text: &'a str) {
-    if identity::address(text).is_some() {
-        draft.add_text(Ecs::RelatedUser, text);
     }
 }

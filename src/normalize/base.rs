@@ -45,14 +45,22 @@ pub const RULES: &[Rule] = &[
     made(
         Ecs::EventOutcome,
         "ResultStatus, Operation",
-        "UserLoginFailed: failure; succeeded, success, partiallysucceeded, true: success; failed, failure, false: failure; else none",
+        "UserLoginFailed and what says in its name that it was blocked or failed: failure; succeeded, success, partiallysucceeded, true: success; failed, failure, false: failure; else none",
     ),
     made(Ecs::EventSeverity, "Severity", "informational 1, low 2, medium 3, high 4, whatever the case; else none"),
     made(Ecs::EventOriginal, "the record", "whole, as a text, where `normalize.original` asks for it"),
     made(Ecs::UserId, "UserId", "as sent"),
     made(Ecs::UserName, "UserId", "what stands before the one `@`"),
     made(Ecs::UserDomain, "UserId", "what stands behind the one `@`"),
-    made(Ecs::UserEmail, "UserId", "where it has exactly one `@`"),
+    made(
+        Ecs::UserEmail,
+        "UserId",
+        "where it has exactly one `@`; of a guest by a link what stands behind `urn:spo:guest#`; none of `app@sharepoint`",
+    ),
+    made(Ecs::UserTargetId, "TargetUserId, TargetUser, RecipientUPN", "where it is an address"),
+    made(Ecs::UserTargetName, "TargetUserId, TargetUser, RecipientUPN", "of the same"),
+    made(Ecs::UserTargetDomain, "TargetUserId, TargetUser, RecipientUPN", "of the same"),
+    made(Ecs::UserTargetEmail, "TargetUserId, TargetUser, RecipientUPN", "of the same"),
     made(Ecs::OurUserType, "UserType", "the name of the number"),
     made(
         Ecs::UserAgentOriginal,
@@ -155,7 +163,12 @@ fn describe_event(draft: &mut Draft<'_>) {
     }
     // A failed sign-in is sent with `ResultStatus: Success` as well (activity-api, section 5, item 1).
     draft.outcome = match draft.operation() {
-        "UserLoginFailed" => Some(Outcome::Failure),
+        "UserLoginFailed"
+        | "SharingInvitationBlocked"
+        | "UnmanagedSyncClientBlocked"
+        | "FileAccessFailure"
+        | "MessageAccessFailure"
+        | "CommunityAccessFailure" => Some(Outcome::Failure),
         _ => draft.said(Field::ResultStatus).and_then(outcome_of_status),
     };
     if let Some(severity) = draft.said(Field::Severity).and_then(severity) {
@@ -184,7 +197,19 @@ pub fn severity(text: &str) -> Option<i64> {
 
 fn describe_user(draft: &mut Draft<'_>) {
     if let Some(id) = draft.said(Field::UserId) {
-        identity::set(draft, identity::USER, id);
+        let id = draft.canonical(id);
+        draft.set(Ecs::UserId, Value::Text(id));
+        // A guest who came by a link has the address behind the number sign; SharePoint's own account is nobody.
+        match id.strip_prefix("urn:spo:guest#") {
+            Some(guest) => identity::set_address(draft, identity::USER, guest),
+            None if id.eq_ignore_ascii_case("app@sharepoint") => {}
+            None => identity::set_address(draft, identity::USER, id),
+        }
+    }
+    for field in [Field::TargetUserId, Field::TargetUser, Field::RecipientUPN] {
+        if let Some(target) = draft.said(field).filter(|text| identity::address(draft.canonical(text)).is_some()) {
+            identity::set(draft, identity::TARGET, target);
+        }
     }
     draft.set_text(Ecs::OurUserType, draft.said(Field::UserType).and_then(types::user_type));
     if !draft.take(Ecs::UserAgentOriginal, Field::UserAgent) {
@@ -211,8 +236,13 @@ fn user_agent<'a>(draft: &Draft<'a>, properties: &'a str) -> Option<&'a str> {
 pub const ADDRESSES: [Field; 3] = [Field::ClientIPAddress, Field::ClientIP, Field::ActorIpAddress];
 
 fn describe_source(draft: &mut Draft<'_>) {
-    // An address has nothing to escape; an escaped text is left alone, under `o365.audit`.
-    let read = |field| draft.said(field).filter(|text| !text.contains('\\')).and_then(Address::parse);
+    // Only texts: a number is none of the forms that are sent.
+    let is_text = |field: &Field| draft.raw(*field).is_some_and(|raw| raw.starts_with('"'));
+    let read = |field| {
+        Some(field).filter(is_text).and_then(|field| {
+            Address::parse(draft.canonical(draft.said(field)?)).filter(|address| !address.text.contains('\\'))
+        })
+    };
     let addresses = ADDRESSES.map(read);
     for ip in addresses.iter().flatten().filter_map(|address| address.ip) {
         draft.add(Ecs::RelatedIp, Value::Ip(ip));

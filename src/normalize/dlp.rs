@@ -18,7 +18,7 @@ pub static FAMILY: Family =
 
 const RULES: &[Rule] = &[
     made(Ecs::EventKind, "Operation", "`alert` for DlpRuleMatch"),
-    made(Ecs::EventCategory, "RecordType", "`email` for Exchange, else `file`"),
+    made(Ecs::EventCategory, "RecordType", "`email` for Exchange, `web` for a chat of Teams, else `file`"),
     made(Ecs::EventType, "RecordType", "`info` for Exchange, else `access`"),
     made(Ecs::EventSeverity, "PolicyDetails[].Rules[].Severity", "the highest: low 2, medium 3, high 4"),
     made(Ecs::RuleId, "PolicyDetails[].Rules[].RuleId", "of all rules of all policies"),
@@ -52,10 +52,24 @@ const RULES: &[Rule] = &[
     copied(Ecs::ProcessName, Field::Application),
     made(Ecs::HostOsPlatform, "Platform", "the name of the number"),
     made(Ecs::HostOsType, "Platform", "where it is an operating system"),
-    made(Ecs::RelatedUser, "ExchangeMetaData From, To, CC, BCC; FileOwner", "every address"),
+    made(Ecs::FileTargetPath, "EndpointMetaData.TargetFilePath; TargetFilePath", "where it was copied to"),
+    made(Ecs::DestinationDomain, "EndpointMetaData.TargetDomain; TargetDomain", "the site it was sent to"),
+    made(Ecs::DeviceId, "EndpointMetaData.MDATPDeviceId; MDATPDeviceId", "as sent"),
+    made(Ecs::RelatedUser, "ExchangeMetaData From, To, CC, BCC; SharePointMetaData From, FileOwner", "every address"),
 ];
 
-/// The parts of a record that say where the rule matched, by name.
+/// What a chat message has not.
+const MAIL: [Ecs; 7] = [
+    Ecs::EmailFrom,
+    Ecs::EmailTo,
+    Ecs::EmailCc,
+    Ecs::EmailBcc,
+    Ecs::EmailSubject,
+    Ecs::EmailMessageId,
+    Ecs::EmailOriginationTimestamp,
+];
+
+/// Record types of rules that matched a mail.
 const EXCHANGE: [i64; 2] = [13, 107];
 
 fn describe(draft: &mut Draft<'_>) {
@@ -63,7 +77,13 @@ fn describe(draft: &mut Draft<'_>) {
         draft.kind = "alert";
     }
     let is_mail = draft.record_type.is_some_and(|number| EXCHANGE.contains(&number));
-    let (category, kind) = if is_mail { ("email", "info") } else { ("file", "access") };
+    // A chat message is matched by the same rules, and described as a mail.
+    let is_chat = is_mail && draft.text(Ecs::EventProvider) == Some("MicrosoftTeams");
+    let (category, kind) = match (is_chat, is_mail) {
+        (true, _) => ("web", "info"),
+        (false, true) => ("email", "info"),
+        (false, false) => ("file", "access"),
+    };
     // The table of operations cannot know where the rule matched.
     draft.clear(Ecs::EventCategory);
     draft.clear(Ecs::EventType);
@@ -76,6 +96,9 @@ fn describe(draft: &mut Draft<'_>) {
     }
     if let Some(mail) = draft.raw(Field::ExchangeMetaData) {
         describe_mail(draft, mail);
+        if is_chat {
+            MAIL.iter().for_each(|field| draft.clear(*field));
+        }
     }
     if let Some(file) = draft.raw(Field::SharePointMetaData) {
         describe_file(draft, file);
@@ -130,9 +153,7 @@ fn describe_mail<'a>(draft: &mut Draft<'a>, mail: &'a str) {
             _ => continue,
         }
         if matches!(name, "From" | "To" | "CC" | "BCC") {
-            nested::texts(value)
-                .filter(|address| identity::address(address).is_some())
-                .for_each(|address| draft.add_text(Ecs::RelatedUser, address));
+            nested::texts(value).for_each(|address| identity::add_related(draft, address));
         }
     }
 }
@@ -143,9 +164,7 @@ fn describe_file<'a>(draft: &mut Draft<'a>, file: &'a str) {
             "FileName" => draft.set_text(Ecs::FileName, scalar(value)),
             "FileOwner" => {
                 draft.set_text(Ecs::FileOwner, scalar(value));
-                if let Some(owner) = scalar(value).filter(|owner| identity::address(owner).is_some()) {
-                    draft.add_text(Ecs::RelatedUser, owner);
-                }
+                identity::add_related(draft, scalar(value).unwrap_or_default());
             }
             "FilePathUrl" => {
                 draft.set_text(Ecs::UrlOriginal, scalar(value));
@@ -154,10 +173,12 @@ fn describe_file<'a>(draft: &mut Draft<'a>, file: &'a str) {
             "LastModifiedTime" => draft.set_raw(Ecs::FileMtime, value),
             "itemCreationTime" | "ItemCreationTime" => draft.set_raw(Ecs::FileCreated, value),
             "FileSize" => draft.set_raw(Ecs::FileSize, value),
-            "From" if !draft.has(Ecs::UserId) => {
-                if let Some(from) = scalar(value).filter(|from| identity::is_known(from)) {
+            "From" => {
+                let from = scalar(value).filter(|from| identity::is_known(from)).unwrap_or_default();
+                if !draft.has(Ecs::UserId) && !from.is_empty() {
                     identity::set(draft, identity::USER, from);
                 }
+                identity::add_related(draft, from);
             }
             _ => {}
         }
@@ -166,6 +187,9 @@ fn describe_file<'a>(draft: &mut Draft<'a>, file: &'a str) {
 
 fn describe_endpoint(draft: &mut Draft<'_>) {
     draft.set_text(Ecs::HostName, draft.said(Field::DeviceName));
+    draft.set_text(Ecs::FileTargetPath, draft.said(Field::TargetFilePath));
+    draft.set_text(Ecs::DeviceId, draft.said(Field::MDATPDeviceId));
+    draft.set_text(Ecs::DestinationDomain, draft.said(Field::TargetDomain));
     for (name, value) in nested::members(draft.raw(Field::EndpointMetaData).unwrap_or_default()) {
         match name {
             "DeviceName" => draft.set_raw(Ecs::HostName, value),
@@ -174,6 +198,9 @@ fn describe_endpoint(draft: &mut Draft<'_>) {
             "Sha256" => draft.set_raw(Ecs::FileHashSha256, value),
             "Sha1" => draft.set_raw(Ecs::FileHashSha1, value),
             "Application" => draft.set_raw(Ecs::ProcessName, value),
+            "TargetFilePath" => draft.set_raw(Ecs::FileTargetPath, value),
+            "TargetDomain" => draft.set_raw(Ecs::DestinationDomain, value),
+            "MDATPDeviceId" => draft.set_raw(Ecs::DeviceId, value),
             _ => {}
         }
     }
@@ -196,6 +223,17 @@ pub fn platform(draft: &mut Draft<'_>) {
         "5" => ("Web Browser", None),
         other => (other, None),
     };
+    // Of a name the kind stands in it: `MacOSX`.
+    const KINDS: [(&str, &str); 6] = [
+        ("windows", "windows"),
+        ("mac", "macos"),
+        ("linux", "linux"),
+        ("ios", "ios"),
+        ("android", "android"),
+        ("unix", "unix"),
+    ];
+    let lower = name.to_ascii_lowercase();
+    let kind = kind.or_else(|| KINDS.iter().find(|(part, _)| lower.contains(part)).map(|(_, kind)| *kind));
     draft.set_text(Ecs::HostOsPlatform, Some(name));
     draft.set_text(Ecs::HostOsType, kind);
 }

@@ -16,7 +16,7 @@ use crate::record::address::Address;
 use crate::record::view::{integer, scalar};
 use crate::record::{Field, FieldSet, View, instant, text};
 
-use super::ecs::{Ecs, EcsSet, Kind};
+use super::ecs::{Ecs, EcsSet, Kind, Shape};
 use super::nested;
 
 /// `event.outcome`.
@@ -282,9 +282,11 @@ impl<'a> Draft<'a> {
         placed
     }
 
-    /// A list of texts becomes a list of values; a list with anything else in it is left alone.
+    /// A list of texts becomes a list of values, where the field is one; a list with anything else in it is left
+    /// alone.
     fn copy_list(&mut self, to: Ecs, from: Field) -> bool {
-        let Some(list) = self.raw(from).filter(|raw| raw.starts_with('[')) else { return false };
+        let is_list = |raw: &&str| raw.starts_with('[') && to.shape() == Shape::List;
+        let Some(list) = self.raw(from).filter(is_list) else { return false };
         let mut values = Vec::new();
         for element in nested::elements(list) {
             let Some(value) = self.read(to, element) else { return false };
@@ -323,6 +325,12 @@ impl<'a> Draft<'a> {
         let mut out = Vec::with_capacity(plain.len() + 8);
         escape(plain, &mut out);
         self.keep(&String::from_utf8_lossy(&out))
+    }
+
+    /// A text of the record, escaped in the one usual way: `\u0040` is `@` again. The service escapes little, but who
+    /// chooses a name may write it so that what searches for it does not find it.
+    pub fn canonical(&self, escaped: &'a str) -> &'a str {
+        if escaped.contains('\\') { self.escaped(self.plain(escaped)) } else { escaped }
     }
 
     /// Where text is kept.

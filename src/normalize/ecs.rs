@@ -107,6 +107,7 @@ ecs! {
     CloudAccountId "cloud.account.id" Keyword One Ecs;
     CloudAccountName "cloud.account.name" Keyword One Ecs;
     CloudServiceName "cloud.service.name" Keyword One Ecs;
+    DestinationDomain "destination.domain" Keyword One Ecs;
     DestinationIp "destination.ip" Ip One Ecs;
     DestinationUserDomain "destination.user.domain" Keyword One Ecs;
     DestinationUserEmail "destination.user.email" Keyword One Ecs;

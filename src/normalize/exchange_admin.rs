@@ -15,7 +15,11 @@ use crate::record::view::scalar;
 pub static FAMILY: Family = Family { name: "Exchange administration", record_types: &[1, 10], rules: RULES, describe };
 
 const RULES: &[Rule] = &[
-    made(Ecs::EventCategory, "Operation", "`configuration` for a cmdlet that the table of operations does not know"),
+    made(
+        Ecs::EventCategory,
+        "Operation",
+        "`iam` where GrantSendOnBehalfTo is given; `configuration` for a cmdlet that the table of operations does not know",
+    ),
     made(
         Ecs::EventType,
         "Operation",
@@ -23,44 +27,52 @@ const RULES: &[Rule] = &[
     ),
     made(
         Ecs::UserTargetId,
-        "Parameters Member, Identity",
-        "whom it was done to: the member of a role or group, else the mailbox, where it is an address",
+        "Parameters Member, User, Identity, MicrosoftOnlineServicesID; ObjectId",
+        "whom it was done to: the new member, or who was given a role; of a cmdlet about mailboxes the mailbox; else Identity where it is an address",
     ),
-    made(Ecs::UserTargetName, "Parameters Member, Identity", "of the same"),
-    made(Ecs::UserTargetDomain, "Parameters Member, Identity", "of the same"),
-    made(Ecs::UserTargetEmail, "Parameters Member, Identity", "of the same"),
+    made(Ecs::UserTargetName, "as user.target.id", "what stands before the one `@`"),
+    made(Ecs::UserTargetDomain, "as user.target.id", "what stands behind the one `@`"),
+    made(Ecs::UserTargetEmail, "as user.target.id", "where it is an address"),
+    made(Ecs::UserTargetRoles, "Parameters Role", "of New-ManagementRoleAssignment"),
     made(Ecs::GroupName, "Parameters Identity", "of a cmdlet about members of a role group or of a distribution group"),
     made(Ecs::ServerDomain, "OriginatingServer", "the name in front of the brackets"),
-    made(Ecs::ServerAddress, "OriginatingServer", "what stands in the brackets, or the whole"),
+    made(Ecs::ServerAddress, "OriginatingServer", "the IP address in the brackets, else the name"),
     made(Ecs::ServerIp, "OriginatingServer", "where that is an IP address"),
     made(
         Ecs::RelatedUser,
         "Parameters User, Trustee, Member, Identity, From, ForwardTo, RedirectTo, ForwardingSmtpAddress and the like",
-        "every address among them",
+        "every address among them, and User whatever it is",
     ),
 ];
 
-/// Parameters whose value is somebody's address, or a list of addresses. Also what takes mail elsewhere.
-pub const WITH_ADDRESSES: [&str; 18] = [
-    "User",
-    "Trustee",
-    "Member",
-    "Members",
-    "Identity",
-    "Mailbox",
-    "Owner",
-    "From",
-    "ForwardTo",
-    "ForwardAsAttachmentTo",
-    "RedirectTo",
-    "ForwardingAddress",
-    "ForwardingSmtpAddress",
-    "RedirectMessageTo",
+/// Parameters whose value is somebody, or a list of people. Also what takes mail elsewhere.
+const PEOPLE: [&str; 22] = [
+    "AddToRecipients",
     "BlindCopyTo",
     "CopyTo",
-    "AddToRecipients",
+    "ForwardAsAttachmentTo",
+    "ForwardTo",
+    "ForwardingAddress",
+    "ForwardingSmtpAddress",
+    "From",
     "GrantSendOnBehalfTo",
+    "Identity",
+    "Mailbox",
+    "Member",
+    "Members",
+    "MicrosoftOnlineServicesID",
+    "Owner",
+    "PrimarySmtpAddress",
+    "RedirectMessageTo",
+    "RedirectTo",
+    "RedirectToRecipients",
+    "Trustee",
+    "User",
+    "UserPrincipalName",
 ];
+
+/// Nouns of cmdlets whose Identity is a mailbox or somebody who has one.
+const OF_MAILBOXES: [&str; 6] = ["Mailbox", "CASMailbox", "Recipient", "InboxRule", "MailUser", "CalendarProcessing"];
 
 fn describe(draft: &mut Draft<'_>) {
     describe_cmdlet(draft);
@@ -77,27 +89,57 @@ pub fn describe_cmdlet(draft: &mut Draft<'_>) {
         draft.add(Ecs::EventType, Value::Text(kind));
     }
     let parameters = draft.raw(Field::Parameters).unwrap_or_default();
-    let of_group = operation.ends_with("GroupMember");
-    let mut target = None;
+    let noun = operation.split_once('-').map_or("", |(_, noun)| noun);
+    let of_group = noun.ends_with("GroupMember");
+    let (mut member, mut identity, mut account) = (None, None, None);
     for (name, value) in name_value::entries(parameters).filter_map(|entry| Some((entry.name, scalar(entry.value?)?))) {
-        if !WITH_ADDRESSES.contains(&name) {
-            continue;
-        }
-        for text in value.split([';', ',']).map(|text| identity::without_scheme(text.trim())) {
-            if identity::address(text).is_some() {
-                draft.add_text(Ecs::RelatedUser, text);
-            }
+        if PEOPLE.contains(&name) {
+            value.split([';', ',']).for_each(|one| identity::add_related(draft, one));
         }
         match name {
-            "Identity" if of_group => draft.set_text(Ecs::GroupName, Some(value)),
-            "Member" if of_group => target = Some(value),
-            "Identity" => target = target.or(Some(value)),
+            "Member" => member = Some(value),
+            "Identity" => identity = Some(value),
+            "MicrosoftOnlineServicesID" => account = Some(value),
+            "User" if !value.is_empty() => {
+                draft.add_text(Ecs::RelatedUser, value);
+                if noun == "ManagementRoleAssignment" {
+                    member = Some(value);
+                }
+            }
+            "Role" if noun == "ManagementRoleAssignment" => draft.add_text(Ecs::UserTargetRoles, value),
+            "GrantSendOnBehalfTo" => {
+                draft.add(Ecs::EventCategory, Value::Text("iam"));
+                draft.add(Ecs::EventType, Value::Text("change"));
+                draft.add(Ecs::EventType, Value::Text("user"));
+            }
             _ => {}
         }
     }
-    if let Some(target) = target.filter(|text| identity::address(text).is_some()) {
+    if of_group {
+        draft.set_text(Ecs::GroupName, identity);
+    }
+    // `Mailbox` and what begins so, but no plan, which is a template, and no policy.
+    let of_mailbox = OF_MAILBOXES.iter().any(|prefix| noun.starts_with(prefix))
+        && !["Plan", "Policy", "Search"].iter().any(|end| noun.ends_with(end));
+    let mailbox = || account.or(identity).or_else(|| draft.said(Field::ObjectId));
+    let target = match member {
+        Some(member) => Some(member),
+        None if of_mailbox => mailbox().map(|text| person(draft, text)),
+        None => identity.filter(|text| !of_group && identity::address(draft.canonical(text)).is_some()),
+    };
+    if let Some(target) = target.filter(|text| !text.is_empty()) {
         identity::set(draft, identity::TARGET, target);
     }
+}
+
+/// Who is meant by the identity of a mailbox, a folder in it (`a@b:\Calendar`) or a rule of it (`a@b\rule`), which may
+/// be spelt as a path of the directory (`org/Users/a`).
+fn person<'a>(draft: &Draft<'a>, escaped: &'a str) -> &'a str {
+    let plain = draft.plain(escaped);
+    let of_folder = plain.split_once(":\\").map_or(plain, |(mailbox, _)| mailbox);
+    let of_rule = of_folder.split_once('\\').map_or(of_folder, |(mailbox, _)| mailbox);
+    let name = of_rule.rsplit('/').next().unwrap_or(of_rule);
+    if name.len() == plain.len() { escaped } else { draft.escaped(name) }
 }
 
 /// What the verb of a cmdlet does (Microsoft's approved verbs for PowerShell); `None` for what is no cmdlet.
@@ -121,9 +163,7 @@ fn kind_of_verb(operation: &str) -> Option<&'static str> {
 /// `OriginatingServer`: `NAME (ADDR)`, in brackets or not, perhaps with a line break behind it. What is in the
 /// brackets may be the version of the server.
 pub fn server(draft: &mut Draft<'_>) {
-    let Some(text) = draft.said(Field::OriginatingServer) else { return };
-    let text = text.trim_end_matches("\\n").trim_end_matches("\\r").trim();
-    let Some(server) = Address::parse(text) else { return };
+    let Some(server) = originating_server(draft) else { return };
     draft.set_text(Ecs::ServerDomain, server.domain);
     match server.ip {
         Some(ip) => {
@@ -131,8 +171,15 @@ pub fn server(draft: &mut Draft<'_>) {
             draft.set(Ecs::ServerAddress, Value::Ip(ip));
             draft.add(Ecs::RelatedIp, Value::Ip(ip));
         }
-        None => draft.set_text(Ecs::ServerAddress, Some(server.text)),
+        // What the brackets hold is the build of the server, which is no address.
+        None => draft.set_text(Ecs::ServerAddress, Some(server.domain.unwrap_or(server.text))),
     }
+}
+
+/// `OriginatingServer` in its parts.
+pub fn originating_server<'a>(draft: &Draft<'a>) -> Option<Address<'a>> {
+    let text = draft.said(Field::OriginatingServer)?;
+    Address::parse(text.trim_end_matches("\\n").trim_end_matches("\\r"))
 }
 
 /// The value of a parameter, still escaped; of the last of its name.

@@ -32,22 +32,51 @@ pub fn is_known(text: &str) -> bool {
     !text.is_empty() && !UNKNOWN.contains(&text)
 }
 
-/// Name and domain of an address: it has exactly one `@` with something on both sides; an escape might hide
-/// another, and is then taken for none.
+/// Accounts of the service itself, in `UserId` where nobody did it.
+const SERVICES: [&str; 12] = [
+    "AirInvestigation",
+    "Application",
+    "DlpAgent",
+    "DlpPolicy",
+    "HygieneTenantEvents",
+    "Insider risk",
+    "SecurityComplianceAlerts",
+    "SecurityComplianceInsights",
+    "SupervisionAgent",
+    "ThreatIntel",
+    "anonymous",
+    "app@sharepoint",
+];
+
+/// Whether the text is somebody whom one would search for.
+pub fn is_somebody(text: &str) -> bool {
+    is_known(text) && !SERVICES.contains(&text) && !text.starts_with("Application_")
+}
+
+/// Name and domain of an address: it has exactly one `@` with something on both sides. `text` is escaped in the usual
+/// way ([`Draft::canonical`]), so that no `@` hides in it.
 pub fn address(text: &str) -> Option<(&str, &str)> {
-    text.split_once('@').filter(|(name, domain)| {
-        !name.is_empty() && !domain.is_empty() && !domain.contains('@') && !text.contains('\\')
-    })
+    text.split_once('@').filter(|(name, domain)| !name.is_empty() && !domain.is_empty() && !domain.contains('@'))
+}
+
+/// Adds an address to the related users; other texts are passed over. `smtp:a@b` and `"A" [SMTP:a@b]` are read.
+pub fn add_related<'a>(draft: &mut Draft<'a>, text: &'a str) {
+    let text = without_scheme(draft.canonical(text).trim());
+    if address(text).is_some_and(|(name, domain)| !name.contains([' ', '/']) && !domain.contains([' ', '/'])) {
+        draft.add_text(Ecs::RelatedUser, text);
+    }
 }
 
 /// Sets the id, and its parts where it is an address.
 pub fn set<'a>(draft: &mut Draft<'a>, place: Place, id: &'a str) {
+    let id = draft.canonical(id);
     draft.set(place.id, Value::Text(id));
     set_address(draft, place, id);
 }
 
 /// Sets name, domain and email, where the text is an address.
 pub fn set_address<'a>(draft: &mut Draft<'a>, place: Place, text: &'a str) {
+    let text = draft.canonical(text);
     if let Some((name, domain)) = address(text) {
         draft.set(place.name, Value::Text(name));
         draft.set(place.domain, Value::Text(domain));
@@ -55,8 +84,12 @@ pub fn set_address<'a>(draft: &mut Draft<'a>, place: Place, text: &'a str) {
     }
 }
 
-/// `smtp:a@b` and the like without the scheme.
+/// `smtp:a@b` and `"A" [SMTP:a@b]` as `a@b`.
 pub fn without_scheme(text: &str) -> &str {
+    let text = match text.rsplit_once('[') {
+        Some((_, inside)) => inside.trim_end_matches(']'),
+        None => text,
+    };
     match text.split_once(':') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("smtp") => rest,
         _ => text,

@@ -10,7 +10,7 @@ use crate::record::text::unescape;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made};
-use super::{exchange_admin, identity, json, nested};
+use super::{exchange_admin, identity, json, name_value, nested};
 
 pub static FAMILY: Family =
     Family { name: "Exchange mailboxes", record_types: &[2, 3, 19, 29, 50, 101], rules: RULES, describe };
@@ -20,7 +20,7 @@ const RULES: &[Rule] = &[
     made(Ecs::EventType, "RecordType", "`info`, unless the operation says more"),
     made(Ecs::UserId, "UserId; else LogonUserSid", "who logged on"),
     copied(Ecs::UserFullName, Field::LogonUserDisplayName),
-    made(Ecs::UserTargetId, "MailboxOwnerSid; else MailboxOwnerUPN", "the owner of the mailbox"),
+    made(Ecs::UserTargetId, "MailboxOwnerUPN; else MailboxOwnerSid", "the owner of the mailbox"),
     made(Ecs::UserTargetEmail, "MailboxOwnerUPN", "the owner of the mailbox"),
     made(Ecs::UserTargetName, "MailboxOwnerUPN", "of the same"),
     made(Ecs::UserTargetDomain, "MailboxOwnerUPN", "of the same"),
@@ -35,7 +35,14 @@ const RULES: &[Rule] = &[
         "`name (123b); name2 (4b)`: name, extension and size of each",
     ),
     made(Ecs::ServerDomain, "OriginatingServer", "the name in front of the brackets"),
-    made(Ecs::ServerAddress, "OriginatingServer", "what stands in the brackets, or the whole"),
+    made(Ecs::ServerAddress, "OriginatingServer", "the IP address in the brackets, else the name"),
+    made(Ecs::EmailFrom, "SendAsUserSmtp, SendOnBehalfOfUserSmtp", "in whose name it was sent"),
+    made(Ecs::EmailSender, "UserId", "of what was sent in another's name"),
+    made(
+        Ecs::RelatedUser,
+        "DestMailboxOwnerUPN; OperationProperties RuleActions[].Recipients",
+        "every address; whom a rule sends mail to",
+    ),
     made(Ecs::ServerIp, "OriginatingServer", "where that is an IP address"),
 ];
 
@@ -51,7 +58,16 @@ fn describe(draft: &mut Draft<'_>) {
     if let Some(owner) = owner {
         identity::set(draft, identity::TARGET, owner);
     }
-    draft.set_text(Ecs::UserTargetId, draft.said(Field::MailboxOwnerSid));
+    draft.fill_text(Ecs::UserTargetId, draft.said(Field::MailboxOwnerSid));
+    identity::add_related(draft, draft.said(Field::DestMailboxOwnerUPN).unwrap_or_default());
+    for field in [Field::SendAsUserSmtp, Field::SendOnBehalfOfUserSmtp] {
+        if draft.copy(Ecs::EmailFrom, field) {
+            let sender = draft.text(Ecs::UserEmail);
+            draft.set_text(Ecs::EmailSender, sender);
+            identity::add_related(draft, draft.said(field).unwrap_or_default());
+        }
+    }
+    describe_rule(draft);
     if !draft.has(Ecs::UserAgentOriginal)
         && let Some(client) = draft.said(Field::ClientInfoString)
     {
@@ -64,6 +80,18 @@ fn describe(draft: &mut Draft<'_>) {
         attachments(draft, nested::text_member(item, "Attachments").unwrap_or_default());
     }
     exchange_admin::server(draft);
+}
+
+/// Whom a rule that a client has set sends mail to (`UpdateInboxRules`).
+fn describe_rule(draft: &mut Draft<'_>) {
+    let properties = draft.raw(Field::OperationProperties).unwrap_or_default();
+    let actions =
+        name_value::last_value(properties, "RuleActions").and_then(|text| nested::embedded(text, draft.arena()));
+    for action in nested::elements(actions.unwrap_or_default()) {
+        for recipient in nested::texts(nested::member(action, "Recipients").unwrap_or_default()) {
+            identity::add_related(draft, recipient);
+        }
+    }
 }
 
 /// The item of the record, where it is about one alone.

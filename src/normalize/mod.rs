@@ -90,9 +90,9 @@ fn drawn<'a>(context: &Context<'a>, profile: Profile, view: &'a View<'a>, arena:
     if profile == Profile::Elastic {
         profile::apply_elastic(&mut draft);
     }
-    related::gather(&mut draft);
+    related::gather(&mut draft, profile == Profile::Elastic);
     if profile == Profile::Elastic {
-        profile::HOSTS.iter().for_each(|field| related::add_all(&mut draft, Ecs::RelatedHosts, *field));
+        profile::HOSTS.iter().for_each(|field| related::add_all(&mut draft, Ecs::RelatedHosts, *field, true));
     }
     if let Some(outcome) = draft.outcome {
         draft.set(Ecs::EventOutcome, Value::Text(outcome.as_str()));

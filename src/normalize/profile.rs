@@ -5,6 +5,8 @@
 //! do differently stands in [`DIFFERENCES`], each by what the fields mean, never by a case; docs/fields.md is made of
 //! it, and a test over all fixtures holds that no field differs for which no row stands. Truth: ecs-mapping.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use crate::record::Field;
 use crate::record::address::Address;
 
@@ -135,6 +137,13 @@ pub static DIFFERENCES: &[Difference] = &[
         apply: owner_as_actor,
     },
     Difference {
+        name: "accounts of services",
+        fields: &["user.name", "user.domain", "user.email", "related.user", "related.hosts"],
+        elastic: "every text with one `@` is an address, `app@sharepoint` and `urn:spo:guest#a@b` too; whoever is in user.id is a related user",
+        reason: "the service's own accounts are nobody's, and a guest's address begins behind the number sign",
+        apply: accounts,
+    },
+    Difference {
         name: "entity as rule",
         fields: &["rule.description", "rule.ruleset"],
         elastic: "of an alert: what it is about and that thing's kind",
@@ -150,9 +159,9 @@ pub static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "server as destination",
-        fields: &["destination.ip"],
-        elastic: "the address of the Exchange server",
-        reason: "server.ip is the same",
+        fields: &["destination.ip", "server.address", "server.domain"],
+        elastic: "the address of the Exchange server; what stands in the brackets is its address, whatever it is",
+        reason: "server.ip is the same, and the brackets may hold the build",
         apply: destination,
     },
     Difference {
@@ -288,7 +297,7 @@ fn client(draft: &mut Draft<'_>) {
         draft.clear(field);
     }
     let Some(text) = text.filter(|text| !text.is_empty()) else { return };
-    let address = Address::parse(text);
+    let address = Address::parse(text).filter(|_| is_of_elastics_forms(text));
     match address {
         Some(address) if address.ip.is_some() => {
             base::set_source(draft, address);
@@ -305,10 +314,21 @@ fn client(draft: &mut Draft<'_>) {
     }
 }
 
+/// `IP`, `[IP]`, `[IP]:port`, `a.b.c.d:port`, `NAME (ADDR)`: the forms that the integration reads (ecs-mapping, section 2).
+fn is_of_elastics_forms(text: &str) -> bool {
+    let bare = text.strip_prefix("::ffff:").unwrap_or(text);
+    let host = bare.strip_prefix('[').map_or(bare, |rest| rest.split(']').next().unwrap_or(rest));
+    let v4 = bare.split(':').next().unwrap_or(bare);
+    text.contains(' ') || host.parse::<IpAddr>().is_ok() || v4.parse::<Ipv4Addr>().is_ok()
+}
+
 fn object_as_target(draft: &mut Draft<'_>) {
     if is_of(draft, &[8])
         && let Some(object) = draft.said(Field::ObjectId)
     {
+        for field in [Ecs::UserTargetName, Ecs::UserTargetDomain, Ecs::UserTargetEmail, Ecs::UserTargetFullName] {
+            draft.clear(field);
+        }
         identity::set(draft, identity::TARGET, object);
     }
 }
@@ -323,6 +343,12 @@ fn owner_as_actor(draft: &mut Draft<'_>) {
         && let Some(user) = nested::text_member(data, "f3u").filter(|user| identity::address(user).is_some())
     {
         draft.set_text(Ecs::UserEmail, Some(user));
+    }
+}
+
+fn accounts(draft: &mut Draft<'_>) {
+    if let Some(id) = draft.said(Field::UserId) {
+        identity::set_address(draft, identity::USER, id);
     }
 }
 
@@ -370,10 +396,13 @@ fn copy_all(draft: &mut Draft<'_>, from: Ecs, to: Ecs) {
 }
 
 fn destination(draft: &mut Draft<'_>) {
-    if is_of(draft, &[1, 2])
-        && let Some(ip) = draft.get(Ecs::ServerIp)
-    {
+    if !is_of(draft, &[1, 2]) {
+        return;
+    }
+    if let Some(ip) = draft.get(Ecs::ServerIp) {
         draft.set(Ecs::DestinationIp, ip);
+    } else if let Some(server) = exchange_admin::originating_server(draft) {
+        draft.set_text(Ecs::ServerAddress, Some(server.text));
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
+use super::identity;
 
 /// Fields whose values are people.
 const USERS: &[Ecs] = &[
@@ -21,20 +22,24 @@ const HOSTS: &[Ecs] = &[Ecs::HostName, Ecs::HostHostname, Ecs::SourceDomain, Ecs
 const HASHES: &[Ecs] = &[Ecs::FileHashMd5, Ecs::FileHashSha1, Ecs::FileHashSha256];
 
 /// Adds the values of other fields to the lists.
-pub fn gather(draft: &mut Draft<'_>) {
+///
+/// `services` says whether accounts of the service itself are people too, as Elastic's integration has it.
+pub fn gather(draft: &mut Draft<'_>, services: bool) {
     for (list, fields) in [(Ecs::RelatedUser, USERS), (Ecs::RelatedHosts, HOSTS), (Ecs::RelatedHash, HASHES)] {
         for field in fields {
-            add_all(draft, list, *field);
+            add_all(draft, list, *field, services);
         }
     }
 }
 
 /// Adds every text of a field to a list.
-pub fn add_all(draft: &mut Draft<'_>, list: Ecs, field: Ecs) {
+pub fn add_all(draft: &mut Draft<'_>, list: Ecs, field: Ecs, services: bool) {
     // By place, because the list grows in the same draft.
     let mut at = draft.first(field);
     while let Some((value, next)) = draft.at(at) {
-        if let Value::Text(_) | Value::Lower(_) = value {
+        if let Value::Text(text) | Value::Lower(text) = value
+            && (services || identity::is_somebody(text))
+        {
             draft.add(list, value);
         }
         at = next;

@@ -9,7 +9,7 @@
 use bumpalo::Bump;
 
 use crate::escape::escape;
-use crate::record::view::Entry;
+use crate::record::view::{Entry, integer};
 use crate::record::{Field, FieldSet, View, text};
 
 use super::{json, name_value, nested};
@@ -43,7 +43,12 @@ pub const SHAPES: &[(&[Field], &str)] = &[
         &[Field::OperationProperties, Field::AdditionalInfo, Field::CopilotEventData],
         "as sent; JSON inside of a text as JSON",
     ),
-    (&[Field::ExceptionInfo], "an object, as sent; a text as its `_raw`"),
+    (
+        &[Field::Data],
+        "JSON inside of a text as JSON, below `flattened`, of which an index keeps every member as one kind",
+    ),
+    (&[Field::ExceptionInfo], "an object, as sent; a text as its `Reason`"),
+    (&[Field::Item, Field::Folder], "as sent; what is no object as its `_raw`"),
     (&[Field::Sender], "a text as sent; an object as `SenderEntity`"),
     (&[Field::Message], "a text as sent; an object as `MessageObject`"),
     (&[Field::Location], "a text as sent; an object as `LocationObject`"),
@@ -66,7 +71,6 @@ pub const SHAPES: &[(&[Field], &str)] = &[
 /// Fields that are not copied as they are.
 const SHAPED: FieldSet = FieldSet::of(&[
     Field::CopilotEventData,
-    Field::ExceptionInfo,
     Field::Location,
     Field::RecordType,
     Field::UserType,
@@ -86,6 +90,10 @@ const SHAPED: FieldSet = FieldSet::of(&[
     Field::AdditionalInfo,
     Field::Sender,
     Field::Message,
+    Field::Data,
+    Field::ExceptionInfo,
+    Field::Item,
+    Field::Folder,
 ]);
 
 /// Appends the members, each with a comma behind it. Members that follow one another are one copy.
@@ -101,6 +109,11 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
         let (from, to) = entry.span;
         match entry.field {
             Some(field) if moved.contains(field) => flush(&mut run, out),
+            // Elasticsearch takes no name that is empty.
+            None if entry.name.is_empty() => {
+                flush(&mut run, out);
+                verbatim("_", entry.value, out);
+            }
             Some(field) if SHAPED.contains(field) => {
                 flush(&mut run, out);
                 shaped(field, &entry, arena, out);
@@ -120,20 +133,28 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
 fn shaped(field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
     let value = entry.value;
     if AS_STRINGS.contains(field) {
-        return match is_number(value) {
-            true => json::escaped(entry.name, value, out),
-            false => verbatim(entry.name, value, out),
+        return match (is_number(value), integer(value)) {
+            // However it is spelt: `4.0E1` is 40.
+            (true, Some(number)) => json::escaped(entry.name, &number.to_string(), out),
+            (true, None) => json::escaped(entry.name, value, out),
+            (false, _) => verbatim(entry.name, value, out),
         };
     }
     match field {
-        Field::Sender if value.starts_with('{') => verbatim("SenderEntity", value, out),
-        Field::Message if value.starts_with('{') => verbatim("MessageObject", value, out),
-        Field::Location if value.starts_with('{') => verbatim("LocationObject", value, out),
-        Field::ExceptionInfo => {
+        Field::Data if value.starts_with('"') => data(&value[1..value.len() - 1], arena, out),
+        Field::ExceptionInfo if value.starts_with('"') => {
+            json::open("ExceptionInfo", out);
+            verbatim("Reason", value, out);
+            json::close(out);
+        }
+        Field::Item | Field::Folder if !value.starts_with(['{', '[']) => {
             json::key(entry.name, out);
             other(value, out);
             out.push(b',');
         }
+        Field::Sender if value.starts_with('{') => verbatim("SenderEntity", value, out),
+        Field::Message if value.starts_with('{') => verbatim("MessageObject", value, out),
+        Field::Location if value.starts_with('{') => verbatim("LocationObject", value, out),
         Field::Actor | Field::Target if value.starts_with('[') => {
             json::key(entry.name, out);
             identities(value, out);
@@ -189,14 +210,25 @@ fn identities(list: &str, out: &mut Vec<u8>) {
     json::end(b']', out);
 }
 
+/// `Data` of an alert or an investigation, JSON inside of a text: below `flattened`, as Elastic's mapping of the field
+/// has it, which holds any names without a field each.
+fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
+    json::open("Data", out);
+    json::key("flattened", out);
+    match nested::embedded(escaped, arena).filter(|inside| inside.starts_with('{')) {
+        Some(inside) => json::distinct(inside, out),
+        None => raw(|out| json::quoted(escaped, out), out),
+    }
+    out.push(b',');
+    json::close(out);
+}
+
 /// `[{"Name": …, "Value": …}]` as an object.
 fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
-    let entries = match entries(value, |entry| entry.value.is_some() && entry.old.is_none() && entry.new.is_none()) {
-        Shape::Entries(entries) => entries,
-        Shape::Other => return other(value, out),
-    };
+    let is_whole = |entry: &name_value::Entry<'_>| entry.value.is_some() && entry.old.is_none() && entry.new.is_none();
+    let Some(list) = List::read(value, is_whole) else { return other(value, out) };
     let key = |entry: &name_value::Entry<'_>| member_name(entry.name, &['.']);
-    object(&entries, key, out, |entry, out| {
+    list.write(key, out, |entry, out| {
         let value = entry.value.unwrap_or("null");
         match value.as_bytes().first() {
             Some(b'{' | b'[') => json::string_of(value, out),
@@ -209,12 +241,9 @@ fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
 /// `[{"Name": …, "OldValue": …, "NewValue": …}]` as an object of pairs. Elastic's rules ask for the names with
 /// `_` in place of dots and blanks.
 fn old_and_new(value: &str, out: &mut Vec<u8>) {
-    let entries = match entries(value, |entry| entry.value.is_none()) {
-        Shape::Entries(entries) => entries,
-        Shape::Other => return other(value, out),
-    };
+    let Some(list) = List::read(value, |entry| entry.value.is_none()) else { return other(value, out) };
     let key = |entry: &name_value::Entry<'_>| member_name(entry.name, &['.', ' ']);
-    object(&entries, key, out, |entry, out| {
+    list.write(key, out, |entry, out| {
         out.push(b'{');
         for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
             match value {
@@ -231,55 +260,84 @@ fn old_and_new(value: &str, out: &mut Vec<u8>) {
     });
 }
 
-enum Shape<'a> {
-    Entries(Vec<name_value::Entry<'a>>),
-    Other,
+/// A list of names and values; what in it is none stands under `_raw`, and hides nothing of the others.
+struct List<'a> {
+    entries: Vec<name_value::Entry<'a>>,
+    odd: Vec<&'a str>,
 }
 
-/// The entries of a list in which every element is one.
-fn entries<'a>(value: &'a str, is_whole: impl Fn(&name_value::Entry<'a>) -> bool) -> Shape<'a> {
-    if !value.starts_with('[') {
-        return Shape::Other;
-    }
-    let read = |element| name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry));
-    nested::elements(value).map(read).collect::<Option<Vec<_>>>().map_or(Shape::Other, Shape::Entries)
-}
-
-/// Writes entries as the members of an object; those of one name as a list.
-fn object<'a>(
-    entries: &[name_value::Entry<'a>],
-    key: impl Fn(&name_value::Entry<'a>) -> String,
-    out: &mut Vec<u8>,
-    write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>),
-) {
-    // Sorted by name to find what stands twice; a record may have a hundred thousand.
-    let mut order: Vec<(String, usize)> = entries.iter().enumerate().map(|(at, entry)| (key(entry), at)).collect();
-    order.sort_unstable();
-    let mut groups: Vec<&[(String, usize)]> = order.chunk_by(|one, other| one.0 == other.0).collect();
-    groups.sort_unstable_by_key(|group| group[0].1);
-    out.push(b'{');
-    for group in groups {
-        json::key(&group[0].0, out);
-        if let [(_, at)] = group {
-            write(&entries[*at], out);
-        } else {
-            out.push(b'[');
-            for (_, at) in group {
-                write(&entries[*at], out);
-                out.push(b',');
-            }
-            json::end(b']', out);
+impl<'a> List<'a> {
+    /// `None` where the value is no list.
+    fn read(value: &'a str, is_whole: impl Fn(&name_value::Entry<'a>) -> bool) -> Option<List<'a>> {
+        if !value.starts_with('[') {
+            return None;
         }
-        out.push(b',');
+        let mut list = List { entries: Vec::new(), odd: Vec::new() };
+        for element in nested::elements(value) {
+            match name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry)) {
+                Some(entry) => list.entries.push(entry),
+                None => list.odd.push(element),
+            }
+        }
+        Some(list)
     }
-    json::end(b'}', out);
+
+    /// Writes the entries as the members of an object; those of one name as a list.
+    fn write(
+        &self,
+        key: impl Fn(&name_value::Entry<'a>) -> String,
+        out: &mut Vec<u8>,
+        write: impl Fn(&name_value::Entry<'a>, &mut Vec<u8>),
+    ) {
+        // Sorted by name to find what stands twice; a record may have a hundred thousand.
+        let mut order: Vec<(String, usize)> =
+            self.entries.iter().enumerate().map(|(at, entry)| (key(entry), at)).collect();
+        order.sort_unstable();
+        let mut groups: Vec<&[(String, usize)]> = order.chunk_by(|one, other| one.0 == other.0).collect();
+        groups.sort_unstable_by_key(|group| group[0].1);
+        out.push(b'{');
+        for group in groups {
+            json::key(&group[0].0, out);
+            if let [(_, at)] = group {
+                write(&self.entries[*at], out);
+            } else {
+                out.push(b'[');
+                for (_, at) in group {
+                    write(&self.entries[*at], out);
+                    out.push(b',');
+                }
+                json::end(b']', out);
+            }
+            out.push(b',');
+        }
+        self.write_odd(out);
+        json::end(b'}', out);
+    }
+
+    fn write_odd(&self, out: &mut Vec<u8>) {
+        if self.odd.is_empty() {
+            return;
+        }
+        out.extend_from_slice(b"\"_raw\":[");
+        for element in &self.odd {
+            match element.starts_with('"') {
+                true => out.extend_from_slice(element.as_bytes()),
+                false => json::string_of(element, out),
+            }
+            out.push(b',');
+        }
+        json::end(b']', out);
+    }
 }
 
 /// A name as that of a member. Elasticsearch reads a dot in a name as an object, which another record's value of
 /// the name before the dot would contradict.
 fn member_name(escaped: &str, replaced: &[char]) -> String {
-    if escaped.is_empty() {
-        return "_".to_owned();
+    match escaped {
+        "" => return "_".to_owned(),
+        // What is odd stands there.
+        "_raw" => return "_raw_".to_owned(),
+        _ => {}
     }
     if !escaped.contains('\\') {
         return escaped.replace(replaced, "_");
@@ -294,9 +352,6 @@ fn other(value: &str, out: &mut Vec<u8>) {
     match value.as_bytes().first() {
         Some(b'{' | b'n') => json::one_line(value, out),
         Some(b'"') => raw(|out| out.extend_from_slice(value.as_bytes()), out),
-        Some(b'[') if nested::elements(value).all(|element| element.starts_with('"')) => {
-            raw(|out| json::one_line(value, out), out);
-        }
         _ => raw(|out| json::string_of(value, out), out),
     }
 }
@@ -337,7 +392,10 @@ mod tests {
             ),
             (r#"[{"Name":"","Value":{"x":"y"}}]"#, r#"{"_":"{\"x\":\"y\"}"}"#),
             (r#""-Identity \"x\"""#, r#"{"_raw":"-Identity \"x\""}"#),
-            (r#"[{"Name":"A","Value":"1","More":2}]"#, r#"{"_raw":"[{\"Name\":\"A\",\"Value\":\"1\",\"More\":2}]"}"#),
+            (
+                r#"[{"Name":"A","Value":"1","More":2},{"Name":"B","Value":"2"}]"#,
+                r#"{"B":"2","_raw":["{\"Name\":\"A\",\"Value\":\"1\",\"More\":2}"]}"#,
+            ),
             (r#"["a","b"]"#, r#"{"_raw":["a","b"]}"#),
             ("[]", "{}"),
             ("null", "null"),
@@ -391,11 +449,23 @@ mod tests {
     }
 
     #[test]
+    fn data_of_an_alert_and_reasons_have_one_type() {
+        assert_eq!(
+            rest(r#"{"Data":"{\"a\":1}","ExceptionInfo":"late","Item":"none","RecordType":4.0E1,"":1}"#),
+            r#"{"Data":{"flattened":{"a":1}},"ExceptionInfo":{"Reason":"late"},"Item":{"_raw":"none"},"RecordType":"40","_":1}"#
+        );
+        assert_eq!(
+            rest(r#"{"Data":"x","ExceptionInfo":{"a":1}}"#),
+            r#"{"Data":{"flattened":{"_raw":"x"}},"ExceptionInfo":{"a":1}}"#
+        );
+    }
+
+    #[test]
     fn names_that_come_as_two_types_have_two_names_and_types_of_identities_are_texts() {
         assert_eq!(rest(r#"{"Sender":{"a":1},"Message":"m"}"#), r#"{"SenderEntity":{"a":1},"Message":"m"}"#);
         assert_eq!(
-            rest(r#"{"ExceptionInfo":"x","Location":{"City":"y"},"CopilotEventData":"{\"AppHost\":\"z\"}"}"#),
-            r#"{"ExceptionInfo":{"_raw":"x"},"LocationObject":{"City":"y"},"CopilotEventData":{"AppHost":"z"}}"#
+            rest(r#"{"Location":{"City":"y"},"CopilotEventData":"{\"AppHost\":\"z\"}"}"#),
+            r#"{"LocationObject":{"City":"y"},"CopilotEventData":{"AppHost":"z"}}"#
         );
         assert_eq!(
             rest(r#"{"ExceptionInfo":{"Reason":"x"},"Location":"y"}"#),

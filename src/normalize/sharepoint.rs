@@ -28,13 +28,20 @@ const RULES: &[Rule] = &[
         "DestinationRelativeUrl, DestinationFileName",
         "joined with `/`: where it was copied, moved or renamed to",
     ),
-    made(Ecs::FileType, "ItemType", "File: file; Folder: dir"),
+    made(Ecs::FileType, "ItemType", "File: file; Folder: dir; of a named file or of sharing"),
     made(Ecs::UserTargetId, "TargetUserOrGroupName", "where TargetUserOrGroupType is Member or Guest"),
     made(Ecs::UserTargetEmail, "TargetUserOrGroupName", "of the same, where it is an address"),
     made(Ecs::UserTargetName, "TargetUserOrGroupName", "of the same"),
     made(Ecs::UserTargetDomain, "TargetUserOrGroupName", "of the same"),
-    made(Ecs::GroupName, "TargetUserOrGroupName", "where TargetUserOrGroupType is a group"),
+    made(
+        Ecs::GroupName,
+        "EventData <Group>; TargetUserOrGroupName",
+        "the group that was changed; else the target where TargetUserOrGroupType is a group",
+    ),
 ];
+
+/// `SharePointSharingOperation`.
+const SHARING: i64 = 14;
 
 fn describe(draft: &mut Draft<'_>) {
     if let Some(url) = draft.said(Field::ObjectId) {
@@ -44,7 +51,9 @@ fn describe(draft: &mut Draft<'_>) {
     draft.set_text(Ecs::FilePath, path);
     let path = joined(draft, draft.said(Field::DestinationRelativeUrl), draft.said(Field::DestinationFileName));
     draft.set_text(Ecs::FileTargetPath, path);
-    let kind = draft.said(Field::ItemType).and_then(|kind| match kind {
+    // Of a search or a block the item is said to be a file though it is a site.
+    let has_item = draft.has(Ecs::FileName) || draft.record_type == Some(SHARING);
+    let kind = draft.said(Field::ItemType).filter(|_| has_item).and_then(|kind| match kind {
         "File" => Some("file"),
         "Folder" => Some("dir"),
         _ => None,
@@ -71,10 +80,16 @@ fn joined<'a>(draft: &Draft<'a>, directory: Option<&'a str>, name: Option<&'a st
 
 /// With whom something was shared, or who was added.
 fn describe_target(draft: &mut Draft<'_>) {
+    // The group that was changed stands in the event's data; the target is who came or went.
+    if let Some((_, rest)) = draft.said(Field::EventData).and_then(|data| data.split_once("<Group>"))
+        && let Some((group, _)) = rest.split_once("</Group>")
+    {
+        draft.set_text(Ecs::GroupName, Some(group));
+    }
     let Some(name) = draft.said(Field::TargetUserOrGroupName) else { return };
     match draft.said(Field::TargetUserOrGroupType).unwrap_or_default() {
         "Member" | "Guest" | "Partner" | "" => identity::set(draft, identity::TARGET, name),
-        "SecurityGroup" | "SharePointGroup" => draft.set_text(Ecs::GroupName, Some(name)),
+        "SecurityGroup" | "SharePointGroup" => draft.fill_text(Ecs::GroupName, Some(name)),
         _ => {}
     }
 }

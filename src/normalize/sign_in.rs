@@ -19,7 +19,7 @@ const RULES: &[Rule] = &[
     made(
         Ecs::EventOutcome,
         "Operation, ErrorNumber, ErrorCode, LoginStatus, LogonError",
-        "UserLoginFailed: failure; no error: success; an error that asks for one more step: unknown; any other: failure",
+        "UserLoginFailed: failure; error 0: success; an error that asks for one more step, or one without a number: unknown; any other: failure",
     ),
     made(Ecs::EventReason, "LogonError; ExtendedProperties.LoginError", "as sent, unless the sign-in succeeded"),
     made(Ecs::ErrorCode, "ErrorNumber, ErrorCode, LoginStatus", "unless it is 0"),
@@ -73,7 +73,8 @@ fn outcome(operation: &str, code: Option<&str>, error: Option<&str>, status: Opt
         (Some("0"), _) => Some(Outcome::Success),
         (Some(code), _) if INTERRUPTS.contains(&code) => Some(Outcome::Unknown),
         (Some(_), _) => Some(Outcome::Failure),
-        (None, Some(error)) if error.ends_with("Interrupt") => Some(Outcome::Unknown),
+        // An error without a number: left over, or the reason; the record does not say which.
+        (None, Some(_)) if status != Some(Outcome::Failure) => Some(Outcome::Unknown),
         (None, _) => status,
     }
 }

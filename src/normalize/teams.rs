@@ -4,10 +4,10 @@
 
 use crate::record::Field;
 
-use super::draft::Draft;
+use super::draft::{Draft, Value};
 use super::ecs::Ecs;
-use super::family::{Family, Rule, made, moved};
-use super::{identity, nested, sharepoint};
+use super::family::{Family, Rule, copied, made, moved};
+use super::{identity, name_value, nested, sharepoint};
 
 pub static FAMILY: Family = Family {
     name: "Microsoft Teams",
@@ -18,15 +18,21 @@ pub static FAMILY: Family = Family {
 
 const RULES: &[Rule] = &[
     moved(Ecs::GroupName, Field::TeamName),
-    moved(Ecs::GroupId, Field::TeamGuid),
-    made(Ecs::UserTargetId, "Members[].UPN; ObjectId", "the one member; of `Delete user.` the object"),
+    copied(Ecs::GroupId, Field::TeamGuid),
+    copied(Ecs::GroupId, Field::AADGroupId),
+    made(
+        Ecs::UserTargetId,
+        "Members[].UPN; ObjectId",
+        "the one member who is not the actor; of `Delete user.` the object",
+    ),
     made(Ecs::UserTargetEmail, "Members[].UPN; ObjectId", "of the same, where it is an address"),
     made(Ecs::UserTargetName, "Members[].UPN; ObjectId", "of the same"),
     made(Ecs::UserTargetDomain, "Members[].UPN; ObjectId", "of the same"),
     made(Ecs::UserTargetFullName, "Members[].DisplayName", "of the one member"),
-    made(Ecs::RelatedUser, "Members[].UPN", "of all members"),
-    made(Ecs::UrlOriginal, "MessageURLs", "the first"),
-    made(Ecs::UrlDomain, "MessageURLs", "of the same"),
+    made(Ecs::RelatedUser, "Members[].UPN, Attendees[].UPN, Organizer.UPN", "of all"),
+    made(Ecs::UserAgentOriginal, "ExtraProperties UserAgent", "where there is no other"),
+    made(Ecs::UrlOriginal, "MessageURLs; MeetingURL", "the first"),
+    made(Ecs::UrlDomain, "MessageURLs; MeetingURL", "of the same"),
 ];
 
 fn describe(draft: &mut Draft<'_>) {
@@ -35,21 +41,36 @@ fn describe(draft: &mut Draft<'_>) {
     {
         identity::set(draft, identity::TARGET, user);
     }
-    let members = draft.raw(Field::Members).unwrap_or_default();
-    let mut one = None;
-    for (place, member) in nested::elements(members).enumerate() {
-        one = (place == 0).then_some(member);
-        if let Some(name) = nested::text_member(member, "UPN") {
-            draft.add_text(Ecs::RelatedUser, name);
+    let actor = draft.said(Field::UserId).unwrap_or_default();
+    let (mut one, mut others) = (None, 0);
+    for member in nested::elements(draft.raw(Field::Members).unwrap_or_default()) {
+        let name = nested::text_member(member, "UPN");
+        draft.add_text(Ecs::RelatedUser, name.unwrap_or_default());
+        // Who opens a chat is a member of it.
+        if name != Some(actor) {
+            others += 1;
+            one = Some(member);
         }
     }
-    if let Some(member) = one {
+    if let Some(member) = one.filter(|_| others == 1) {
         if let Some(name) = nested::text_member(member, "UPN") {
             identity::set(draft, identity::TARGET, name);
         }
         draft.set_text(Ecs::UserTargetFullName, nested::text_member(member, "DisplayName"));
     }
-    if let Some(url) = draft.raw(Field::MessageURLs).and_then(|list| nested::texts(list).next()) {
+    let organizer = draft.raw(Field::Organizer).into_iter();
+    for person in nested::elements(draft.raw(Field::Attendees).unwrap_or_default()).chain(organizer) {
+        draft.add_text(Ecs::RelatedUser, nested::text_member(person, "UPN").unwrap_or_default());
+    }
+    let urls = [Field::MessageURLs, Field::MeetingURL].into_iter().filter_map(|field| draft.raw(field));
+    if let Some(url) = urls.flat_map(nested::texts).next() {
         sharepoint::set_url(draft, url);
+    }
+    let properties = draft.raw(Field::ExtraProperties).unwrap_or_default();
+    if !draft.has(Ecs::UserAgentOriginal)
+        && let Some(agent) = name_value::last_value(properties, "UserAgent").filter(|agent| !agent.is_empty())
+    {
+        draft.set(Ecs::UserAgentOriginal, Value::Text(agent));
+        draft.set(Ecs::UserAgentParts, Value::Text(agent));
     }
 }

@@ -41,7 +41,7 @@ pub fn user_type(number: &str) -> Option<&'static str> {
         "Regular",
         "Reserved",
         "Admin",
-        "DcAdmin",
+        "DCAdmin",
         "System",
         "Application",
         "ServicePrincipal",
