@@ -1,6 +1,6 @@
 # What there is to do here. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test bars bench fuzz lint manifests tools servers
+.PHONY: help demo test bars bench fuzz geo lint manifests tools servers
 
 CARGO ?= cargo
 
@@ -36,6 +36,10 @@ fuzz: tools ## every reader of foreign bytes, guided by coverage; FUZZ=view FUZZ
 	    -max_len=4096 -print_final_stats=0 -verbosity=0 -artifact_prefix=found/$$reader- found/corpus/$$reader corpus/$$reader \
 	    || { echo "$$reader: the input that broke it is in fuzz/found; add it to fuzz/corpus/$$reader when it is mended" >&2; exit 1; }; \
 	done
+
+geo: tools ## free databases of places and systems, with their attribution; DIR=/geo another directory
+	@command -v npm >/dev/null || { echo "missing: npm. On Debian: sudo apt-get install -y npm" >&2; exit 1; }
+	@CARGO="$(CARGO)" deploy/geo.sh $(DIR)
 
 lint: tools ## formatting, clippy, licences and advisories
 	$(CARGO) fmt --check

@@ -30,6 +30,8 @@ pub struct Status {
     pub sinks: Vec<SinkStatus>,
     pub state: StateStatus,
     pub in_flight: InFlight,
+    /// The databases of `enrich.geo`.
+    pub enrich: Vec<DatabaseStatus>,
     pub unknown: UnknownStatus,
     pub config: ConfigStatus,
 }
@@ -124,6 +126,20 @@ pub struct StateStatus {
     pub journal_bytes: u64,
     pub last_commit: Option<Seconds>,
     /// Why acknowledgements wait (a full disk, a slow one); `None` in good order.
+    pub trouble: Option<String>,
+}
+
+/// A database that `enrich` is to use.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DatabaseStatus {
+    /// Its key in `enrich.geo`.
+    pub kind: &'static str,
+    pub file: String,
+    /// What it calls itself; `None` while there is none.
+    pub database_type: Option<String>,
+    /// When it was built.
+    pub built: Option<Seconds>,
+    /// Why the file, as it is now, is not used.
     pub trouble: Option<String>,
 }
 

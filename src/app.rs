@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use crate::admin::{Heartbeat, StatusSource};
 use crate::budget::Budget;
 use crate::config::{Config, SinkConfig, TenantConfig};
+use crate::enrich::Enricher;
 use crate::http::{self, HttpError};
 use crate::metrics::Metrics;
 pub use crate::pipeline::Observer;
@@ -78,6 +79,8 @@ pub struct RunOptions {
     pub service: Option<InProcess>,
     /// How the configuration is read anew; `None`: it never is.
     pub reload: Option<Reload>,
+    /// Instead of what the configuration says of `enrich`.
+    pub enricher: Option<Arc<Enricher>>,
     /// Ticked by the app while it makes progress.
     pub heartbeat: Heartbeat,
 }
@@ -152,8 +155,12 @@ impl App {
         }
         drivers.values().for_each(|driver| driver.fit_into(config.collect.in_flight));
         let dead_id = state.sink_id(DEAD_LETTERS)?;
+        let enricher = match options.enricher {
+            Some(enricher) => enricher,
+            None => open_enricher(&config, &metrics).await?,
+        };
         let reloader = Reloader::new(options.reload, &config, Arc::clone(&metrics));
-        let first = Arc::new(Graph::new(config.clone(), known, drivers, &metrics, options.observer.clone()));
+        let first = Arc::new(Graph::new(config.clone(), known, drivers, enricher, &metrics, options.observer.clone()));
         let (routes, told_routes) = watch::channel(Arc::clone(&first.routes));
         let (graph, told_graph) = watch::channel(first);
 
@@ -274,7 +281,7 @@ impl App {
 
     /// Puts a new configuration into force. Nothing here waits: what must come after something else waits by itself.
     fn apply(&mut self, prepared: Prepared) {
-        let Prepared { config, change, built, known } = prepared;
+        let Prepared { config, change, built, known, enricher } = prepared;
         let old = Arc::clone(&self.graph.borrow());
         let is_retired = |name: &String| change.sinks.removed.contains(name) || change.sinks.changed.contains(name);
         let leaving: Vec<Leaving> = old
@@ -302,7 +309,11 @@ impl App {
             let turn = after(leaving.iter().filter(|leaving| leaving.is_before(&built.config)));
             drivers.insert(built.id, start_driver(turn, built, &self.state, &self.dead, &self.metrics));
         }
-        let new = Graph::new(config, known, drivers, &self.metrics, self.observer.clone());
+        if change.enrich {
+            enricher.keep_fresh();
+            old.enricher.forget_what_is_not_of(&enricher, &self.metrics);
+        }
+        let new = Graph::new(config, known, drivers, enricher, &self.metrics, self.observer.clone());
         let new = Arc::new(new.going_on_from(&old));
         self.routes.send_replace(Arc::clone(&new.routes));
         self.graph.send_replace(Arc::clone(&new));
@@ -519,6 +530,14 @@ async fn forget(
 async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, AppError> {
     let (settings, metrics) = (config.state.clone(), Arc::clone(metrics));
     Ok(tokio::task::spawn_blocking(move || State::open(&settings, metrics)).await??)
+}
+
+/// What `enrich` asks for; its databases are copied, which takes a moment.
+async fn open_enricher(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<Enricher>, AppError> {
+    let (settings, copies, metrics) = (config.enrich.clone(), config.state.dir.clone(), Arc::clone(metrics));
+    let enricher = tokio::task::spawn_blocking(move || Enricher::open(&settings, &copies, &metrics)).await?;
+    enricher.keep_fresh();
+    Ok(enricher)
 }
 
 /// Of a sink that belongs to what runs from now on: only here is it named in the state.

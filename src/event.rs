@@ -1,8 +1,8 @@
 //! What a sink is shown: a part of a blob after the pipeline, and the events in it. A sink sees
 //! bytes and a few plain facts; it never sees a record type.
 //!
-//! One allocation a part: the raw records stay in the buffer they were fetched into, the ECS
-//! documents lie in one buffer beside it, an event is a handful of ranges into both.
+//! One allocation a part: the raw records stay in the buffer they were fetched into, what they are written
+//! as lies in one buffer beside it, an event is a handful of ranges into both.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::budget::Charge;
 use crate::feed::BlobId;
+use crate::normalize::Form;
 use crate::record::{RecordKey, Span};
 
 /// What the pipeline knows of one event.
@@ -20,8 +21,8 @@ pub struct EventMeta {
     pub time_ms: Option<i64>,
     /// The record, whole and verbatim, in the raw buffer.
     pub raw: Span,
-    /// The ECS document in the document buffer; empty when no sink asked for one.
-    pub doc: Span,
+    /// What the record is written as, in the document buffer.
+    pub docs: Docs,
     /// The inside of the JSON string `Id` / `Workload` / `Operation` (still escaped), or empty.
     pub id: Span,
     pub workload: Span,
@@ -29,6 +30,41 @@ pub struct EventMeta {
     /// False for a record that could not be read as a JSON object: `raw` is then any bytes, and a
     /// sink that embeds it as JSON must embed the pipeline-error document instead.
     pub readable: bool,
+}
+
+/// Where the forms of one event lie in its part's document buffer, one behind the other; a form that no sink asked
+/// for is empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Docs {
+    from: u32,
+    ends: [u32; Form::COUNT],
+}
+
+impl Docs {
+    /// Writes the forms, in their order, behind what stands in `docs`; `write` appends one, or nothing.
+    pub fn write(docs: &mut Vec<u8>, mut write: impl FnMut(Form, &mut Vec<u8>)) -> Docs {
+        let from = docs.len() as u32;
+        let ends = Form::ALL.map(|form| {
+            write(form, docs);
+            docs.len() as u32
+        });
+        Docs { from, ends }
+    }
+
+    pub fn of(&self, form: Form) -> Span {
+        let place = form.place();
+        let from = place.checked_sub(1).map_or(self.from, |before| self.ends[before]);
+        from..self.ends[place]
+    }
+
+    /// Bytes of all forms together.
+    pub fn len(&self) -> usize {
+        (self.ends[Form::COUNT - 1] - self.from) as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// A part of a blob on its way to the sinks.
@@ -85,10 +121,11 @@ impl<'a> Event<'a> {
         self.edited.unwrap_or_else(|| self.raw_span(&self.meta.raw))
     }
 
-    /// The ECS document (one JSON object, no newline); for an unreadable record the pipeline-error
-    /// document, which always exists.
-    pub fn doc(&self) -> &'a [u8] {
-        let doc = || &self.part.docs[self.meta.doc.start as usize..self.meta.doc.end as usize];
+    /// The record in a form that a sink of the event has (one line, no newline); of an unreadable record what says
+    /// so, which exists in the form of each of its sinks, those that are sent records as they came too.
+    pub fn doc(&self, form: Form) -> &'a [u8] {
+        let span = self.meta.docs.of(form);
+        let doc = || &self.part.docs[span.start as usize..span.end as usize];
         self.edited.unwrap_or_else(doc)
     }
 

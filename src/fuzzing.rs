@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "salvage", run: salvaged },
     Target { name: "view", run: view },
     Target { name: "address", run: address },
+    Target { name: "input", run: crate::cli::input_trial },
     Target { name: "retry_after", run: retry_after },
     Target { name: "pin", run: pin },
     Target { name: "config", run: configuration },

@@ -21,6 +21,7 @@ pub mod ack;
 pub mod app;
 pub mod delivered;
 pub mod edit;
+pub mod enrich;
 pub mod event;
 pub mod normalize;
 pub mod pipeline;

@@ -153,6 +153,10 @@ metrics! {
     in_flight_limit: gauge "in_flight_limit_bytes" "collect.in_flight" [];
     backpressure: float_counters "backpressure_seconds_total" "time spent waiting, over all that waited, by for what: budget (fetches for room in collect.in_flight), pipeline (fetches for its workers), journal (batches for its disk)" ["stage"];
 
+    enrich_lookups: counters "enrich_lookups_total" "addresses looked up, by outcome: found, special (private and other ranges set apart), unknown, error (a record of a database could not be read)" ["outcome"];
+    enrich_built: gauges "enrich_database_build_timestamp_seconds" "when the database that is read from was built, 0 while there is none" ["kind", "file"];
+    enrich_failures: counters "enrich_database_load_failures_total" "times that a database file was found missing, damaged or of another kind; the one before is used further" ["kind", "file"];
+
     delivered_keys: gauges "delivered_keys" "record keys known, by where they lie" ["tier"];
     delivered_evicted: counter "delivered_evicted_total" "record keys forgotten before their 8 days because of the size cap" [];
     journal_commits: counters "journal_commits_total" "group commits by result" ["result"];

@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use crate::ack::Finalizer;
 use crate::delivered::Delivered;
-use crate::event::{Delivery, Event, EventMeta, Part};
+use crate::enrich::Enricher;
+use crate::event::{Delivery, Docs, Event, EventMeta, Part};
 use crate::failpoint;
 use crate::feed::BlobId;
 use crate::metrics::{Counter, Metrics};
-use crate::normalize::{self, Context, Profile};
+use crate::normalize::{self, Context, Form};
 use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::{FeedRoute, Routes};
 use crate::sink::{SinkId, SinkSet};
@@ -36,6 +37,10 @@ pub trait Observer: Send + Sync {
 /// The steps, and what they need to know. One for all workers.
 pub struct Pipeline {
     routes: Arc<Routes>,
+    /// What is added beside the record.
+    enricher: Arc<Enricher>,
+    /// Whether documents hold the record once more.
+    original: bool,
     metrics: Arc<Metrics>,
     observer: Option<Arc<dyn Observer>>,
     /// What each sink with a condition did not want.
@@ -48,6 +53,8 @@ impl Pipeline {
     /// `name` gives each sink's name.
     pub fn new(
         routes: Arc<Routes>,
+        enricher: Arc<Enricher>,
+        original: bool,
         metrics: Arc<Metrics>,
         observer: Option<Arc<dyn Observer>>,
         name: impl Fn(SinkId) -> String,
@@ -58,7 +65,7 @@ impl Pipeline {
             metrics.faults.with_label_values(&[stage]);
         }
         let unknown = Unknown::new(&metrics);
-        Pipeline { routes, metrics, observer, filtered, unknown }
+        Pipeline { routes, enricher, original, metrics, observer, filtered, unknown }
     }
 
     /// Counts on where the pipeline before it is.
@@ -176,7 +183,7 @@ impl<'a> Work<'a> {
         let together = guarded(|| {
             for (read, sinks) in needed {
                 let meta = self.meta(read);
-                sorted.push(meta, *sinks, |docs| self.document(read, *sinks, docs));
+                sorted.push(meta, *sinks, |form, docs| self.document(read, *sinks, form, docs));
             }
         });
         if together.is_ok() {
@@ -197,11 +204,11 @@ impl<'a> Work<'a> {
             unread
         });
         let (docs, events) = (sorted.docs.len(), sorted.events.len());
-        let pushed = guarded(|| sorted.push(meta.clone(), sinks, |docs| self.document(read, sinks, docs)));
+        let pushed = guarded(|| sorted.push(meta.clone(), sinks, |form, docs| self.document(read, sinks, form, docs)));
         if let Err(fault) = pushed {
             sorted.cut(docs, events);
             let reason = self.faults.note("write", fault);
-            sorted.push(meta, sinks, |docs| self.error_document(read, &reason, docs));
+            sorted.push(meta, sinks, |form, docs| self.error_document(read, sinks, &reason, form, docs));
         }
     }
 
@@ -222,21 +229,24 @@ impl<'a> Work<'a> {
         meta
     }
 
-    /// Appends the document, where one of `sinks` is sent it.
-    fn document(&self, read: &Read<'_>, sinks: SinkSet, docs: &mut Vec<u8>) {
+    /// Appends the record in a form, where one of `sinks` is sent it in that.
+    fn document(&self, read: &Read<'_>, sinks: SinkSet, form: Form, docs: &mut Vec<u8>) {
         match &read.view {
-            Ok(_) if sinks.intersection(self.pipeline.routes.ecs()).is_empty() => {}
+            Ok(_) if sinks.intersection(self.pipeline.routes.written(form)).is_empty() => {}
             Ok(view) => {
                 failpoint::panic_at("write", self.record(&read.span));
-                normalize::document(&self.context(), Profile::Auditferry, read.key, view, docs);
+                normalize::write(form, &self.context(), read.key, view, docs);
             }
-            Err(Unreadable::Record(reason)) => self.error_document(read, &reason.to_string(), docs),
-            Err(Unreadable::Fault(reason)) => self.error_document(read, reason, docs),
+            Err(Unreadable::Record(reason)) => self.error_document(read, sinks, &reason.to_string(), form, docs),
+            Err(Unreadable::Fault(reason)) => self.error_document(read, sinks, reason, form, docs),
         }
     }
 
-    fn error_document(&self, read: &Read<'_>, reason: &str, docs: &mut Vec<u8>) {
-        normalize::pipeline_error(&self.context(), read.key, self.record(&read.span), reason, docs);
+    /// What says that a record could not be read goes to every sink, in the form that it has.
+    fn error_document(&self, read: &Read<'_>, sinks: SinkSet, reason: &str, form: Form, docs: &mut Vec<u8>) {
+        if !sinks.intersection(self.pipeline.routes.of_form(form)).is_empty() {
+            normalize::write_error(form, &self.context(), read.key, self.record(&read.span), reason, docs);
+        }
     }
 
     fn context(&self) -> Context<'a> {
@@ -246,7 +256,8 @@ impl<'a> Work<'a> {
             tenant_name: &tenant.name,
             content_type: Some(self.blob.feed.content_type),
             received_ms: Some(self.blob.created_ms).filter(|created| *created > 0),
-            original: false,
+            original: self.pipeline.original,
+            enrich: Some(&self.pipeline.enricher),
         }
     }
 }
@@ -260,10 +271,8 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn push(&mut self, mut meta: EventMeta, sinks: SinkSet, document: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.docs.len() as u32;
-        document(&mut self.docs);
-        meta.doc = start..self.docs.len() as u32;
+    fn push(&mut self, mut meta: EventMeta, sinks: SinkSet, document: impl FnMut(Form, &mut Vec<u8>)) {
+        meta.docs = Docs::write(&mut self.docs, document);
         self.events.push(meta);
         self.wanted.push(sinks);
     }

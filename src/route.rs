@@ -12,6 +12,7 @@ pub use intake::{Down, Intake};
 
 use crate::config::{Format, SinkConfig, When};
 use crate::feed::Feed;
+use crate::normalize::Form;
 use crate::record::View;
 use crate::sink::{SinkId, SinkSet};
 
@@ -20,7 +21,9 @@ use crate::sink::{SinkId, SinkSet};
 pub struct Routes {
     all: SinkSet,
     required: SinkSet,
-    ecs: SinkSet,
+    /// By form: sinks that have it, and those of them that are sent records as they came.
+    forms: [SinkSet; Form::COUNT],
+    verbatim: SinkSet,
     conditions: Vec<(SinkId, When)>,
 }
 
@@ -48,8 +51,10 @@ impl Routes {
         if sink.required {
             self.required = self.required.union(only);
         }
-        if sink.format == Format::Ecs {
-            self.ecs = self.ecs.union(only);
+        let form = &mut self.forms[sink.form().place()];
+        *form = form.union(only);
+        if sink.format == Format::Raw {
+            self.verbatim = self.verbatim.union(only);
         }
         self.conditions.extend(sink.when.clone().map(|when| (id, when)));
     }
@@ -59,9 +64,14 @@ impl Routes {
         self.required
     }
 
-    /// Sinks that are sent ECS documents.
-    pub fn ecs(&self) -> SinkSet {
-        self.ecs
+    /// Sinks that have this form, be it only for what could not be read.
+    pub fn of_form(&self, form: Form) -> SinkSet {
+        self.forms[form.place()]
+    }
+
+    /// Sinks that are sent records in this form.
+    pub fn written(&self, form: Form) -> SinkSet {
+        self.of_form(form).minus(self.verbatim)
     }
 
     /// Sinks with a condition.

@@ -33,6 +33,7 @@ pub const CONTEXT: Context<'static> = Context {
     content_type: Some(ContentType::General),
     received_ms: None,
     original: false,
+    enrich: None,
 };
 
 fn main() {

@@ -20,6 +20,10 @@ pub(super) struct Change {
     pub collect: bool,
     /// `collect.in_flight`.
     pub in_flight: bool,
+    /// `enrich`: databases are opened anew.
+    pub enrich: bool,
+    /// `normalize.original`; the profile is the sinks' own.
+    pub original: bool,
 }
 
 /// What came, went, and stayed with other settings.
@@ -57,7 +61,7 @@ impl Names {
 impl Change {
     pub fn between(old: &Config, new: &Config) -> Change {
         // Taken apart, so that a new section cannot be forgotten here.
-        let Config { state, admin, collect, tenants, dead_letters, sinks, clock } = new;
+        let Config { state, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock } = new;
         let mut change = Change {
             tenants: Names::of(
                 &old.tenants,
@@ -69,6 +73,8 @@ impl Change {
             sinks: Names::of(&old.sinks, sinks, |sink: &SinkConfig| &sink.name, |sink| &sink.name, same_driver),
             collect: *collect != CollectConfig { in_flight: collect.in_flight, ..old.collect.clone() },
             in_flight: collect.in_flight != old.collect.in_flight,
+            enrich: *enrich != old.enrich,
+            original: *keep_original != old.keep_original,
             ..Change::default()
         };
         let rerouted = |new: &&SinkConfig| {
@@ -113,6 +119,9 @@ impl fmt::Display for Change {
         }
         parts.push(("sinks with another condition".into(), self.rerouted.join(", ")));
         parts.push(("for all tenants".into(), if self.collect { "collect" } else { "" }.into()));
+        let original = if self.original { &["normalize.original"][..] } else { &[] };
+        let enrich = if self.enrich { &["enrich"][..] } else { &[] };
+        parts.push(("for new events".into(), [original, enrich].concat().join(", ")));
         parts.push(("memory".into(), if self.in_flight { "collect.in_flight" } else { "" }.into()));
         parts.retain(|(_, names)| !names.is_empty());
         if parts.is_empty() {
@@ -171,6 +180,8 @@ sinks:
             ("path: /tmp/o", "path: /tmp/p", "sinks changed: disk"),
             ("name: disk", "name: disc", "sinks added: disc; sinks removed: disk"),
             ("state:", "collect: { poll_interval: 7s }\nstate:", "for all tenants: collect"),
+            ("state:", "enrich: { user_agent: false }\nstate:", "for new events: enrich"),
+            ("state:", "normalize: { original: true }\nstate:", "for new events: normalize.original"),
             ("state:", "collect: { in_flight: 8MiB }\nstate:", "memory: collect.in_flight"),
         ] {
             let change = change(from, to);

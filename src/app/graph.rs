@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{AppError, Observer};
 use crate::config::{Config, Inputs, SinkConfig, TenantConfig};
+use crate::enrich::Enricher;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
@@ -26,6 +27,7 @@ pub(super) struct Graph {
     pub names: HashMap<SinkId, String>,
     pub known: Known,
     pub routes: Arc<Routes>,
+    pub enricher: Arc<Enricher>,
     pub pipeline: Pipeline,
 }
 
@@ -34,6 +36,7 @@ impl Graph {
         config: Config,
         mut known: Known,
         drivers: Drivers,
+        enricher: Arc<Enricher>,
         metrics: &Arc<Metrics>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Graph {
@@ -48,8 +51,9 @@ impl Graph {
         let routes = Arc::new(routes);
         warn_of_unwanted(&config, &routes);
         let name = |id| names.get(&id).cloned().unwrap_or_default();
-        let pipeline = Pipeline::new(Arc::clone(&routes), Arc::clone(metrics), observer, name);
-        Graph { config, drivers, names, known, routes, pipeline }
+        let (steps, places, metrics) = (Arc::clone(&routes), Arc::clone(&enricher), Arc::clone(metrics));
+        let pipeline = Pipeline::new(steps, places, config.keep_original, metrics, observer, name);
+        Graph { config, drivers, names, known, routes, enricher, pipeline }
     }
 
     /// The same, counting on where the one before it is.

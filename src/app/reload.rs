@@ -19,6 +19,7 @@ use super::graph::{Built, Graph, Known, build};
 use crate::admin::{ConfigStatus, ReloadStatus};
 use crate::clock::world_ms;
 use crate::config::{Config, Inputs, load_with_inputs};
+use crate::enrich::Enricher;
 use crate::metrics::Metrics;
 use crate::state::State;
 
@@ -90,6 +91,8 @@ pub(super) struct Prepared {
     /// Sinks that are new or changed.
     pub built: Vec<Built>,
     pub known: Known,
+    /// The running one, unless `enrich` has changed.
+    pub enricher: Arc<Enricher>,
 }
 
 /// Why the running configuration stays, each with its place where it has one.
@@ -281,7 +284,11 @@ fn prepare(config: Config, running: &Graph, state: &State, metrics: &Arc<Metrics
     })?;
     let mut known = running.known.clone();
     known.extend(built.iter().map(|built| (built.config.name.clone(), (built.id, built.files.clone()))));
-    Ok(Prepared { config, change, built, known })
+    let enricher = match change.enrich {
+        true => Enricher::open(&config.enrich, &config.state.dir, metrics),
+        false => Arc::clone(&running.enricher),
+    };
+    Ok(Prepared { config, change, built, known, enricher })
 }
 
 fn now() -> i64 {

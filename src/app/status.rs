@@ -7,11 +7,12 @@ use tokio::sync::watch;
 
 use super::graph::Graph;
 use crate::admin::{
-    ConfigStatus, CredentialStatus, FeedStatus, InFlight, SinkStatus, StateStatus, Status, StatusSource, TenantStatus,
-    UnknownName, UnknownNames, UnknownStatus,
+    ConfigStatus, CredentialStatus, DatabaseStatus, FeedStatus, InFlight, SinkStatus, StateStatus, Status,
+    StatusSource, TenantStatus, UnknownName, UnknownNames, UnknownStatus,
 };
 use crate::budget::Budget;
 use crate::config::TenantConfig;
+use crate::enrich::{self, Standing};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::route::Intake;
@@ -46,6 +47,7 @@ impl Look {
                 trouble: self.state.trouble(),
             },
             in_flight: InFlight { bytes: self.budget.used() as u64, limit: self.budget.limit() as u64 },
+            enrich: graph.enricher.status().into_iter().map(database).collect(),
             unknown: unknown(graph.pipeline.unknown()),
             config: self.config.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
@@ -89,6 +91,14 @@ impl Look {
             last_ack: Some(self.metrics.sink_last_ack.with_label_values(&[name]).get()).filter(|at| *at > 0),
         }
     }
+}
+
+fn database(known: enrich::DatabaseStatus) -> DatabaseStatus {
+    let (database_type, built) = match known.standing {
+        Standing::Missing => (None, None),
+        Standing::Loaded { database_type, built } => (Some(database_type), Some(built)),
+    };
+    DatabaseStatus { kind: known.kind, file: known.file, database_type, built, trouble: known.trouble }
 }
 
 fn unknown(seen: &Unknown) -> UnknownStatus {

@@ -53,7 +53,7 @@ fn credential(tenant: &TenantConfig) -> &'static str {
 /// What is promised, and what it is a promise of.
 fn guarantee(sink: &SinkConfig) -> String {
     let promise = sink.kind.guarantee();
-    let format = sink.format.as_str();
+    let format = sink.format_name();
     match shaped(sink) {
         Some(shaped) => format!("{promise} ({format}; {shaped})"),
         None => format!("{promise} ({format})"),

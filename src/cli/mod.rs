@@ -5,7 +5,6 @@
 mod banner;
 mod config;
 mod demo;
-mod elements;
 mod explain;
 mod logging;
 mod normalize;
@@ -21,6 +20,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use logging::LogFormat;
+#[cfg(feature = "failpoints")]
+pub(crate) use normalize::trial::read as input_trial;
 
 /// How the process ends; the number is its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

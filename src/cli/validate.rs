@@ -132,7 +132,7 @@ fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
 }
 
 fn sink_line(sink: &SinkConfig) -> String {
-    let format = sink.format.as_str();
+    let format = sink.format_name();
     let required =
         if sink.required { "required" } else { "not required: what does not fit its queue is dropped and counted" };
     format!("{} {}, {format}, {required}", sink.kind.type_name(), sink.kind.target())

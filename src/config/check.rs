@@ -12,6 +12,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::check_auth;
+use super::check_enrich::enrich;
 use super::check_sinks::{sinks, tls};
 use super::faults::{Place, Reader};
 use super::file::{CollectFile, EndpointsFile, File, SourceTlsFile, StateFile, TenantFile, TlsFile};
@@ -39,7 +40,10 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
         Field::Faulty => TenantFile { client_id: Field::Faulty, auth: Field::Faulty, ..TenantFile::default() },
         written => written.value().unwrap_or_default(),
     };
-    check_profile(file.normalize.value().unwrap_or_default().ecs_profile, reader);
+    let normalize = file.normalize.value().unwrap_or_default();
+    let profile = normalize.ecs_profile.value().unwrap_or_default();
+    let keep_original = normalize.original.value().unwrap_or_default();
+    let enrich = enrich(file.enrich.value().unwrap_or_default(), reader);
 
     let clock = file.clock.given();
     if tenants.is_empty() && !matches!(file.tenants, Field::Faulty) && !matches!(file.tenants_from, Field::Faulty) {
@@ -102,9 +106,9 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let dead_letters =
         dead_letters.map_or_else(|| (state.dir.join("dead.ndjson"), None), |at| (at.value, Some(at.place)));
-    let sinks = sinks(file.sinks.value().unwrap_or_default(), &dead_letters, &names, &proxy, reader);
+    let sinks = sinks(file.sinks.value().unwrap_or_default(), &dead_letters, &names, profile, &proxy, reader);
     let (dead_letters, _) = dead_letters;
-    Some(Config { state, admin, collect, tenants, dead_letters, sinks, clock })
+    Some(Config { state, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock })
 }
 
 fn state(file: StateFile, reader: &mut Reader<'_>) -> StateConfig {
@@ -117,19 +121,6 @@ fn state(file: StateFile, reader: &mut Reader<'_>) -> StateConfig {
         |size: &Size| size.0,
     );
     StateConfig { dir, max_delivered_bytes }
-}
-
-fn check_profile(profile: Field<String>, reader: &mut Reader<'_>) {
-    let Field::Given(profile) = profile else { return };
-    match profile.value.as_str() {
-        "auditferry" => {}
-        "elastic" => reader.fault(
-            &profile.place,
-            "profile `elastic` is not in this release yet",
-            "use `auditferry`, or leave it out",
-        ),
-        _ => reader.fault(&profile.place, "unknown profile", "use `auditferry`, or leave it out"),
-    }
 }
 
 fn collect(file: CollectFile, proxy: &ProxyConfig, reader: &mut Reader<'_>) -> CollectConfig {

@@ -17,6 +17,7 @@ use super::when;
 use crate::config::{
     AckConfig, BatchConfig, FileConfig, Format, HecConfig, ProxyConfig, RetryConfig, SinkConfig, SinkKind, TlsConfig,
 };
+use crate::normalize::Profile;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -48,6 +49,7 @@ pub(super) fn sinks(
     files: Vec<SinkFile>,
     dead_letters: &(PathBuf, Option<Place>),
     tenants: &[&str],
+    profile: Profile,
     proxy: &ProxyConfig,
     reader: &mut Reader<'_>,
 ) -> Vec<SinkConfig> {
@@ -85,7 +87,7 @@ pub(super) fn sinks(
             "let one sink be `required: true` if nothing may be lost",
         );
     }
-    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, tenants, proxy, reader)).collect()
+    files.into_iter().filter_map(|file| sink(file, &mut names, &mut paths, tenants, profile, proxy, reader)).collect()
 }
 
 fn sink(
@@ -93,11 +95,11 @@ fn sink(
     names: &mut Seen<String>,
     paths: &mut Seen<PathBuf>,
     tenants: &[&str],
+    profile: Profile,
     proxy: &ProxyConfig,
     reader: &mut Reader<'_>,
 ) -> Option<SinkConfig> {
-    let common = file.common;
-    let name = common.name.required(
+    let name = file.common.name.clone().required(
         "name",
         "the sink",
         &file.place,
@@ -117,13 +119,20 @@ fn sink(
         SinkKindFile::Kafka(_) => KAFKA,
     };
     let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };
-    let concurrency =
-        common.concurrency.within(reader, (1, defaults.max_concurrency), ends, defaults.concurrency, |number| *number);
-    let when = common.when.value();
+    let concurrency = file.common.concurrency.clone().within(
+        reader,
+        (1, defaults.max_concurrency),
+        ends,
+        defaults.concurrency,
+        |number| *number,
+    );
+    let when = file.common.when.clone().value();
     if let Some(when) = &when {
         when::check(when, tenants, reader);
     }
-    let batch = batch(common.batch.value().unwrap_or_default(), defaults.linger, concurrency, reader);
+    let batch = batch(file.common.batch.clone().value().unwrap_or_default(), defaults.linger, concurrency, reader);
+    check_format(&file, reader);
+    let common = file.common;
     let format = common.format.value().unwrap_or(defaults.format);
     let texts = texts(&file.kind);
     texts.iter().for_each(|text| templates::check(text, reader));
@@ -146,6 +155,7 @@ fn sink(
         required: common.required.value().unwrap_or(true),
         when: when.map(|file| file.when),
         format,
+        ecs_profile: common.ecs_profile.value().unwrap_or(profile),
         edit,
         rate_limit,
         batch,
@@ -153,6 +163,34 @@ fn sink(
         name: name?.value,
         kind: kind?,
     })
+}
+
+/// What does not go with the format.
+fn check_format(file: &SinkFile, reader: &mut Reader<'_>) {
+    let common = &file.common;
+    let Field::Given(At { value: format, place }) = &common.format else { return };
+    if *format != Format::Ecs
+        && let Field::Given(profile) = &common.ecs_profile
+    {
+        let text = format!("`ecs_profile` changes nothing where the format is `{}`", format.as_str());
+        reader.fault(&profile.place, text, "leave it out, or use `format: ecs`");
+    }
+    if !matches!(format, Format::Cef | Format::Leef) {
+        return;
+    }
+    if matches!(file.kind, SinkKindFile::SplunkHec(_)) {
+        let text = format!("a `splunk_hec` sink sends JSON, and `{}` is none", format.as_str());
+        reader.fault(place, text, "use `raw` or `ecs`");
+    }
+    let edits = [
+        ("drop_fields", common.drop_fields.clone().given().map(|at| at.place)),
+        ("hash_fields", common.hash_fields.clone().given().map(|at| at.place)),
+        ("add_fields", common.add_fields.clone().given().map(|at| at.place)),
+    ];
+    for (name, place) in edits.into_iter().filter_map(|(name, place)| Some((name, place?))) {
+        let text = format!("`{name}` does not go with format `{}`: its keys are made of many fields", format.as_str());
+        reader.fault(&place, text, "leave it out, or use `ecs` or `raw`");
+    }
 }
 
 /// The templates of a sink, where they are written.

@@ -18,6 +18,7 @@ use super::when::WhenFile;
 use crate::config::Format;
 use crate::edit::FieldPath;
 use crate::feed::ContentType;
+use crate::normalize::Profile;
 
 section! {
     /// The whole file.
@@ -38,13 +39,15 @@ section! {
         tenants: Vec<TenantFile>,
         /// How ECS documents are written.
         normalize: NormalizeFile,
+        /// What is added beside what the records say.
+        enrich: EnrichFile,
         /// What a receiver refused for good.
         dead_letters: DeadLettersFile,
         /// Where records go. Every required sink must have taken a record before its blob counts as done.
         sinks: Vec<SinkFile>,
         /// A clock of its own, for the simulator only.
         clock: ClockFile,
-    } later { "enrich", "detect" }
+    } later { "detect" }
 }
 
 section! {
@@ -178,8 +181,30 @@ section! {
 
 section! {
     NormalizeFile in "`normalize`" {
-        /// `auditferry`: ECS 8.17.
-        ecs_profile: String,
+        /// Whose habits ECS documents follow. `auditferry` (the default): ECS 8.17 by its meaning; `elastic`: ECS 8.11 as
+        /// Elastic's integration writes it, for its dashboards and rules.
+        ecs_profile: Profile,
+        /// Keep the whole record in `event.original` of ECS documents as well, as a text. Default false: everything of it
+        /// stands in the document anyway.
+        original: bool,
+    } later {}
+}
+
+section! {
+    EnrichFile in "`enrich`" {
+        /// Where addresses lie, and to whom they belong: databases in MaxMind's format.
+        geo: GeoFile,
+        /// Take `user_agent.original` apart into browser, system and device. Default true.
+        user_agent: bool,
+    } later {}
+}
+
+section! {
+    GeoFile in "`enrich.geo`" {
+        /// Database of cities or countries: a path, or a list of them where IPv4 and IPv6 have a file each.
+        city: Vec<At<PathBuf>>,
+        /// Database of autonomous systems, likewise.
+        asn: Vec<At<PathBuf>>,
     } later {}
 }
 
@@ -209,8 +234,11 @@ section! {
         name: String,
         /// `false`: blobs do not wait for this sink, and what does not fit its queue is dropped and counted. Default true.
         required: bool,
-        /// `raw`: the record as Microsoft sent it; `ecs`: an ECS document.
+        /// `raw`: the record as Microsoft sent it; `ecs`: an ECS document; `cef`: ArcSight's Common Event Format; `leef`: IBM's
+        /// Log Event Extended Format.
         format: Format,
+        /// In place of `normalize.ecs_profile`, where the format is `ecs`.
+        ecs_profile: Profile,
         /// Which events the sink gets. Without it, all.
         when: WhenFile,
         /// How batches are filled.
@@ -227,7 +255,7 @@ section! {
         add_fields: Pairs,
         /// How fast the sink is sent to. What goes beyond waits, and the source with it.
         rate_limit: RateLimitFile,
-    } later { "ecs_profile" }
+    } later {}
 }
 
 section! {
@@ -464,6 +492,8 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (ManagedIdentityFile::TITLE, ManagedIdentityFile::KEYS),
     (EndpointsFile::TITLE, EndpointsFile::KEYS),
     (NormalizeFile::TITLE, NormalizeFile::KEYS),
+    (EnrichFile::TITLE, EnrichFile::KEYS),
+    (GeoFile::TITLE, GeoFile::KEYS),
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::check;
+use super::check_enrich::enrich;
 use super::faults::{ConfigFaults, Fault, Place, Reader, Severity};
 use super::file::{File, TenantFile};
 use super::inputs::Inputs;
+use super::section::{Field, field};
 use super::tree::{Node, Value, parse};
 use super::values::FromNode;
-use crate::config::{CertificateConfig, Config, SinkConfig};
+use crate::config::{CertificateConfig, Config, EnrichConfig, SinkConfig};
 
 /// A configuration that may run, and what is still worth a word.
 #[derive(Debug)]
@@ -73,6 +75,19 @@ pub fn load_with_inputs(path: &Path) -> (Inputs, Result<Loaded, ConfigFaults>) {
         inputs.note(path);
     }
     (inputs, finish(config, reader))
+}
+
+/// Reads `enrich` alone, with its warnings; of the rest nothing needs to be there, or right.
+pub fn load_enrich(path: &Path) -> Result<(EnrichConfig, Vec<Fault>), ConfigFaults> {
+    let variables = |name: &str| std::env::var(name).ok();
+    let mut reader = Reader::new(&variables);
+    let root = read_file(0, path, &mut reader);
+    let written = match root.as_ref().map(|root| &root.value) {
+        Some(Value::Map(entries)) => field(entries, "enrich", &mut reader),
+        _ => Field::Absent,
+    };
+    let config = enrich(written.value().unwrap_or_default(), &mut reader);
+    Ok((config, reader.finish()?))
 }
 
 /// Reads a text that is called `name` in faults.

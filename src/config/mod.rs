@@ -4,6 +4,7 @@
 mod check;
 mod check_auth;
 mod check_edit;
+mod check_enrich;
 mod check_kafka;
 mod check_sinks;
 mod condition;
@@ -31,7 +32,7 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
-pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
+pub use load::{Loaded, WrittenCertificate, load, load_enrich, load_str, load_with_inputs, load_with_warnings};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
 pub use templates::places as template_places;
@@ -48,6 +49,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::edit::FieldPath;
 use crate::feed::{ContentType, Tenant};
+use crate::normalize::{Form, Profile};
 use crate::secret::SecretSource;
 
 /// Everything `run` needs.
@@ -57,6 +59,9 @@ pub struct Config {
     pub admin: AdminConfig,
     pub collect: CollectConfig,
     pub tenants: Vec<TenantConfig>,
+    /// Whether ECS documents hold the record once more, as a text.
+    pub keep_original: bool,
+    pub enrich: EnrichConfig,
     pub dead_letters: PathBuf,
     pub sinks: Vec<SinkConfig>,
     /// Anything but the system clock is refused unless every endpoint is on loopback.
@@ -114,11 +119,24 @@ pub struct TenantConfig {
     pub publisher_id: String,
 }
 
+/// What is added to events beside what the records say; the default is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EnrichConfig {
+    /// Databases of cities or countries, in MaxMind's format; the first that knows an address counts.
+    pub city: Vec<PathBuf>,
+    /// Databases of autonomous systems, likewise.
+    pub asn: Vec<PathBuf>,
+    /// Whether `user_agent.original` is taken apart.
+    pub user_agent: bool,
+}
+
 /// How an event leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Raw,
     Ecs,
+    Cef,
+    Leef,
 }
 
 impl Format {
@@ -127,6 +145,8 @@ impl Format {
         match self {
             Format::Raw => "raw",
             Format::Ecs => "ecs",
+            Format::Cef => "cef",
+            Format::Leef => "leef",
         }
     }
 }
@@ -137,6 +157,8 @@ pub struct SinkConfig {
     /// False: a blob does not wait for this sink, and what does not fit its queue is dropped and counted.
     pub required: bool,
     pub format: Format,
+    /// Whose habits its ECS documents follow.
+    pub ecs_profile: Profile,
     /// `None`: everything.
     pub when: Option<When>,
     pub edit: EditConfig,
@@ -148,6 +170,23 @@ pub struct SinkConfig {
 }
 
 impl SinkConfig {
+    /// What records are written as for this sink; where they are sent as they came, what could not be read.
+    pub fn form(&self) -> Form {
+        match self.format {
+            Format::Raw | Format::Ecs => Form::Ecs(self.ecs_profile),
+            Format::Cef => Form::Cef,
+            Format::Leef => Form::Leef,
+        }
+    }
+
+    /// The format for people: `ecs`, or `ecs (elastic)`.
+    pub fn format_name(&self) -> String {
+        match (self.format, self.ecs_profile) {
+            (Format::Ecs, Profile::Elastic) => format!("{} ({})", self.format.as_str(), self.ecs_profile.as_str()),
+            (format, _) => format.as_str().to_owned(),
+        }
+    }
+
     /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
     /// are read again while its brokers refuse us.
     pub fn files(&self) -> Vec<&Path> {

@@ -17,6 +17,7 @@ use crate::clock::Seconds;
 use crate::config::{AckMode, Format};
 use crate::edit::FieldPath;
 use crate::feed::ContentType;
+use crate::normalize::Profile;
 use crate::secret::SecretSource;
 
 /// Reads itself from a node; `None` after a fault has been said.
@@ -382,19 +383,29 @@ impl FromNode for Format {
         match written.value.as_str() {
             "raw" => Some(Format::Raw),
             "ecs" => Some(Format::Ecs),
-            later @ ("cef" | "leef") => {
-                reader.fault(&node.place, format!("format `{later}` is not in this release yet"), "use `ecs` or `raw`");
-                None
-            }
+            "cef" => Some(Format::Cef),
+            "leef" => Some(Format::Leef),
             _ => {
-                reader.fault(&node.place, format!("`{}` is not a format", written.written), "use `ecs` or `raw`");
+                let hint = "use `ecs`, `raw`, `cef` or `leef`";
+                reader.fault(&node.place, format!("`{}` is not a format", written.written), hint);
                 None
             }
         }
     }
 
     fn schema() -> Schema {
-        schema::one_of(["raw", "ecs"])
+        schema::one_of(["raw", "ecs", "cef", "leef"])
+    }
+}
+
+impl FromNode for Profile {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Profile> {
+        let parse = |name: &str| Profile::ALL.into_iter().find(|profile| profile.as_str() == name);
+        read(node, "a profile of ECS", "use `auditferry` or `elastic`", reader, parse)
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(Profile::ALL.map(Profile::as_str))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Maps a file of record keys read-only, so that millions of keys cost page cache and not memory of
+//! Maps a file read-only, so that millions of record keys, or a database of places, cost page cache and not memory of
 //! the process. The only module with `unsafe`: a map is sound only while nobody changes the file, and
 //! the compiler cannot know that.
 #![allow(unsafe_code)]
@@ -6,12 +6,16 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use memmap2::{Advice, Mmap};
 
 /// The bytes of a file that is never changed once it bears its name.
 pub(crate) enum Map {
     Real(Mmap),
+    /// Part of the program.
+    Static(&'static [u8]),
     #[cfg(any(test, feature = "failpoints"))]
     Double(std::sync::Arc<Vec<u8>>),
 }
@@ -28,10 +32,55 @@ impl Map {
         Ok(Map::Real(map))
     }
 
+    /// Maps all of `file`, which must be a [`NamelessCopy`].
+    fn of_nameless(file: &File) -> io::Result<Map> {
+        // SAFETY: the file was created by us, with access for its owner only, lost its name before the first byte was
+        // written into it, and its only handle is closed when this has returned: nobody can open it any more.
+        let map = unsafe { Mmap::map(file) }?;
+        let _ = map.advise(Advice::Random);
+        Ok(Map::Real(map))
+    }
+
+    /// What needs no map, because it is one already.
+    pub(crate) fn of_static(bytes: &'static [u8]) -> Map {
+        Map::Static(bytes)
+    }
+
     /// What a double hands out in place of a map.
     #[cfg(any(test, feature = "failpoints"))]
     pub(super) fn of_bytes(bytes: std::sync::Arc<Vec<u8>>) -> Map {
         Map::Double(bytes)
+    }
+}
+
+/// A copy of somebody else's file, which may be written over at any moment, in a file of our own without a name: it is
+/// gone with the process, whatever happens.
+pub(crate) struct NamelessCopy(File);
+
+impl NamelessCopy {
+    /// Copies all of `source` into a new file below `dir`. Where both lie on a file system that can share blocks, none is copied.
+    pub(crate) fn of(source: &mut File, dir: &Path) -> io::Result<NamelessCopy> {
+        let path = dir.join(format!("copy-{:016x}.tmp", fastrand::u64(..)));
+        let mut copy = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        std::fs::remove_file(&path)?;
+        io::copy(source, &mut copy)?;
+        Ok(NamelessCopy(copy))
+    }
+
+    /// Bytes.
+    pub(crate) fn length(&self) -> io::Result<u64> {
+        self.0.metadata().map(|about| about.len())
+    }
+
+    /// The bytes, for reading; the handle is closed.
+    pub(crate) fn map(self) -> io::Result<Map> {
+        Map::of_nameless(&self.0)
+    }
+}
+
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        self
     }
 }
 
@@ -41,6 +90,7 @@ impl Deref for Map {
     fn deref(&self) -> &[u8] {
         match self {
             Map::Real(map) => map,
+            Map::Static(bytes) => bytes,
             #[cfg(any(test, feature = "failpoints"))]
             Map::Double(bytes) => bytes,
         }

@@ -18,6 +18,7 @@ const RULES: &[Rule] = &[
     made(Ecs::EventKind, "RecordType", "`alert`"),
     made(Ecs::EventCategory, "Category", "AccessGovernance: iam; MailFlow: email; else intrusion_detection"),
     made(Ecs::EventType, "Category", "`info`"),
+    copied(Ecs::RuleName, Field::PolicyName),
     moved(Ecs::RuleName, Field::Name),
     moved(Ecs::RuleId, Field::PolicyId),
     moved(Ecs::RuleCategory, Field::Category),
@@ -25,8 +26,8 @@ const RULES: &[Rule] = &[
     made(Ecs::Message, "Name", "what the alert is called"),
     made(
         Ecs::UserTargetId,
-        "AlertEntityId, Data.f3u, Data.rcpt",
-        "the entity where EntityType is User and it is not who did it; else the user that Data names",
+        "AlertEntityId, TargetUser, Data.f3u, Data.rcpt",
+        "the entity where EntityType is User and it is not who did it; else whom an alert of insider risk is about; else the user that Data names",
     ),
     made(Ecs::UserTargetName, "AlertEntityId, Data.f3u", "of the same, where it is an address"),
     made(Ecs::UserTargetDomain, "AlertEntityId, Data.f3u", "of the same"),
@@ -63,6 +64,9 @@ fn describe(draft: &mut Draft<'_>) {
             identity::set(draft, identity::TARGET, entity);
         }
         identity::add_related(draft, entity);
+    }
+    if let Some(target) = draft.said(Field::TargetUser).filter(|_| !draft.has(Ecs::UserTargetId)) {
+        identity::set(draft, identity::TARGET, target);
     }
     describe_data(draft, data);
 }

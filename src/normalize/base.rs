@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use crate::enrich::application;
 use crate::record::address::{self, Address};
 use crate::record::{Field, types};
 
@@ -301,6 +302,7 @@ fn describe_application(draft: &mut Draft<'_>) {
     let id = id.or_else(|| nested::text_member(context, "ClientAppId"));
     draft.set_text(Ecs::OurApplicationId, id);
     let name = draft.said(Field::ApplicationDisplayName).or_else(|| nested::text_member(context, "ClientAppName"));
+    let name = name.or_else(|| id.and_then(application));
     draft.set_text(Ecs::OurApplicationName, name);
     let device = nested::text_member(context, "DeviceId").or_else(|| draft.said(Field::DeviceId));
     draft.set_text(Ecs::DeviceId, device);

@@ -65,11 +65,11 @@ impl Fields<'_> {
         let event = layout.object_of[Ecs::EventId as usize];
         let mut fields = Fields { layout, open: event.into_iter().collect() };
         for field in draft.fields() {
-            if field.kind() == Kind::LookUp {
-                continue;
-            }
             fields.go_to(layout.object_of[field as usize], out);
-            fields.value(context, draft, field, out);
+            match field.kind() {
+                Kind::LookUp => look_up(context, draft.get(field), draft, out),
+                _ => fields.value(draft, field, out),
+            }
         }
         fields.go_to(None, out);
     }
@@ -91,7 +91,7 @@ impl Fields<'_> {
         }
     }
 
-    fn value(&self, _context: &Context<'_>, draft: &Draft<'_>, field: Ecs, out: &mut Vec<u8>) {
+    fn value(&self, draft: &Draft<'_>, field: Ecs, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.layout.keys[field as usize]);
         let is_list = field.shape() == Shape::List || draft.count(field) > 1;
         if is_list {
@@ -105,6 +105,15 @@ impl Fields<'_> {
             write_value(draft, value, out);
         }
         out.push(b',');
+    }
+}
+
+/// Appends what the tables outside of the record have of a value: members, each with a comma behind it, or nothing.
+fn look_up<'a>(context: &Context<'_>, value: Option<Value<'a>>, draft: &Draft<'a>, out: &mut Vec<u8>) {
+    match (context.enrich, value) {
+        (Some(enricher), Some(Value::Ip(ip))) => enricher.place(ip, out),
+        (Some(enricher), Some(Value::Text(agent))) => enricher.user_agent(draft.plain(agent), out),
+        _ => {}
     }
 }
 

@@ -46,7 +46,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// Parameters whose value is somebody, or a list of people. Also what takes mail elsewhere.
-const PEOPLE: [&str; 22] = [
+pub const PEOPLE: [&str; 22] = [
     "AddToRecipients",
     "BlindCopyTo",
     "CopyTo",

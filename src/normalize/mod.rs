@@ -9,6 +9,8 @@
 
 mod alerts;
 pub mod base;
+mod cef;
+mod cmdlet;
 mod copilot;
 mod defender;
 mod dlp;
@@ -18,10 +20,13 @@ pub mod ecs;
 mod entra;
 mod exchange_admin;
 pub mod family;
+mod flat;
 mod generic;
 pub mod hec;
 mod identity;
+mod investigation;
 mod json;
+mod leef;
 mod mailbox;
 mod name_value;
 mod nested;
@@ -36,18 +41,21 @@ pub mod rest;
 mod sharepoint;
 mod sign_in;
 mod teams;
+mod verb;
 mod viva;
 
 use std::net::IpAddr;
 
 use bumpalo::Bump;
 
+use crate::enrich::Enricher;
 use crate::feed::ContentType;
 use crate::record::{RecordKey, View};
 
 pub use draft::Outcome;
 use draft::{Draft, Value};
 use ecs::Ecs;
+pub use flat::Key;
 pub use profile::Profile;
 
 /// Where a record came from.
@@ -63,6 +71,8 @@ pub struct Context<'a> {
     pub received_ms: Option<i64>,
     /// Whether `event.original` holds the whole record once more, as a text.
     pub original: bool,
+    /// Where places and parts of user agents are looked up; `None`: nowhere.
+    pub enrich: Option<&'a Enricher>,
 }
 
 /// Appends the ECS document of a record: one JSON object, no newline.
@@ -78,6 +88,61 @@ pub fn document(context: &Context<'_>, profile: Profile, key: RecordKey, view: &
     let key = arena.alloc_slice_copy(&key.to_hex());
     draft.set_text(Ecs::OurKey, std::str::from_utf8(key).ok());
     document::write(context, &draft, profile.ecs_version(), &arena, out);
+}
+
+/// What a record may be written as, beside itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// One ECS document.
+    Ecs(Profile),
+    /// One message of ArcSight's Common Event Format.
+    Cef,
+    /// One message of IBM's Log Event Extended Format.
+    Leef,
+}
+
+impl Form {
+    pub const COUNT: usize = 4;
+    /// All of them, each at [`Form::place`].
+    pub const ALL: [Form; Form::COUNT] =
+        [Form::Ecs(Profile::Auditferry), Form::Ecs(Profile::Elastic), Form::Cef, Form::Leef];
+
+    pub const fn place(self) -> usize {
+        match self {
+            Form::Ecs(Profile::Auditferry) => 0,
+            Form::Ecs(Profile::Elastic) => 1,
+            Form::Cef => 2,
+            Form::Leef => 3,
+        }
+    }
+}
+
+/// The keys of a form that is a message, in their order.
+pub fn keys(form: Form) -> &'static [Key] {
+    match form {
+        Form::Ecs(_) => &[],
+        Form::Cef => cef::KEYS,
+        Form::Leef => leef::KEYS,
+    }
+}
+
+/// Appends a record in a form, on one line without its end.
+pub fn write(form: Form, context: &Context<'_>, key: RecordKey, view: &View<'_>, out: &mut Vec<u8>) {
+    let arena = Bump::new();
+    match form {
+        Form::Ecs(profile) => document(context, profile, key, view, out),
+        Form::Cef => cef::write(context, key, &drawn(context, Profile::Auditferry, view, &arena), out),
+        Form::Leef => leef::write(context, key, &drawn(context, Profile::Auditferry, view, &arena), out),
+    }
+}
+
+/// Appends what is no readable record, in a form: an ECS document holds all of it, a message of the others its beginning.
+pub fn write_error(form: Form, context: &Context<'_>, key: RecordKey, record: &[u8], reason: &str, out: &mut Vec<u8>) {
+    match form {
+        Form::Ecs(_) => pipeline_error(context, key, record, reason, out),
+        Form::Cef => cef::write_error(context, key, record, reason, out),
+        Form::Leef => leef::write_error(context, key, record, reason, out),
+    }
 }
 
 /// All that is known of a record.

@@ -64,12 +64,18 @@ fn describe(draft: &mut Draft<'_>) {
 
 /// The address of something on the web, and its host. Other texts are left alone.
 pub fn set_url<'a>(draft: &mut Draft<'a>, url: &'a str) {
-    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else { return };
-    draft.set(Ecs::UrlOriginal, Value::Text(url));
+    if let Some(host) = host_of(url) {
+        draft.set(Ecs::UrlOriginal, Value::Text(url));
+        draft.set_text(Ecs::UrlDomain, Some(host));
+    }
+}
+
+/// The host of an address of the web (escaped), perhaps empty; `None` for any other text.
+pub fn host_of(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = host.split_once(':').map_or(host, |(host, _)| host);
-    draft.set_text(Ecs::UrlDomain, Some(host));
+    Some(host.split_once(':').map_or(host, |(host, _)| host))
 }
 
 fn joined<'a>(draft: &Draft<'a>, directory: Option<&'a str>, name: Option<&'a str>) -> Option<&'a str> {

@@ -12,6 +12,7 @@ fn context() -> Context<'static> {
         content_type: Some(ContentType::General),
         received_ms: None,
         original: false,
+        enrich: None,
     }
 }
 
@@ -23,7 +24,8 @@ fn document_text(record: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn document_of(record: &str) -> Value {
+/// Also for the tests of the families.
+pub(super) fn document_of(record: &str) -> Value {
     serde_json::from_str(&document_text(record)).unwrap()
 }
 

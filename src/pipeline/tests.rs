@@ -9,9 +9,11 @@ use crate::ack::Settlement;
 use crate::budget::Budget;
 use crate::config::{Config, load_str};
 use crate::feed::{ContentType, Feed, Tenant};
+use crate::normalize::Profile;
 
 const A: SinkId = SinkId(0);
 const B: SinkId = SinkId(1);
+const ECS: Form = Form::Ecs(Profile::Auditferry);
 
 /// The pipeline of two sinks, `a` (raw) and `b` (ecs), with these further keys each.
 fn pipeline(a: &str, b: &str) -> Pipeline {
@@ -19,13 +21,17 @@ fn pipeline(a: &str, b: &str) -> Pipeline {
         "tenants: [{{name: contoso, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {{client_secret: x}}}}]\n\
          sinks:\n  - {{name: a, type: file, path: /tmp/a, format: raw{a}}}\n  - {{name: b, type: stdout, format: ecs{b}}}\n"
     );
-    let config: Config = load_str("c.yaml", &text).unwrap_or_else(|faults| panic!("{faults}"));
+    pipeline_of(&text)
+}
+
+fn pipeline_of(text: &str) -> Pipeline {
+    let config: Config = load_str("c.yaml", text).unwrap_or_else(|faults| panic!("{faults}"));
     let mut routes = Routes::default();
-    for (id, sink) in [A, B].into_iter().zip(&config.sinks) {
+    for (id, sink) in (0..).map(SinkId).zip(&config.sinks) {
         routes.add(id, sink);
     }
     let name = |id: SinkId| config.sinks[usize::from(id.0)].name.clone();
-    Pipeline::new(Arc::new(routes), Metrics::new(), None, name)
+    Pipeline::new(Arc::new(routes), crate::enrich::Enricher::none(), false, Metrics::new(), None, name)
 }
 
 struct Went {
@@ -39,7 +45,7 @@ impl Went {
     fn to(&self, sink: SinkId) -> Vec<String> {
         let of = self.deliveries.iter().filter(|(to, _)| *to == sink);
         let events = of.flat_map(|(_, delivery)| delivery.events.iter().map(|index| delivery.part.event(*index)));
-        let bytes = events.map(|event| if sink == A && event.meta.readable { event.raw() } else { event.doc() });
+        let bytes = events.map(|event| if sink == A && event.meta.readable { event.raw() } else { event.doc(ECS) });
         bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()).collect()
     }
 
@@ -103,8 +109,42 @@ fn a_document_is_written_only_for_a_sink_that_is_sent_it() {
     let pipeline = pipeline("", ", when: {workload: Exchange}");
     let went = process(&pipeline, &[LOGIN, MAIL]);
     let part = &went.deliveries[0].1.part;
-    let docs: Vec<bool> = part.events.iter().map(|meta| meta.doc.is_empty()).collect();
+    let docs: Vec<bool> = part.events.iter().map(|meta| meta.docs.is_empty()).collect();
     assert_eq!(docs, [true, false]);
+}
+
+#[test]
+fn each_sink_has_its_form_of_a_record_and_of_what_is_none() {
+    let head = "tenants: [{name: contoso, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {client_secret: x}}]\nnormalize: {ecs_profile: elastic}\nsinks:\n";
+    let sinks = ["format: raw", "format: ecs", "format: ecs, ecs_profile: auditferry", "format: cef", "format: leef"];
+    let sink = |(n, keys): (usize, &&str)| format!("  - {{name: s{n}, type: file, path: /tmp/{n}, {keys}}}\n");
+    let sinks: String = sinks.iter().enumerate().map(sink).collect();
+    let went = process(&pipeline_of(&format!("{head}{sinks}")), &[LOGIN, "nonsense"]);
+    let part = &went.deliveries[0].1.part;
+    let elastic = Form::Ecs(Profile::Elastic);
+    let starts = |index: u32, form: Form, start: &str| {
+        let doc = String::from_utf8(part.event(index).doc(form).to_vec()).unwrap();
+        assert!(doc.contains(start), "{doc}");
+    };
+    starts(0, elastic, "\"ecs\":{\"version\":\"8.11.0\"}");
+    starts(0, ECS, "\"ecs\":{\"version\":\"8.17.0\"}");
+    starts(0, Form::Cef, "CEF:0|Microsoft|Office 365|");
+    starts(0, Form::Leef, "LEEF:2.0|Microsoft|Office 365|");
+    starts(1, elastic, "\"kind\":\"pipeline_error\"");
+    starts(1, Form::Cef, "CEF:0|auditferry|auditferry|");
+    starts(1, Form::Leef, "LEEF:2.0|auditferry|auditferry|");
+    assert_eq!(went.take().map(|settlement| (settlement.delivered, settlement.lost)), Some((2, 0)));
+}
+
+#[test]
+fn what_no_sink_has_is_not_written_and_what_is_sent_as_it_came_only_where_it_cannot_be_read() {
+    let pipeline = pipeline(", when: {workload: Exchange}", "");
+    let went = process(&pipeline, &[LOGIN, MAIL, "nonsense"]);
+    let part = &went.deliveries[0].1.part;
+    for form in [Form::Ecs(Profile::Elastic), Form::Cef, Form::Leef] {
+        assert!((0..3).all(|index| part.event(index).doc(form).is_empty()), "{form:?}");
+    }
+    assert!((0..3).all(|index| !part.event(index).doc(ECS).is_empty()));
 }
 
 #[cfg(feature = "failpoints")]

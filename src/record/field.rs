@@ -198,6 +198,7 @@ fields! {
     EntityType,
     EnvironmentName,
     ErrorCode,
+    ErrorMessage,
     ErrorNumber,
     EvaluationTime,
     Event,

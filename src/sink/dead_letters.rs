@@ -24,6 +24,7 @@ use crate::disk::{self, File, Fsync};
 use crate::event::Event;
 use crate::feed::BlobId;
 use crate::metrics::Metrics;
+use crate::normalize::Profile;
 use crate::record::RecordKey;
 use crate::retry::Backoff;
 
@@ -96,12 +97,12 @@ impl DeadLetters {
             };
             push_head(&head, &mut lines);
             match kept(&event) {
-                Some(Kept { format, json }) => {
-                    push_format(format, &mut lines);
+                Some(Kept { format, profile, json }) => {
+                    push_format(format, profile, &mut lines);
                     push_record(&json, true, &mut lines);
                 }
                 None => {
-                    push_format(Format::Raw, &mut lines);
+                    push_format(Format::Raw, Profile::default(), &mut lines);
                     push_record(event.raw(), event.meta.readable, &mut lines);
                 }
             }
@@ -123,7 +124,7 @@ impl DeadLetters {
             let (letter, record) = &*source;
             let mut head = Vec::new();
             push_head(letter, &mut head);
-            push_format(Format::Raw, &mut head);
+            push_format(Format::Raw, Profile::default(), &mut head);
             file.write_all(&head)?;
             match is_json {
                 true => copy_flat(record, file),
@@ -249,10 +250,17 @@ fn push_head(head: &LetterHead, out: &mut Vec<u8>) {
 
 /// The record is kept as it came, so that it can be sent again to any sink; but of a sink that may not have
 /// all of it, the letter has no more than the sink would have got.
-fn push_format(format: Format, out: &mut Vec<u8>) {
+/// The format of what the letter holds, which is not always the sink's: a record that the sink was sent as a message is kept
+/// as it came. A document with Elastic's habits says so.
+fn push_format(format: Format, profile: Profile, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"format\":\"");
     out.extend_from_slice(format.as_str().as_bytes());
     out.push(b'"');
+    if format == Format::Ecs && profile != Profile::default() {
+        out.extend_from_slice(b",\"ecs_profile\":\"");
+        out.extend_from_slice(profile.as_str().as_bytes());
+        out.push(b'"');
+    }
 }
 
 fn push_string(text: &str, out: &mut Vec<u8>) {

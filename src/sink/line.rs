@@ -1,18 +1,40 @@
-//! Newline-delimited JSON: one event, one line, whatever its writer put between tokens.
+//! One event, one line, whatever its writer put between tokens.
 //!
 //! Comes in: an event and a format. Goes out: one line. Never re-serialises: a line break inside valid
 //! JSON can only stand between tokens, where a blank means the same.
 
-use crate::config::Format;
+use crate::config::{Format, SinkConfig};
 use crate::event::Event;
+use crate::normalize::Form;
 
-/// Appends the event as one line: the record verbatim or its ECS document. A record that cannot be
-/// read leaves as the pipeline-error document in either format.
-pub fn push_event(event: &Event<'_>, format: Format, out: &mut Vec<u8>) {
-    match format {
-        Format::Raw if event.meta.readable => push_flat(event.raw(), out),
-        Format::Raw | Format::Ecs => push_flat(event.doc(), out),
+/// How a sink has its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    format: Format,
+    form: Form,
+}
+
+impl Written {
+    pub const fn new(format: Format, form: Form) -> Written {
+        Written { format, form }
     }
+
+    pub fn of(config: &SinkConfig) -> Written {
+        Written::new(config.format, config.form())
+    }
+
+    /// The record as it came where the format is that; else, and where it cannot be read, what it is written as.
+    pub fn body<'e>(&self, event: &Event<'e>) -> &'e [u8] {
+        match self.format {
+            Format::Raw if event.meta.readable => event.raw(),
+            Format::Raw | Format::Ecs | Format::Cef | Format::Leef => event.doc(self.form),
+        }
+    }
+}
+
+/// Appends the event as one line.
+pub fn push_event(event: &Event<'_>, written: Written, out: &mut Vec<u8>) {
+    push_flat(written.body(event), out);
     out.push(b'\n');
 }
 
@@ -43,8 +65,8 @@ mod tests {
     fn an_unreadable_record_leaves_as_its_document() {
         let part = samples::part(&["not\njson"]);
         let mut out = Vec::new();
-        push_event(&part.event(0), Format::Raw, &mut out);
-        assert_eq!(out, [part.event(0).doc(), b"\n"].concat());
+        push_event(&part.event(0), Written { format: Format::Raw, form: Form::Cef }, &mut out);
+        assert_eq!(out, [part.event(0).doc(Form::Cef), b"\n"].concat());
         assert_eq!(memchr::memchr_iter(b'\n', &out).count(), 1);
     }
 }

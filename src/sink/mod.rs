@@ -72,7 +72,7 @@ pub fn build(
     metrics: Arc<Metrics>,
 ) -> Result<ShapedSink, SinkBuildError> {
     let sink = match &config.kind {
-        SinkKind::Stdout => AnySink::Stdout(StdoutSink::new(&config.name, config.format, metrics)),
+        SinkKind::Stdout => AnySink::Stdout(StdoutSink::new(config, metrics)),
         SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
         SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::budget::Budget;
-use crate::event::{EventMeta, Part};
+use crate::event::{Docs, EventMeta, Part};
 use crate::feed::{BlobId, ContentType, Feed, Tenant};
+use crate::normalize::Form;
 use crate::record::RecordKey;
 use crate::record::Span;
 
@@ -26,15 +27,18 @@ pub(crate) fn part(records: &[&str]) -> Arc<Part> {
         };
         let (id, workload, operation) = (inside("Id"), inside("Workload"), inside("Operation"));
         raw.extend_from_slice(record.as_bytes());
-        let doc_start = docs.len() as u32;
-        docs.extend_from_slice(format!("{{\"doc\":{n}}}").as_bytes());
+        let forms = Docs::write(&mut docs, |form, docs| {
+            if form != Form::Leef {
+                docs.extend_from_slice(format!("{{\"doc\":{}}}", n + 10 * form.place()).as_bytes());
+            }
+        });
         let mut key = [0; 16];
         key.copy_from_slice(&blake3::hash(record.as_bytes()).as_bytes()[..16]);
         events.push(EventMeta {
             key: RecordKey(key),
             time_ms: Some(1_700_000_000_007 + n as i64),
             raw: base as u32..raw.len() as u32,
-            doc: doc_start..docs.len() as u32,
+            docs: forms,
             id,
             workload,
             operation,

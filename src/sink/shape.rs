@@ -15,6 +15,7 @@ use super::{Accepted, AnySink, EncodedBatch, SendError, Sink, SinkBuildError};
 use crate::config::{Format, SinkConfig};
 use crate::edit::{FieldPath, KEY_BYTES, Plan, Pseudonyms};
 use crate::event::Event;
+use crate::normalize::{Form, Profile};
 
 /// A sink and what it is shown.
 pub struct ShapedSink {
@@ -26,6 +27,8 @@ pub struct ShapedSink {
 /// What a dead letter keeps of an event that was edited for its sink.
 pub struct Kept {
     pub format: Format,
+    /// Of an ECS document.
+    pub profile: Profile,
     /// One JSON object.
     pub json: Vec<u8>,
 }
@@ -33,6 +36,7 @@ pub struct Kept {
 struct Shape {
     sink: String,
     format: Format,
+    form: Form,
     /// For what the sink is usually sent, and for the document of a record that could not be read.
     plan: Plan,
     unreadable: Plan,
@@ -67,7 +71,8 @@ impl Shape {
         };
         let make = match config.format {
             Format::Raw => Plan::of_record,
-            Format::Ecs => Plan::of_document,
+            // The configuration refuses edits of what is no JSON.
+            Format::Ecs | Format::Cef | Format::Leef => Plan::of_document,
         };
         Ok(Shape {
             unreadable: Plan::of_unreadable(edit.takes_away(), &paths),
@@ -75,6 +80,7 @@ impl Shape {
             added: edit.add.iter().map(|(_, text)| parse(text)).collect::<Result<_, _>>()?,
             sink: sink(),
             format: config.format,
+            form: config.form(),
             body: Mutex::default(),
             warned: AtomicBool::new(false),
         })
@@ -84,8 +90,8 @@ impl Shape {
     fn write(&self, event: &Event<'_>, out: &mut Vec<u8>) {
         let (plan, json) = match (self.format, event.meta.readable) {
             (Format::Raw, true) => (&self.plan, event.raw()),
-            (Format::Ecs, true) => (&self.plan, event.doc()),
-            (_, false) => (&self.unreadable, event.doc()),
+            (_, true) => (&self.plan, event.doc(self.form)),
+            (_, false) => (&self.unreadable, event.doc(self.form)),
         };
         let added = |number: usize, out: &mut Vec<u8>| {
             out.push(b'"');
@@ -123,7 +129,8 @@ impl Sink for ShapedSink {
         let mut json = Vec::new();
         shape.write(event, &mut json);
         let format = if event.meta.readable { shape.format } else { Format::Ecs };
-        Some(Kept { format, json })
+        let profile = if let Form::Ecs(profile) = shape.form { profile } else { Profile::default() };
+        Some(Kept { format, profile, json })
     }
 
     fn serial(&self) -> bool {

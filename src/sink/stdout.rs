@@ -7,28 +7,29 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::line::Written;
 use super::{Accepted, EncodedBatch, SendError, Sink, line};
-use crate::config::Format;
+use crate::config::SinkConfig;
 use crate::event::Event;
 use crate::metrics::Metrics;
 
 /// Writes to the standard output, or to what a test gives.
 pub struct StdoutSink {
     name: String,
-    format: Format,
+    written: Written,
     out: Arc<Mutex<Box<dyn Write + Send>>>,
     metrics: Arc<Metrics>,
 }
 
 impl StdoutSink {
     /// The process's own standard output.
-    pub fn new(name: &str, format: Format, metrics: Arc<Metrics>) -> StdoutSink {
-        StdoutSink::to(name, format, Box::new(io::stdout()), metrics)
+    pub fn new(config: &SinkConfig, metrics: Arc<Metrics>) -> StdoutSink {
+        StdoutSink::to(&config.name, Written::of(config), Box::new(io::stdout()), metrics)
     }
 
-    fn to(name: &str, format: Format, out: Box<dyn Write + Send>, metrics: Arc<Metrics>) -> StdoutSink {
+    fn to(name: &str, written: Written, out: Box<dyn Write + Send>, metrics: Arc<Metrics>) -> StdoutSink {
         metrics.sink_bytes.with_label_values(&[name, "identity"]);
-        StdoutSink { name: name.to_owned(), format, out: Arc::new(Mutex::new(out)), metrics }
+        StdoutSink { name: name.to_owned(), written, out: Arc::new(Mutex::new(out)), metrics }
     }
 
     async fn write(&self, bytes: Vec<u8>) -> Result<(), SendError> {
@@ -56,7 +57,7 @@ impl StdoutSink {
 
 impl Sink for StdoutSink {
     fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
-        line::push_event(event, self.format, out);
+        line::push_event(event, self.written, out);
     }
 
     async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {
@@ -78,6 +79,8 @@ impl Sink for StdoutSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Format;
+    use crate::normalize::Form;
 
     struct Closed;
     impl Write for Closed {
@@ -91,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_pipe_is_fatal() {
-        let sink = StdoutSink::to("out", Format::Raw, Box::new(Closed), Metrics::new());
+        let sink = StdoutSink::to("out", Written::new(Format::Raw, Form::Cef), Box::new(Closed), Metrics::new());
         let batch = EncodedBatch { bytes: b"{}\n".to_vec(), ends: vec![3] };
         assert!(matches!(sink.send(&batch).await, Err(SendError::Fatal { .. })));
     }

@@ -17,6 +17,7 @@ mod board;
 mod derived;
 mod edges;
 mod edits;
+mod formats;
 mod fuzzing;
 mod index;
 mod mapping;

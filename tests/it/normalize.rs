@@ -31,7 +31,7 @@ fn content_type(family: &str) -> ContentType {
 }
 
 /// Every `<family>/<case>.json` that is not an expectation.
-fn cases() -> Vec<PathBuf> {
+pub fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let children = |directory: PathBuf| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut cases: Vec<PathBuf> = children(root)
@@ -54,6 +54,7 @@ fn documents(case: &Path) -> String {
         content_type: Some(content_type(family)),
         received_ms: None,
         original: false,
+        enrich: None,
     };
     let input = fs::read_to_string(case).unwrap();
     let records: Vec<&RawValue> = match input.trim_start().starts_with('[') {

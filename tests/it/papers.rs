@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use auditferry::advice::{CHAPTERS, page_of};
 use auditferry::metrics::CATALOGUE;
+use auditferry::normalize::{Form, keys};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -255,4 +256,65 @@ fn the_readmes_configuration_is_one() {
     if let Err(faults) = auditferry::config::load_str("README.md", yaml) {
         panic!("{faults}");
     }
+}
+
+/// The page of formats, as the tables of the code have it.
+fn formats_page() -> String {
+    let mut page = String::from(
+        "# CEF and LEEF\n\n\
+         What stands in a message, key by key. Written from `src/normalize/cef.rs` and `leef.rs`\n\
+         (`UPDATE_DOCS=1 cargo test --test it papers`). Names like `user.id` are those of the ECS document of the same record: see\n\
+         `auditferry normalize`, which writes all formats without a network.\n\n\
+         A record has many more fields than a message. Where everything is needed, take `ecs` or `raw`.\n\n\
+         ## What holds for both\n\n\
+         * One record, one line. Keys stand in the order of the tables; one without a value is left out.\n\
+         * Values are plain text: what JSON has escaped is undone. Half a surrogate pair is U+FFFD.\n\
+         * No value can pass for a key or for another message. Characters that end a line, hide or turn text around (controls,\n\
+           NUL, U+0085, U+2028, U+2029, marks of direction and of byte order) are written as `\\u` and their number, as `\\u202e`.\n\
+         * Values over 1,023 characters (custom strings of CEF: 4,000; header fields: 512) are cut and say by how many:\n\
+           `…(+120 characters)`. Receivers may cut earlier: ArcSight has 63 characters for `act`.\n\
+         * Several values of one field are joined by `, `.\n\
+         * What is no readable record is a message of vendor and product `auditferry`, event `pipeline_error`, with the reason and\n\
+           the beginning of what it was. All of it is in a sink with `ecs` or `raw`, and in what `normalize` writes.\n\
+         * `drop_fields`, `hash_fields` and `add_fields` do not go with these formats: one key is made of several fields.\n\n\
+         The severity is from 0 to 10; LEEF has at least 1:\n\n\
+         | the record | severity |\n|---|---|\n\
+         | `event.severity` 1 informational, 2 low, 3 medium, 4 high | 1, 3, 6, 8 |\n\
+         | else `event.kind: alert` | 7 |\n\
+         | else `event.outcome: failure` | 4 |\n\
+         | else | 2 |\n",
+    );
+    let forms = [
+        (
+            Form::Cef,
+            "CEF",
+            "`CEF:0|Microsoft|Office 365|VERSION|NAME OF THE RECORD TYPE|OPERATION|SEVERITY|`, then keys with blanks between them. In the\n\
+             header `\\` and `|` are escaped by `\\`, and a backslash at the end of a field has a blank behind it, since some readers\n\
+             would take the delimiter for escaped; in a value `\\` and `=` are, and line breaks are `\\n` and `\\r`.",
+        ),
+        (
+            Form::Leef,
+            "LEEF 2.0",
+            "`LEEF:2.0|Microsoft|Office 365|VERSION|OPERATION|x09|`, then keys with tabs between them. LEEF has no escaping: a tab or line break\n\
+             in a value, and a `|` in the header, are written as `\\u` and their number too.",
+        ),
+    ];
+    for (form, title, words) in forms {
+        writeln!(page, "\n## {title}\n\n{words}\n\n| key | label | value |\n|---|---|---|").unwrap();
+        for key in keys(form) {
+            let label = key.label.map(|label| format!("`{label}`")).unwrap_or_default();
+            writeln!(page, "| `{}` | {label} | {} |", key.name, key.from.words()).unwrap();
+        }
+    }
+    page
+}
+
+#[test]
+fn the_page_of_formats_is_the_tables() {
+    let path = root().join("docs/formats.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, formats_page()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(written, formats_page(), "write it anew: UPDATE_DOCS=1 cargo test --test it papers");
 }

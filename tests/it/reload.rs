@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::hec::{FakeHec, Options};
 use crate::support::{Place, Process, compare, file_hashes, served, world};
 
+mod databases;
 mod hurry;
 
 /// For anything that a test waits for.

@@ -2,6 +2,7 @@
 //! ended. One file a server. What cannot be fetched or started fails the test that needs it, with
 //! what the installer said; nothing is skipped.
 
+pub mod cef;
 pub mod collector;
 pub mod kafka;
 pub mod kubernetes;

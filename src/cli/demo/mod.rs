@@ -24,6 +24,7 @@ use super::{DemoArgs, DemoFormat, Exit};
 use crate::admin::{Admin, Heartbeat};
 use crate::app::{App, Ending, RunOptions};
 use crate::config::Format;
+use crate::enrich::Enricher;
 use crate::metrics::Metrics;
 use arrivals::Arrivals;
 use gauges::Gauges;
@@ -65,7 +66,10 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
 
     let (watcher, mut events) = Watcher::new();
     let (stop, stopped) = oneshot::channel::<()>();
-    let options = RunOptions { observer: Some(Arc::clone(&watcher) as _), heartbeat, ..RunOptions::default() };
+    let enricher =
+        Some(Enricher::invented(&metrics).context("the invented places cannot be read, by a fault of ours")?);
+    let options =
+        RunOptions { observer: Some(Arc::clone(&watcher) as _), enricher, heartbeat, ..RunOptions::default() };
     let began = Instant::now();
     let app = match App::start(config, Arc::clone(&metrics), options).await {
         Ok(app) => app,

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::app::Observer;
 use crate::cli::logging::escaped;
 use crate::event::Event;
+use crate::normalize::{Form, Profile};
 
 /// Lines waiting for the next look: some ten times what one look prints, so that it has a choice.
 const WAITING: usize = 64;
@@ -59,7 +60,7 @@ impl Observer for Watcher {
 }
 
 fn line(event: &Event<'_>) -> Line {
-    let mut line = describe(event.doc());
+    let mut line = describe(event.doc(Form::Ecs(Profile::Auditferry)));
     line.tenant = escaped(&event.part.blob.feed.tenant.name);
     let plain = |bytes: &[u8]| escaped(&String::from_utf8_lossy(bytes));
     line.workload = plain(event.workload());

@@ -12,10 +12,11 @@ use url::Url;
 
 use super::scratch::Scratch;
 use crate::config::{
-    AdminConfig, BatchConfig, CollectConfig, Config, CredentialConfig, FileConfig, Format, ProxyConfig, RetryConfig,
-    SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
+    AdminConfig, BatchConfig, CollectConfig, Config, CredentialConfig, EnrichConfig, FileConfig, Format, ProxyConfig,
+    RetryConfig, SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
 };
 use crate::feed::{ContentType, Tenant};
+use crate::normalize::Profile;
 use crate::secret::SecretSource;
 use crate::simulator::{Scenario, SimulatorHandle, TenantAccess, WorldConfig, serve};
 
@@ -107,6 +108,9 @@ impl World {
                 proxy: ProxyConfig::Off,
             },
             tenants: tenants?,
+            // Invented ones are in the program.
+            keep_original: false,
+            enrich: EnrichConfig::default(),
             dead_letters: scratch.path().join("dead.ndjson"),
             sinks,
             clock: self.simulator.clock(),
@@ -142,6 +146,7 @@ fn sink(kind: SinkKind, format: Format) -> SinkConfig {
         name: kind.type_name().to_owned(),
         required: true,
         format,
+        ecs_profile: Profile::Auditferry,
         when: None,
         edit: Default::default(),
         rate_limit: None,

@@ -162,13 +162,15 @@ mod tests {
     use crate::config::Format;
     use crate::event::{Delivery, Event};
     use crate::metrics::Metrics;
+    use crate::normalize::Form;
+    use crate::sink::line::Written;
     use crate::sink::{Accepted, SendError, SinkId, line, samples};
 
     /// Encodes as the file sink does.
     struct Lines;
     impl Sink for Lines {
         fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
-            line::push_event(event, Format::Raw, out);
+            line::push_event(event, Written::new(Format::Raw, Form::Cef), out);
         }
         async fn send(&self, _: &EncodedBatch) -> Result<Accepted, SendError> {
             Ok(Accepted::default())

@@ -177,7 +177,7 @@ impl Queued {
         verdicts.metrics.sink_queued.with_label_values(&[&verdicts.name]).add(delivery.events.len() as i64);
         let size = |index: &u32| {
             let meta = delivery.part.event(*index).meta;
-            meta.raw.len() + meta.doc.len()
+            meta.raw.len() + meta.docs.len()
         };
         let bytes = delivery.events.iter().map(size).sum();
         let lease = Arc::new(Lease { part: delivery.part, _held: held });

@@ -15,8 +15,9 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use super::line::Written;
 use super::{Accepted, EncodedBatch, FilePosition, SendError, Sink, SinkId, line};
-use crate::config::{FileConfig, Format, SinkConfig};
+use crate::config::{FileConfig, SinkConfig};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::state::State;
@@ -26,7 +27,7 @@ use disk::{Opened, OutputFile};
 pub struct FileSink {
     name: String,
     id: SinkId,
-    format: Format,
+    written: Written,
     path: PathBuf,
     max_size: Option<u64>,
     keep: usize,
@@ -42,7 +43,7 @@ impl FileSink {
         FileSink {
             name: config.name.clone(),
             id,
-            format: config.format,
+            written: Written::of(config),
             path: file.path.clone(),
             max_size: file.max_size,
             keep: file.keep,
@@ -162,7 +163,7 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
-        line::push_event(event, self.format, out);
+        line::push_event(event, self.written, out);
     }
 
     fn serial(&self) -> bool {

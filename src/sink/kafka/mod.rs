@@ -22,10 +22,11 @@ use std::time::Duration;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 
+use super::line::Written;
 use super::template::Template;
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
 use crate::clock::world_ms;
-use crate::config::{Format, KafkaConfig, MESSAGE_MAX_BYTES, SinkConfig};
+use crate::config::{KafkaConfig, MESSAGE_MAX_BYTES, SinkConfig};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use frame::Frame;
@@ -159,8 +160,7 @@ impl Sink for KafkaSink {
         for header in &self.headers {
             frame::field(out, |out| header.render_plain(event, out));
         }
-        let verbatim = self.config.format == Format::Raw && event.meta.readable;
-        out.extend_from_slice(if verbatim { event.raw() } else { event.doc() });
+        out.extend_from_slice(Written::of(&self.config).body(event));
     }
 
     async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {

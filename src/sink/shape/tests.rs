@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{BatchConfig, EditConfig, HashConfig, RetryConfig, SinkKind};
 use crate::metrics::Metrics;
+use crate::normalize::Profile;
 use crate::secret::SecretSource;
 use crate::sink::samples;
 use crate::sink::stdout::StdoutSink;
@@ -20,6 +21,7 @@ fn config(format: Format, edit: EditConfig) -> SinkConfig {
         name: "out".into(),
         required: true,
         format,
+        ecs_profile: Profile::Auditferry,
         when: None,
         edit,
         rate_limit: None,
@@ -30,8 +32,9 @@ fn config(format: Format, edit: EditConfig) -> SinkConfig {
 }
 
 fn shaped(format: Format, edit: EditConfig) -> Result<ShapedSink, SinkBuildError> {
-    let sink = AnySink::Stdout(StdoutSink::new("out", format, Metrics::new()));
-    ShapedSink::new(&config(format, edit), sink)
+    let config = config(format, edit);
+    let sink = AnySink::Stdout(StdoutSink::new(&config, Metrics::new()));
+    ShapedSink::new(&config, sink)
 }
 
 fn encoded(sink: &ShapedSink, record: &str) -> String {

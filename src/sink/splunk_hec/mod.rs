@@ -23,6 +23,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::line::Written;
 use super::template::{Template, escape};
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
 use crate::config::{AckConfig, AckMode, Format, HecConfig, SinkConfig};
@@ -48,7 +49,7 @@ const COMPRESSED_AT_ONCE: usize = 64 * 1024;
 /// One collector.
 pub struct SplunkHecSink {
     name: String,
-    format: Format,
+    written: Written,
     receiver: Receiver,
     lanes: Lanes,
     ack: AckConfig,
@@ -83,12 +84,13 @@ impl SplunkHecSink {
         let receiver = Receiver::new(&config.name, &hec.url, &hec.token)?;
         let default_sourcetype = match config.format {
             Format::Raw => RAW_SOURCETYPE,
-            Format::Ecs => ECS_SOURCETYPE,
+            // Messages that are no JSON are refused where the configuration is read.
+            Format::Ecs | Format::Cef | Format::Leef => ECS_SOURCETYPE,
         };
         let sourcetype = template("sourcetype", hec.sourcetype.as_deref().unwrap_or(default_sourcetype))?;
         let unreadable_sourcetype = match config.format {
             Format::Raw => template("sourcetype", ECS_SOURCETYPE)?,
-            Format::Ecs => sourcetype.clone(),
+            Format::Ecs | Format::Cef | Format::Leef => sourcetype.clone(),
         };
         for encoding in ["identity", "gzip"] {
             metrics.sink_bytes.with_label_values(&[&config.name, encoding]);
@@ -97,7 +99,7 @@ impl SplunkHecSink {
         pending::declare(&config.name, &metrics);
         Ok(SplunkHecSink {
             name: sink(),
-            format: config.format,
+            written: Written::of(config),
             receiver,
             lanes: Lanes::new(&hec.tls, &hec.proxy, hec.timeout, hec.ack.mode != AckMode::Off).map_err(in_http)?,
             ack: hec.ack,
@@ -188,7 +190,6 @@ impl SplunkHecSink {
 
 impl Sink for SplunkHecSink {
     fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) {
-        let verbatim = self.format == Format::Raw && event.meta.readable;
         out.push(b'{');
         if let Some(time_ms) = event.meta.time_ms.and_then(|ms| u64::try_from(ms).ok()) {
             // Writing to memory cannot fail.
@@ -204,7 +205,7 @@ impl Sink for SplunkHecSink {
             push_text("index", index, event, out);
         }
         out.extend_from_slice(b"\"event\":");
-        out.extend_from_slice(if verbatim { event.raw() } else { event.doc() });
+        out.extend_from_slice(self.written.body(event));
         out.extend_from_slice(b",\"fields\":{\"auditferry_key\":\"");
         out.extend_from_slice(&event.meta.key.to_hex());
         out.extend_from_slice(b"\",\"tenant\":\"");
@@ -289,6 +290,7 @@ fn push_text(name: &str, template: &Template, event: &Event<'_>, out: &mut Vec<u
 mod tests {
     use super::*;
     use crate::config::{BatchConfig, ProxyConfig, RetryConfig, SinkKind, TlsConfig};
+    use crate::normalize::Profile;
     use crate::secret::SecretSource;
     use crate::sink::samples;
     use serde_json::{Value, json};
@@ -300,6 +302,7 @@ mod tests {
             name: "splunk".into(),
             required: true,
             format,
+            ecs_profile: Profile::Auditferry,
             when: None,
             edit: Default::default(),
             rate_limit: None,

@@ -31,5 +31,6 @@ mod pod;
 mod pod_security;
 mod power;
 mod reload;
+pub mod round_trip;
 mod secrets;
 mod whole;

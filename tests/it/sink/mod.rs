@@ -75,6 +75,7 @@ fn sink_config(name: &str, kind: SinkKind) -> SinkConfig {
         name: name.into(),
         required: true,
         format: Format::Raw,
+        ecs_profile: auditferry::normalize::Profile::Auditferry,
         when: None,
         edit: Default::default(),
         rate_limit: None,

@@ -80,6 +80,7 @@ impl Process {
             name: "disk".into(),
             required: true,
             format: Format::Raw,
+            ecs_profile: auditferry::normalize::Profile::Auditferry,
             when: None,
             edit: Default::default(),
             rate_limit: None,

@@ -11,20 +11,13 @@
 
 use std::io::{self, Read};
 
-/// Bytes asked of the reader at a time.
-const READ: usize = 256 * 1024;
-/// An element that is still open after so many bytes is taken for broken: 8 times `collect.max_record`.
-const MAX_ELEMENT: usize = 64 * 1024 * 1024;
+use super::window::{MAX_ELEMENT, Window};
 
 /// See the module's head.
 pub struct Elements<R> {
-    reader: R,
-    buffer: Vec<u8>,
-    /// Where the next element is looked for.
-    at: usize,
-    ended: bool,
-    in_array: bool,
-    begun: bool,
+    window: Window<R>,
+    /// Arrays that are open here; those in others are blobs in a list.
+    arrays: u64,
     /// A line that begins with `{` always begins an element.
     lines_only: bool,
 }
@@ -40,94 +33,66 @@ enum Found {
 }
 
 impl<R: Read> Elements<R> {
-    pub fn new(reader: R) -> Elements<R> {
-        Elements { reader, buffer: Vec::new(), at: 0, ended: false, in_array: false, begun: false, lines_only: false }
+    /// Looks for elements from the window's place on.
+    pub fn new(window: Window<R>) -> Elements<R> {
+        Elements { window, arrays: 0, lines_only: false }
     }
 
-    /// The next element, `None` at the end.
-    ///
-    /// # Errors
-    /// What the reader answers; UTF-16, which is not JSON (RFC 8259, section 8.1).
-    pub fn next_element(&mut self) -> io::Result<Option<&[u8]>> {
+    /// The line that the next element begins in, and its bytes; `None` at the end.
+    pub fn next_element(&mut self) -> Option<(u64, &[u8])> {
         loop {
-            self.skip_mark()?;
             match self.find() {
                 Found::Element(end) => {
-                    let element = self.at..end;
-                    self.at = end;
-                    return Ok(Some(self.buffer[element].trim_ascii_end()));
+                    let from = self.window.at;
+                    let line = self.window.line_at(from);
+                    self.window.at = end;
+                    return Some((line, self.window.bytes[from..end].trim_ascii_end()));
                 }
-                Found::Nothing if self.ended => return Ok(None),
-                Found::Nothing | Found::More => self.read_more()?,
+                Found::Nothing if self.window.ended => return None,
+                Found::Nothing | Found::More => self.window.read_more(),
             }
         }
     }
 
-    fn skip_mark(&mut self) -> io::Result<()> {
-        if self.begun || (self.buffer.len() < 3 && !self.ended) {
-            return Ok(());
-        }
-        self.begun = true;
-        if self.buffer.starts_with(b"\xEF\xBB\xBF") {
-            self.at = 3;
-        } else if self.buffer.starts_with(b"\xFF\xFE") || self.buffer.starts_with(b"\xFE\xFF") {
-            let reason = "the input is UTF-16; convert it to UTF-8 first";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-        }
-        Ok(())
-    }
-
-    fn read_more(&mut self) -> io::Result<()> {
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        let from = self.buffer.len();
-        // Doubling, so that a long element is not scanned once for every few bytes.
-        let wanted = READ.max(from);
-        self.reader.by_ref().take(wanted as u64).read_to_end(&mut self.buffer)?;
-        self.ended = self.buffer.len() < from + wanted;
-        Ok(())
+    /// Why the text ended before its end, with the line.
+    pub fn failure(&mut self) -> Option<(u64, io::Error)> {
+        self.window.failure()
     }
 
     fn find(&mut self) -> Found {
-        if !self.begun {
-            return Found::More;
-        }
-        while let Some(byte) = self.buffer.get(self.at) {
-            match byte {
-                b' ' | b'\t' | b'\r' | b'\n' | b',' => self.at += 1,
-                b'[' if !self.in_array => {
-                    self.in_array = true;
-                    self.at += 1;
-                }
-                b']' if self.in_array => {
-                    self.in_array = false;
-                    self.at += 1;
-                }
-                b'{' => return self.object(),
-                _ => return self.stray(),
+        loop {
+            if !self.window.skip(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',')) {
+                return Found::More;
             }
+            match self.window.rest().first() {
+                None => return Found::Nothing,
+                Some(b'[') => self.arrays += 1,
+                Some(b']') if self.arrays > 0 => self.arrays -= 1,
+                Some(b'{') => return self.object(),
+                Some(_) => return self.stray(),
+            }
+            self.window.at += 1;
         }
-        Found::Nothing
     }
 
     /// Something that is no object: up to the end of its line, in an array also up to the next element.
     fn stray(&self) -> Found {
-        let rest = &self.buffer[self.at..];
-        let end = match self.in_array {
+        let (at, rest) = (self.window.at, self.window.rest());
+        let end = match self.arrays > 0 {
             true => memchr::memchr3(b'\n', b',', b']', rest),
             false => memchr::memchr(b'\n', rest),
         };
         match end {
             // `]` or `,` itself can be what is astray.
-            Some(length) => Found::Element(self.at + length.max(1)),
-            None if self.ended || rest.len() > MAX_ELEMENT => Found::Element(self.buffer.len()),
+            Some(length) => Found::Element(at + length.max(1)),
+            None if self.window.ended || rest.len() > MAX_ELEMENT => Found::Element(self.window.bytes.len()),
             None => Found::More,
         }
     }
 
     /// An object from its first brace to the one that closes it.
     fn object(&mut self) -> Found {
-        let rest = &self.buffer[self.at..];
+        let (at, rest) = (self.window.at, self.window.rest());
         let mut depth = 0u64;
         let mut in_string = false;
         let mut last = 0;
@@ -141,11 +106,11 @@ impl<R: Read> Elements<R> {
                     Some(b'{') if in_string || self.lines_only || !matches!(last, b'[' | b',' | b':') => {
                         // Broken for certain, and perhaps since an earlier line already.
                         self.lines_only |= line_with_brace.is_some();
-                        return Found::Element(self.at + line_with_brace.unwrap_or(index + 1));
+                        return Found::Element(at + line_with_brace.unwrap_or(index + 1));
                     }
                     Some(b'{') => _ = line_with_brace.get_or_insert(index + 1),
                     Some(_) => {}
-                    None if self.ended => {}
+                    None if self.window.ended => {}
                     None => return Found::More,
                 },
                 _ if in_string => {}
@@ -153,7 +118,7 @@ impl<R: Read> Elements<R> {
                 b'}' | b']' => {
                     depth -= 1;
                     if depth == 0 {
-                        return Found::Element(self.at + index + 1);
+                        return Found::Element(at + index + 1);
                     }
                 }
                 _ => {}
@@ -163,11 +128,11 @@ impl<R: Read> Elements<R> {
             }
             index += 1;
         }
-        if !self.ended && rest.len() <= MAX_ELEMENT {
+        if !self.window.ended && rest.len() <= MAX_ELEMENT {
             return Found::More;
         }
         self.lines_only = true;
-        Found::Element(self.at + line_with_brace.unwrap_or(rest.len()))
+        Found::Element(at + line_with_brace.unwrap_or(rest.len()))
     }
 }
 
@@ -189,9 +154,9 @@ mod tests {
     }
 
     fn elements(text: &str) -> Vec<String> {
-        let mut elements = Elements::new(Slow(text.as_bytes()));
+        let mut elements = Elements::new(Window::new(Slow(text.as_bytes())));
         let mut all = Vec::new();
-        while let Some(element) = elements.next_element().unwrap() {
+        while let Some((_, element)) = elements.next_element() {
             all.push(String::from_utf8_lossy(element).into_owned());
         }
         all
@@ -223,13 +188,21 @@ mod tests {
         assert_eq!(elements("{}\nhello, you\n{}"), ["{}", "hello, you", "{}"]);
         assert_eq!(elements("[{},1,null,\"x\",{}]"), ["{}", "1", "null", "\"x\"", "{}"]);
         assert_eq!(elements("]\n{}"), ["]", "{}"]);
-        assert!(elements("[[1],{}]").contains(&"{}".to_owned()));
+        assert_eq!(elements("[[1],{}]"), ["1", "{}"]);
+        assert_eq!(elements("[[{},{\"a\":[]}],[]]\n]{}"), ["{}", "{\"a\":[]}", "]{}"]);
         assert_eq!(elements("[{}, {\"a\":\n  \"b"), ["{}", "{\"a\":\n  \"b"]);
     }
 
     #[test]
-    fn utf_16_is_named_and_an_escape_at_the_very_end_is_no_trouble() {
-        assert!(Elements::new(&b"\xFF\xFE{\0}\0"[..]).next_element().is_err());
+    fn each_element_has_the_line_that_it_begins_in() {
+        let text = "\u{feff}\n{\n\"a\":1}\n\n[{},\n{}]\nhello\n\u{feff}{}";
+        let mut elements = Elements::new(Window::new(Slow(text.as_bytes())));
+        let lines: Vec<u64> = std::iter::from_fn(|| elements.next_element().map(|(line, _)| line)).collect();
+        assert_eq!(lines, [2, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn an_escape_at_the_very_end_is_no_trouble() {
         assert_eq!(elements("{\"a\\"), ["{\"a\\"]);
         assert_eq!(elements("{"), ["{"]);
     }

@@ -1,0 +1,163 @@
+//! One input, whatever it is: what stands in it decides, never what it is called.
+//!
+//! Comes in: the bytes of a file or of standard input. Goes out: elements in order, each the bytes of what
+//! should be one record, with the line it begins in. gzip (also several members behind one another), UTF-16,
+//! and CSV exports are undone; everything else is taken for JSON. Lines are those of the text inside.
+
+use std::io::{self, BufReader, Cursor, Read};
+
+use flate2::read::MultiGzDecoder;
+
+use super::elements::Elements;
+use super::portal::{Remark, Rows};
+use super::utf16::Utf16;
+use super::window::Window;
+
+/// Bytes read from a file at a time.
+const BLOCK: usize = 256 * 1024;
+
+type Bytes<'r> = Box<dyn Read + 'r>;
+
+/// What should be one record.
+#[derive(Debug)]
+pub struct Element<'a> {
+    /// The line, from 1, that it begins in.
+    pub line: u64,
+    pub bytes: &'a [u8],
+    /// What a row of a CSV export has to be said of.
+    pub remark: Option<Remark>,
+}
+
+/// See the module's head.
+pub enum Input<'r> {
+    Json(Elements<Bytes<'r>>),
+    Export(Box<Rows<Bytes<'r>>>),
+}
+
+impl<'r> Input<'r> {
+    /// Looks at the beginning of `reader` and knows what it is.
+    ///
+    /// # Errors
+    /// What the reader answers; a ZIP archive, which is also what a workbook of Excel is.
+    pub fn new(reader: impl Read + 'r) -> io::Result<Input<'r>> {
+        let (head, reader) = peek(Box::new(BufReader::with_capacity(BLOCK, reader)))?;
+        let reader: Bytes<'r> = match head {
+            // RFC 1952, section 2.3.1.
+            [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BLOCK, reader))),
+            _ => reader,
+        };
+        let (head, reader) = peek(reader)?;
+        let reader: Bytes<'r> = match head {
+            [0xff, 0xfe, ..] => Box::new(Utf16::new(behind_mark(reader)?, true)),
+            [0xfe, 0xff, ..] => Box::new(Utf16::new(behind_mark(reader)?, false)),
+            // APPNOTE.TXT, section 4.3.7.
+            [b'P', b'K', 3, 4] => {
+                let reason = "a ZIP archive or a workbook of Excel: unpack it, or save it as CSV UTF-8";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            _ => reader,
+        };
+        Ok(match Rows::of(Window::new(reader)) {
+            Ok(rows) => Input::Export(Box::new(rows)),
+            Err(window) => Input::Json(Elements::new(window)),
+        })
+    }
+
+    /// The next element, `None` at the end or where the reader failed.
+    pub fn next_element(&mut self) -> Option<Element<'_>> {
+        match self {
+            Input::Json(elements) => elements.next_element().map(|(line, bytes)| Element { line, bytes, remark: None }),
+            Input::Export(rows) => {
+                rows.next_row().map(|row| Element { line: row.line, bytes: row.bytes, remark: row.remark })
+            }
+        }
+    }
+
+    /// Why the text ended before its end, with the line that it ended in.
+    pub fn failure(&mut self) -> Option<(u64, io::Error)> {
+        match self {
+            Input::Json(elements) => elements.failure(),
+            Input::Export(rows) => rows.failure(),
+        }
+    }
+}
+
+/// The first bytes, zeros where there are fewer, and a reader that still gives them.
+fn peek(mut reader: Bytes<'_>) -> io::Result<([u8; 4], Bytes<'_>)> {
+    let mut head = Vec::new();
+    reader.by_ref().take(4).read_to_end(&mut head)?;
+    let mut bytes = [0; 4];
+    bytes[..head.len()].copy_from_slice(&head);
+    Ok((bytes, Box::new(Cursor::new(head).chain(reader))))
+}
+
+fn behind_mark(mut reader: Bytes<'_>) -> io::Result<Bytes<'_>> {
+    reader.read_exact(&mut [0; 2])?;
+    Ok(reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write as _;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn utf16(text: &str) -> Vec<u8> {
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    type Told = (u64, String);
+
+    /// Each element with its line, and the failure.
+    fn elements(bytes: &[u8]) -> (Vec<Told>, Option<Told>) {
+        let mut input = Input::new(bytes).unwrap();
+        let mut all = Vec::new();
+        while let Some(element) = input.next_element() {
+            all.push((element.line, String::from_utf8_lossy(element.bytes).into_owned()));
+        }
+        (all, input.failure().map(|(line, error)| (line, error.to_string())))
+    }
+
+    const JSON: &str = "\u{feff}{\"a\":1}\n{\"b\":\n\"ü\"}";
+    const EXPORT: &str = "\u{feff}CreationDate,AuditData\r\nx,\"{\"\"a\"\":1}\"\r\ny,\"{\"\"b\"\":\n\"\"ü\"\"}\"";
+
+    #[test]
+    fn what_stands_in_it_decides() {
+        for (text, first) in [(JSON, 1), (EXPORT, 2)] {
+            let expected = (vec![(first, r#"{"a":1}"#.to_owned()), (first + 1, "{\"b\":\n\"ü\"}".to_owned())], None);
+            assert_eq!(elements(text.as_bytes()), expected);
+            assert_eq!(elements(&gzip(text.as_bytes())), expected, "gzip");
+            assert_eq!(elements(&utf16(text)), expected, "UTF-16");
+            assert_eq!(elements(&gzip(&utf16(text))), expected, "both");
+            let (one, two) = text.as_bytes().split_at(20);
+            assert_eq!(elements(&[gzip(one), gzip(two)].concat()), expected, "two members");
+        }
+        for empty in [&b""[..], b"\xEF\xBB\xBF", b" \n", b"\xFF\xFE", b"AuditData", &gzip(b"")] {
+            assert_eq!(elements(empty), (vec![], None));
+        }
+        assert_eq!(elements(b"hello, AuditData\n").0.len(), 0, "a header");
+        assert_eq!(elements(b"hello, Audit Data\n").0.len(), 1);
+    }
+
+    #[test]
+    fn a_gzip_that_breaks_off_gives_what_it_has_and_says_where() {
+        let whole = gzip("{\"a\":1}\n".repeat(1000).as_bytes());
+        let (all, failure) = elements(&whole[..whole.len() - 9]);
+        let (line, _) = failure.unwrap();
+        assert!(!all.is_empty() && line >= all.len() as u64, "{} {line}", all.len());
+        let (all, failure) = elements(&[&whole[..], b"garbage"].concat());
+        assert_eq!((all.len(), failure.unwrap().0), (1000, 1001));
+    }
+
+    #[test]
+    fn a_workbook_is_named() {
+        assert!(Input::new(&b"PK\x03\x04..."[..]).is_err_and(|error| error.to_string().contains("Excel")));
+    }
+}
