@@ -60,7 +60,6 @@ pub(super) const ACTOR: &[&str] = &[
 pub(super) const PEOPLE: &[&str] = &[
     "destination.user.email",
     "destination.user.id",
-    "destination.user.name",
     "email.bcc.address",
     "email.cc.address",
     "email.from.address",
@@ -71,10 +70,7 @@ pub(super) const PEOPLE: &[&str] = &[
     // Profile `elastic`: what an alert is about.
     "rule.description",
     "source.user.email",
-    "source.user.id",
-    "source.user.name",
     "user.changes.email",
-    "user.changes.name",
     "user.target.email",
     "user.target.full_name",
     "user.target.id",
@@ -158,7 +154,6 @@ pub(super) const PEOPLE: &[&str] = &[
 
 /// The device that something was seen on. Profile `elastic` gives the tenant as the host.
 const HOST: &[&str] = &[
-    "host.hostname",
     "host.id",
     "host.name",
     "related.hosts",
@@ -221,7 +216,6 @@ const GROUPS: &[Group] = &[
             "destination.user",
             "destination.user.email",
             "destination.user.id",
-            "destination.user.name",
             "email",
             "email.bcc.address",
             "email.cc.address",
@@ -231,11 +225,8 @@ const GROUPS: &[Group] = &[
             "file.owner",
             "source.user",
             "source.user.email",
-            "source.user.id",
-            "source.user.name",
             "user.changes",
             "user.changes.email",
-            "user.changes.name",
             "user.target",
             "user.target.email",
             "user.target.full_name",
@@ -244,7 +235,7 @@ const GROUPS: &[Group] = &[
         ],
         places: &[PEOPLE],
     },
-    Group { names: &["host", "host.hostname", "host.id", "host.name"], places: &[HOST] },
+    Group { names: &["host", "host.id", "host.name"], places: &[HOST] },
     Group { names: &["server", "server.ip", "server.address", "server.domain", "destination.ip"], places: &[SERVER] },
     Group { names: &["organization.id", "cloud.account.id"], places: &[TENANT_ID] },
     Group { names: &["organization.name", "cloud.account.name"], places: &[TENANT_NAME] },

@@ -159,7 +159,7 @@ pub static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "server as destination",
-        fields: &["destination.ip", "server.address", "server.domain"],
+        fields: &["destination.ip", "server.address"],
         elastic: "the address of the Exchange server; what stands in the brackets is its address, whatever it is",
         reason: "server.ip is the same, and the brackets may hold the build",
         apply: destination,

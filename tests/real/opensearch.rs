@@ -1,8 +1,7 @@
 //! OpenSearch itself, one node, the core without plugins: Maven Central has it as a zip. It refuses to run as root, so there
 //! it runs as nobody, in a directory of its own.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -44,20 +43,16 @@ fn java_home() -> PathBuf {
     java.ancestors().nth(2).unwrap().to_owned()
 }
 
-fn open_to_all(path: &Path) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
-}
-
 impl OpenSearch {
     /// Starts a node, and returns when it answers.
     pub async fn start() -> OpenSearch {
         let (dir, port, transport) = (place(), free_port(), free_port());
         let home = dir.path().join("opensearch");
         installer(Command::new("cp").arg("-r").arg(distribution()).arg(&home));
-        for name in ["", "data", "logs", "opensearch/config", "opensearch/logs"] {
+        for name in ["data", "logs"] {
             std::fs::create_dir_all(dir.path().join(name)).unwrap();
-            open_to_all(&dir.path().join(name));
         }
+        installer(Command::new("chmod").args(["-R", "a+rwX"]).arg(dir.path()));
         let binary = home.join("bin/opensearch");
         let mut command = match rustix::process::geteuid().is_root() {
             true => {
