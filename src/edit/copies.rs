@@ -32,6 +32,7 @@ const SOURCE: &[&str] = &[
     "o365.audit.IpAddress",
     "o365.audit.IPAddress",
     "o365.audit.DeviceDisplayName",
+    "o365.audit.UserIp",
 ];
 
 /// Who did it, in the fields that speak of nobody else.
@@ -81,11 +82,19 @@ pub(super) const PEOPLE: &[&str] = &[
     "o365.audit.AttendeeInfo",
     "o365.audit.Attendees",
     "o365.audit.CreatedBy",
+    "o365.audit.Data.flattened.Entities.MailboxPrimaryAddress",
+    "o365.audit.Data.flattened.Entities.P1Sender",
+    "o365.audit.Data.flattened.Entities.P2Sender",
+    "o365.audit.Data.flattened.Entities.Recipient",
+    "o365.audit.Data.flattened.Entities.Upn",
     "o365.audit.Data.flattened.f3u",
     "o365.audit.Data.flattened.rcpt",
     "o365.audit.Data.flattened.suid",
     "o365.audit.Data.flattened.trc",
     "o365.audit.Data.flattened.tsd",
+    "o365.audit.EventValue",
+    "o365.audit.ExchangeDetails.From",
+    "o365.audit.ExchangeDetails.Recipients",
     "o365.audit.ExchangeMetaData.BCC",
     "o365.audit.ExchangeMetaData.CC",
     "o365.audit.ExchangeMetaData.From",
@@ -100,6 +109,8 @@ pub(super) const PEOPLE: &[&str] = &[
     "o365.audit.MailboxOwnerUPN",
     "o365.audit.Members.DisplayName",
     "o365.audit.Members.UPN",
+    "o365.audit.MembershipInformation.MemberEmail",
+    "o365.audit.Object1Name",
     "o365.audit.ObjectId",
     "o365.audit.Organizer.UPN",
     "o365.audit.Owner",
@@ -141,6 +152,8 @@ pub(super) const PEOPLE: &[&str] = &[
     "o365.audit.SharePointMetaData.DocumentSharer",
     "o365.audit.SharePointMetaData.FileOwner",
     "o365.audit.SharePointMetaData.From",
+    "o365.audit.SharingInformation.RecipientEmail",
+    "o365.audit.SharingInformation.RecipientName",
     "o365.audit.SharingRecipient",
     "o365.audit.SubmittedBy",
     "o365.audit.Submitter",
@@ -150,6 +163,8 @@ pub(super) const PEOPLE: &[&str] = &[
     "o365.audit.TargetUserOrGroupName",
     "o365.audit.TargetUserPrincipalName",
     "o365.audit.TargetYammerUserId",
+    "o365.audit.UserInformation.UsersAdded",
+    "o365.audit.UserInformation.UsersRemoved",
 ];
 
 /// The device that something was seen on. Profile `elastic` gives the tenant as the host.

@@ -187,7 +187,8 @@ fn places(value: &Value, wanted: &str, way: &str, found: &mut Vec<String>) {
 
 /// Where anything may still stand by its name: what a record has in structures that speak of all and sundry, of which
 /// whoever drops a field is told (docs/configuration.md).
-const TOLD: &[&str] = &["o365.audit.ExtendedProperties", "o365.audit.ModifiedProperties"];
+const TOLD: &[&str] =
+    &["o365.audit.ExtendedProperties", "o365.audit.ModifiedProperties", "o365.audit.PropertyCollection"];
 /// Where the service gives itself, or a kind of user, as the user.
 const NO_PERSON: &[&str] = &["event.code", "event.provider", "cloud.service.name", "auditferry.user_type"];
 /// A tenant may be what something was done to, and in profile `elastic` it is the host.
@@ -207,6 +208,9 @@ const AS_HOST: &[&str] = &[
     "user.target.domain",
     "o365.audit.OrganizationName",
     "o365.audit.TenantName",
+    "o365.audit.ObjectId",
+    "o365.audit.UserDomain",
+    "url.domain",
 ];
 
 /// The fields that say who somebody is or where, and where else the value may stay.
@@ -232,9 +236,9 @@ const SECRETS: &[(&str, &[&[&str]])] = &[
     ("email.bcc.address", &[copies::ACTOR]),
     ("file.owner", &[copies::ACTOR]),
     ("organization.id", &[AS_TARGET]),
-    ("organization.name", &[]),
+    ("organization.name", &[AS_TARGET]),
     ("cloud.account.id", &[AS_TARGET]),
-    ("cloud.account.name", &[]),
+    ("cloud.account.name", &[AS_TARGET]),
     ("host.name", &[AS_HOST]),
     ("server.ip", &[]),
 ];
