@@ -210,6 +210,7 @@ fn mapping_of(path: &str, kind: Kind, engine: Engine) -> Value {
         Kind::Keyword => keyword(),
         Kind::Nested => json!({ "type": "nested", "properties": { "file": { "properties": {
             "extension": keyword(), "name": keyword(), "size": { "type": "long" },
+            "hash": { "properties": { "md5": keyword(), "sha1": keyword(), "sha256": keyword() } },
         } } } }),
         _ => json!({ "type": type_of(kind) }),
     }
@@ -333,6 +334,9 @@ fn value_schema(path: &str, kind: Kind) -> Value {
             "type": "object", "additionalProperties": false,
             "properties": { "file": { "type": "object", "additionalProperties": false, "properties": {
                 "extension": { "type": "string" }, "name": { "type": "string" }, "size": { "type": "integer" },
+                "hash": { "type": "object", "additionalProperties": false, "properties": {
+                    "md5": { "type": "string" }, "sha1": { "type": "string" }, "sha256": { "type": "string" },
+                } },
             } } },
         }),
         (_, Kind::LookUp) => unreachable!("its members are looked up"),
