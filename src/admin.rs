@@ -32,7 +32,30 @@ pub struct Status {
     pub in_flight: InFlight,
     /// The databases of `enrich.geo`.
     pub enrich: Vec<DatabaseStatus>,
+    pub unknown: UnknownStatus,
     pub config: ConfigStatus,
+}
+
+/// Names in records that no table of this release has. Such records are sent on like all others.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UnknownStatus {
+    pub record_types: UnknownNames,
+    pub operations: UnknownNames,
+    pub fields: UnknownNames,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UnknownNames {
+    /// Those seen most, first the most frequent, at most 100; long ones are cut.
+    pub names: Vec<UnknownName>,
+    /// How often any other was seen.
+    pub others: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UnknownName {
+    pub name: String,
+    pub count: u64,
 }
 
 /// The running configuration.

@@ -313,7 +313,8 @@ impl App {
             enricher.keep_fresh();
             old.enricher.forget_what_is_not_of(&enricher, &self.metrics);
         }
-        let new = Arc::new(Graph::new(config, known, drivers, enricher, &self.metrics, self.observer.clone()));
+        let new = Graph::new(config, known, drivers, enricher, &self.metrics, self.observer.clone());
+        let new = Arc::new(new.going_on_from(&old));
         self.routes.send_replace(Arc::clone(&new.routes));
         self.graph.send_replace(Arc::clone(&new));
 

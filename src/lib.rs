@@ -30,6 +30,7 @@ pub mod route;
 pub mod sink;
 pub mod source;
 pub mod state;
+pub mod unknown;
 
 pub mod simulator;
 

@@ -107,6 +107,7 @@ metrics! {
     events: counters "events_total" "records by what became of them" ["tenant", "content_type", "outcome"];
     unreadable: counters "events_unreadable_total" "records that could not be read and went out as event.kind pipeline_error" ["tenant", "content_type"];
 
+    unknown: counters "unknown_total" "names in records that no table of this release has: types, operations, top-level fields; `/status` has the names" ["kind"];
     faults: counters "faults_total" "panics over a record that were caught: faults of ours; it went out as event.kind pipeline_error" ["stage"];
 
     api_requests: counters "api_requests_total" "requests to the service by operation and status class" ["operation", "code"];

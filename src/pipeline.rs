@@ -21,6 +21,7 @@ use crate::record::{Field, RecordKey, Span, UnreadableRecord, View, ViewBuffer};
 use crate::route::{FeedRoute, Routes};
 use crate::sink::{SinkId, SinkSet};
 use crate::source::RawBatch;
+use crate::unknown::{Sighting, Unknown};
 
 use guard::{Faults, guarded};
 
@@ -44,6 +45,8 @@ pub struct Pipeline {
     observer: Option<Arc<dyn Observer>>,
     /// What each sink with a condition did not want.
     filtered: Vec<(SinkId, Counter)>,
+    /// What records have that no table knows.
+    unknown: Arc<Unknown>,
 }
 
 impl Pipeline {
@@ -61,7 +64,18 @@ impl Pipeline {
         for stage in guard::STAGES {
             metrics.faults.with_label_values(&[stage]);
         }
-        Pipeline { routes, enricher, original, metrics, observer, filtered }
+        let unknown = Unknown::new(&metrics);
+        Pipeline { routes, enricher, original, metrics, observer, filtered, unknown }
+    }
+
+    /// Counts on where the pipeline before it is.
+    pub fn going_on_from(self, before: &Pipeline) -> Pipeline {
+        Pipeline { unknown: Arc::clone(&before.unknown), ..self }
+    }
+
+    /// What records had so far that no table knows.
+    pub fn unknown(&self) -> &Unknown {
+        &self.unknown
     }
 
     /// Takes a part through all steps. Records that no sink needs any more end here.
@@ -75,12 +89,14 @@ impl Pipeline {
             route: self.routes.of(&blob.feed),
             faults: Faults::default(),
             buffers: Vec::new(),
+            sighting: Sighting::default(),
         };
         for stride in spans.chunks(STRIDE) {
             work.stride(stride, &ack, delivered, &mut sorted);
         }
         ack.release();
         work.faults.report(&blob, &self.metrics);
+        self.unknown.note(work.sighting);
         let Sorted { docs, events, wanted, .. } = sorted;
         self.observe(&blob, &events);
         let mut part = Part { blob, raw: bytes, docs, events, charge };
@@ -116,6 +132,7 @@ struct Work<'a> {
     faults: Faults,
     /// What the views of records that are done with have left, at most [`STRIDE`] of them.
     buffers: Vec<ViewBuffer>,
+    sighting: Sighting,
 }
 
 impl<'a> Work<'a> {
@@ -128,6 +145,9 @@ impl<'a> Work<'a> {
         let claims = read.iter().map(|read| (read.key, read.wanted, ack.share()));
         let sinks = delivered.claim_each(self.pipeline.routes.required(), claims);
         let (needed, done): (Vec<_>, Vec<_>) = read.into_iter().zip(sinks).partition(|(_, sinks)| !sinks.is_empty());
+        for view in needed.iter().filter_map(|(read, _)| read.view.as_ref().ok()) {
+            self.sighting.look(view);
+        }
         self.write_all(&needed, sorted);
         let views = needed.into_iter().chain(done).filter_map(|(read, _)| read.view.ok());
         self.buffers.extend(views.map(View::into_buffer));

@@ -56,6 +56,11 @@ impl Graph {
         Graph { config, drivers, names, known, routes, enricher, pipeline }
     }
 
+    /// The same, counting on where the one before it is.
+    pub fn going_on_from(self, before: &Graph) -> Graph {
+        Graph { pipeline: self.pipeline.going_on_from(&before.pipeline), ..self }
+    }
+
     pub fn sink(&self, name: &str) -> Option<(&SinkConfig, SinkId)> {
         let sink = self.config.sinks.iter().find(|sink| sink.name == name)?;
         self.known.get(name).map(|(id, _)| (sink, *id))

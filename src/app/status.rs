@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::graph::Graph;
 use crate::admin::{
     ConfigStatus, CredentialStatus, DatabaseStatus, FeedStatus, InFlight, SinkStatus, StateStatus, Status,
-    StatusSource, TenantStatus,
+    StatusSource, TenantStatus, UnknownName, UnknownNames, UnknownStatus,
 };
 use crate::budget::Budget;
 use crate::config::TenantConfig;
@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::route::Intake;
 use crate::source::{CREDENTIALS_THAT_END, Troubles, grid};
 use crate::state::State;
+use crate::unknown::{Names, Unknown};
 
 /// What is looked at.
 pub(super) struct Look {
@@ -47,6 +48,7 @@ impl Look {
             },
             in_flight: InFlight { bytes: self.budget.used() as u64, limit: self.budget.limit() as u64 },
             enrich: graph.enricher.status().into_iter().map(database).collect(),
+            unknown: unknown(graph.pipeline.unknown()),
             config: self.config.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -97,4 +99,13 @@ fn database(known: enrich::DatabaseStatus) -> DatabaseStatus {
         Standing::Loaded { database_type, built } => (Some(database_type), Some(built)),
     };
     DatabaseStatus { kind: known.kind, file: known.file, database_type, built, trouble: known.trouble }
+}
+
+fn unknown(seen: &Unknown) -> UnknownStatus {
+    let of_kind = |names: Names| UnknownNames {
+        names: names.most.into_iter().map(|(name, count)| UnknownName { name, count }).collect(),
+        others: names.others,
+    };
+    let [record_types, operations, fields] = seen.names().map(of_kind);
+    UnknownStatus { record_types, operations, fields }
 }

@@ -13,7 +13,7 @@ use super::section::{Field, Section, nearest};
 use super::templates;
 use super::values::{At, Secret, Size};
 use crate::config::{EditConfig, Format, HashConfig, RateLimitConfig};
-use crate::edit::{FieldPath, KEY_BYTES, WRITTEN, can_be_written, is_object};
+use crate::edit::{FieldPath, KEY_BYTES, ROOTS, WRITTEN, can_be_written, holds_addresses, is_object, reaches};
 use crate::secret::SecretSource;
 
 /// What says which record it is and when: without it nothing could be found again or told apart.
@@ -31,11 +31,6 @@ const SHOWN: [(Format, &str, &str); 7] = [
     (Format::Raw, "workload", "Workload"),
     (Format::Raw, "operation", "Operation"),
 ];
-/// First names of ECS documents; Microsoft's names begin with a capital letter, all but a few.
-const ECS_ROOTS: [&str; 9] =
-    ["event", "user", "source", "related", "organization", "user_agent", "o365", "auditferry", "data_stream"];
-/// An index mapping of ECS takes nothing but addresses there, or where the same value stands.
-const ADDRESSES: [&str; 4] = ["source.ip", "source.address", "source.domain", "related.ip"];
 /// What of [`KEPT`] are objects: below them lies more than what is kept.
 const CONTAINERS: [&str; 2] = ["event", "auditferry"];
 /// Fields of one sink; far above what is reasonable, so that the cost of a record stays bounded.
@@ -107,7 +102,8 @@ fn shown(at: &At<FieldPath>, reader: &Reader<'_>) -> String {
 /// What an index mapping of ECS would refuse once it is a pseudonym.
 fn warn_of_mappings(at: &At<FieldPath>, reader: &mut Reader<'_>) {
     let name = shown(at, reader);
-    if ADDRESSES.iter().any(|address| at.value.is(address)) {
+    // An index mapping of ECS takes nothing but addresses there.
+    if holds_addresses(&at.value) {
         reader.warning(
             &at.place,
             format!("a pseudonym is no address, and index mappings take nothing else for {name}"),
@@ -198,12 +194,13 @@ fn check_name(at: &At<FieldPath>, what: &str, format: Format, reader: &mut Reade
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!(
                     "its fields begin with {}; a record's own fields lie below `o365.audit`",
-                    ECS_ROOTS.map(|root| format!("`{root}`")).join(", ")
+                    ROOTS.iter().map(|root| format!("`{root}`")).collect::<Vec<_>>().join(", ")
                 ),
             };
             reader.warning(&at.place, format!("an ECS document has no {shown}, so nothing is {what}"), hint);
         }
-        Format::Raw if ECS_ROOTS.contains(&first) => reader.fault(
+        // Microsoft's names begin with a capital letter, all but a few that no document has.
+        Format::Raw if ROOTS.contains(&first) => reader.fault(
             &at.place,
             format!("a record as Microsoft sends it has no {shown}"),
             "with `format: raw` fields have Microsoft's names, as `ClientIP` or `UserId`",
@@ -213,7 +210,8 @@ fn check_name(at: &At<FieldPath>, what: &str, format: Format, reader: &mut Reade
 }
 
 fn check_templates(at: &At<FieldPath>, what: &str, format: Format, texts: &[At<String>], reader: &mut Reader<'_>) {
-    for (_, place, field) in SHOWN.iter().filter(|(of, ..)| *of == format).filter(|(.., field)| at.value.covers(field))
+    for (_, place, field) in
+        SHOWN.iter().filter(|(of, ..)| *of == format).filter(|(.., field)| reaches(&at.value, field))
     {
         for text in texts.iter().filter(|text| templates::places(&text.value).is_ok_and(|all| all.contains(place))) {
             reader.fault(

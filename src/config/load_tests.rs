@@ -246,9 +246,9 @@ fn an_edit_that_does_nothing_or_breaks_a_mapping_brings_a_word() {
     for (sink, parts) in [
         ("drop_fields: [user.nmae]", ["no `user.nmae`, so nothing is dropped", "did you mean `user.name`?"]),
         ("drop_fields: [o365.ClientIP]", ["so nothing is dropped", "lie below `o365.audit`"]),
-        (&hash("client.ip"), ["so nothing is hashed", "begin with `event`"]),
+        (&hash("zzz.qqq"), ["so nothing is hashed", "`event`, `application`, `client`"]),
         (&hash("source.address"), ["a pseudonym is no address", "drop it"]),
-        (&hash("user"), ["one text of the object `user`", "as `user.id`"]),
+        (&hash("user"), ["one text of the object `user`", "as `user.changes.email`"]),
         (&hash("o365.audit"), ["one text of the object `o365.audit`", "as `o365.audit.ClientIP`"]),
         (&hash("data_stream"), ["one text of the object `data_stream`", "as `data_stream.type`"]),
     ] {

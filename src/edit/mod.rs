@@ -17,7 +17,7 @@ mod written;
 
 pub use path::{FieldPath, PathError};
 pub use pseudonym::{KEY_BYTES, PREFIX, Pseudonyms};
-pub use written::{WRITTEN, can_be_written, is_object};
+pub use written::{ROOTS, WRITTEN, can_be_written, holds_addresses, is_object, reaches};
 
 use editor::Editor;
 

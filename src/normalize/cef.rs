@@ -59,7 +59,7 @@ pub static KEYS: &[Key] = &[
         }),
     ),
     Key::new("shost", From::Ecs(&[Ecs::SourceDomain])),
-    Key::new("request", From::Ecs(&[Ecs::UrlFull, Ecs::UrlOriginal])),
+    Key::new("request", From::Ecs(&[Ecs::UrlOriginal])),
     Key::new("requestClientApplication", From::Ecs(&[Ecs::UserAgentOriginal])),
     Key::new("fname", From::Ecs(&[Ecs::FileName])),
     Key::new("filePath", From::Ecs(&[Ecs::FilePath, Ecs::FileDirectory])),

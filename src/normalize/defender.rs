@@ -322,9 +322,9 @@ mod tests {
         let read = file("https://x.example/d/");
         assert_eq!(
             read["file"],
-            json!({"directory":"https://x.example/d/","name":"a.exe","path":"https://x.example/d/a.exe","size":20})
+            json!({"directory":"https://x.example/d/","extension":"exe","name":"a.exe","path":"https://x.example/d/a.exe","size":20})
         );
         assert_eq!((&read["rule"]["name"], &read["threat"]["indicator"]["name"]), (&json!("T"), &json!("a.exe")));
-        assert_eq!(file("/d/a.exe")["file"], json!({"name":"a.exe","path":"/d/a.exe","size":20}));
+        assert_eq!(file("/d/a.exe")["file"], json!({"extension":"exe","name":"a.exe","path":"/d/a.exe","size":20}));
     }
 }

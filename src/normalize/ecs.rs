@@ -95,7 +95,6 @@ ecs! {
     EventSeverity "event.severity" Long One Ecs;
     EventOriginal "event.original" Keyword One Ecs;
     EventReason "event.reason" Keyword One Ecs;
-    EventReference "event.reference" Keyword One Ecs;
     EventUrl "event.url" Keyword One Ecs;
     EventStart "event.start" Date One Ecs;
     EventEnd "event.end" Date One Ecs;
@@ -109,13 +108,9 @@ ecs! {
     CloudServiceName "cloud.service.name" Keyword One Ecs;
     DestinationDomain "destination.domain" Keyword One Ecs;
     DestinationIp "destination.ip" Ip One Ecs;
-    DestinationUserDomain "destination.user.domain" Keyword One Ecs;
     DestinationUserEmail "destination.user.email" Keyword One Ecs;
     DestinationUserId "destination.user.id" Keyword One Ecs;
-    DestinationUserName "destination.user.name" Keyword One Ecs;
     DeviceId "device.id" Keyword One Ecs;
-    DeviceManufacturer "device.manufacturer" Keyword One Ecs;
-    DeviceModelName "device.model.name" Keyword One Ecs;
     EmailAttachments "email.attachments" Nested List Ecs;
     EmailBcc "email.bcc.address" Keyword List Ecs;
     EmailCc "email.cc.address" Keyword List Ecs;
@@ -137,7 +132,6 @@ ecs! {
     FileHashSha1 "file.hash.sha1" Keyword One Ecs;
     FileHashSha256 "file.hash.sha256" Keyword One Ecs;
     FileInode "file.inode" Keyword One Ecs;
-    FileMimeType "file.mime_type" Keyword One Ecs;
     FileMtime "file.mtime" Date One Ecs;
     FileName "file.name" Keyword One Ecs;
     FileOwner "file.owner" Keyword One Ecs;
@@ -145,22 +139,16 @@ ecs! {
     FileSize "file.size" Long One Ecs;
     FileTargetPath "file.target_path" Keyword One Ecs;
     FileType "file.type" Keyword One Ecs;
-    GroupDomain "group.domain" Keyword One Ecs;
     GroupId "group.id" Keyword One Ecs;
     GroupName "group.name" Keyword One Ecs;
-    HostHostname "host.hostname" Keyword One Ecs;
     HostId "host.id" Keyword One Ecs;
     HostName "host.name" Keyword One Ecs;
-    HostOsFull "host.os.full" Keyword One Ecs;
-    HostOsName "host.os.name" Keyword One Ecs;
     HostOsPlatform "host.os.platform" Keyword One Ecs;
     HostOsType "host.os.type" Keyword One Ecs;
-    HostOsVersion "host.os.version" Keyword One Ecs;
     Message "message" Text One Ecs;
     NetworkType "network.type" Keyword One Ecs;
     OrganizationId "organization.id" Keyword One Ecs;
     OrganizationName "organization.name" Keyword One Ecs;
-    ProcessExecutable "process.executable" Keyword One Ecs;
     ProcessName "process.name" Keyword One Ecs;
     RelatedHash "related.hash" Keyword List Ecs;
     RelatedHosts "related.hosts" Keyword List Ecs;
@@ -181,23 +169,13 @@ ecs! {
     SourceIp "source.ip" Ip One Ecs;
     SourcePlace "source.geo" LookUp One Ecs;
     SourcePort "source.port" Long One Ecs;
-    SourceUserDomain "source.user.domain" Keyword One Ecs;
     SourceUserEmail "source.user.email" Keyword One Ecs;
-    SourceUserId "source.user.id" Keyword One Ecs;
-    SourceUserName "source.user.name" Keyword One Ecs;
     ThreatIndicatorName "threat.indicator.name" Keyword One Ecs;
     ThreatIndicatorType "threat.indicator.type" Keyword One Ecs;
-    ThreatTechniqueId "threat.technique.id" Keyword List Ecs;
-    ThreatTechniqueName "threat.technique.name" Keyword List Ecs;
     TokenId "token.id" Keyword One ElasticOnly;
     UrlDomain "url.domain" Keyword One Ecs;
-    UrlExtension "url.extension" Keyword One Ecs;
-    UrlFull "url.full" Wildcard One Ecs;
     UrlOriginal "url.original" Wildcard One Ecs;
-    UrlPath "url.path" Wildcard One Ecs;
-    UrlScheme "url.scheme" Keyword One Ecs;
     UserChangesEmail "user.changes.email" Keyword One Ecs;
-    UserChangesName "user.changes.name" Keyword One Ecs;
     UserDomain "user.domain" Keyword One Ecs;
     UserEmail "user.email" Keyword One Ecs;
     UserFullName "user.full_name" Keyword One Ecs;
@@ -227,6 +205,51 @@ impl Ecs {
     pub fn of(path: &str) -> Option<Ecs> {
         Ecs::ALL.iter().copied().find(|field| field.path() == path)
     }
+}
+
+/// A member that a table outside of the record gives, where `enrich` is asked for it.
+#[derive(Clone, Copy, Debug)]
+pub struct LookUp {
+    /// The field of [`Kind::LookUp`] at whose place it is written.
+    pub at: Ecs,
+    pub path: &'static str,
+    pub kind: Kind,
+}
+
+const fn look_up(at: Ecs, path: &'static str, kind: Kind) -> LookUp {
+    LookUp { at, path, kind }
+}
+
+/// All of them (ECS 8.17, field sets `as`, `geo` and `user_agent`).
+pub const LOOK_UPS: &[LookUp] = &[
+    look_up(Ecs::SourcePlace, "source.as.number", Kind::Long),
+    look_up(Ecs::SourcePlace, "source.as.organization.name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.city_name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.continent_code", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.continent_name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.country_iso_code", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.country_name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.location", Kind::GeoPoint),
+    look_up(Ecs::SourcePlace, "source.geo.name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.postal_code", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.region_iso_code", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.region_name", Kind::Keyword),
+    look_up(Ecs::SourcePlace, "source.geo.timezone", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.device.name", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.name", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.os.full", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.os.name", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.os.version", Kind::Keyword),
+    look_up(Ecs::UserAgentParts, "user_agent.version", Kind::Keyword),
+];
+
+/// What a pipeline error has besides (`super::pipeline_error`), and no record: the bytes that nobody could read.
+pub const OF_ERRORS: &[(&str, Kind)] = &[("auditferry.original_base64", Kind::Keyword)];
+
+/// Every field that a document of ours can have outside of `o365.audit`, by name, with its type.
+pub fn written() -> impl Iterator<Item = (&'static str, Kind)> {
+    let own = Ecs::ALL.iter().filter(|field| field.kind() != Kind::LookUp).map(|field| (field.path(), field.kind()));
+    own.chain(LOOK_UPS.iter().map(|member| (member.path, member.kind))).chain(OF_ERRORS.iter().copied())
 }
 
 /// An object of the document: `user.target` is one, below `user`.

@@ -218,9 +218,19 @@ pub fn principal_name(identities_: &str) -> Option<&str> {
     of_type("5").filter(|id| identity::is_known(id))
 }
 
-/// The display name among the ids (type 1).
+/// The display name among the ids (type 1) of the first object: where a user is given a role, the role's own follow.
 pub fn display_name(identities_: &str) -> Option<&str> {
-    identities(identities_).find(|(_, kind)| *kind == "1").map(|(id, _)| id).filter(|id| identity::is_known(id))
+    let is_object = |id: &str| id.split_once('_').is_some_and(|(kind, _)| KINDS.contains(&kind));
+    let mut object = None;
+    for (id, kind) in identities(identities_) {
+        if is_object(id) && *object.get_or_insert(id) != id {
+            return None;
+        }
+        if kind == "1" {
+            return Some(id).filter(|id| identity::is_known(id));
+        }
+    }
+    None
 }
 
 /// The ids of `Actor` or `Target` and their types, as text.

@@ -101,9 +101,9 @@ mod tests {
         let read = document_of(&json!({"RecordType":64,"Status":"Failed","Data":data.to_string()}).to_string());
         assert_eq!(read["email"]["local_id"], json!(["1", "2"]));
         assert_eq!(read["email"]["from"]["address"], json!(["a@b"]));
-        assert_eq!(read["file"], json!({"name":"f.zip","hash":{"md5":"bb","sha256":"aa"}}));
+        assert_eq!(read["file"], json!({"extension":"zip","name":"f.zip","hash":{"md5":"bb","sha256":"aa"}}));
         assert_eq!(read["url"], json!({"domain":"e.example","original":"https://e.example/1"}));
-        assert_eq!(read["related"]["user"], json!(["c@d", "g@h"]));
+        assert_eq!(read["related"]["user"], json!(["c@d", "g@h", "a@b"]));
         assert_eq!(read["related"]["ip"], json!(["203.0.113.62"]));
         assert_eq!(read["event"]["outcome"], "failure");
         // The same as an object; and what is no JSON at all.

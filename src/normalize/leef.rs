@@ -62,9 +62,9 @@ pub static KEYS: &[Key] = &[
     Key::new("identHostName", From::Ecs(&[Ecs::SourceDomain])),
     Key::new(
         "resource",
-        From::Ecs(&[Ecs::FilePath, Ecs::FileName, Ecs::UrlFull, Ecs::UrlOriginal, Ecs::UserTargetId, Ecs::GroupName]),
+        From::Ecs(&[Ecs::FilePath, Ecs::FileName, Ecs::UrlOriginal, Ecs::UserTargetId, Ecs::GroupName]),
     ),
-    Key::new("url", From::Ecs(&[Ecs::UrlFull, Ecs::UrlOriginal])),
+    Key::new("url", From::Ecs(&[Ecs::UrlOriginal])),
     Key::new("policy", From::Ecs(&[Ecs::RuleName])),
     Key::new("eventId", From::Ecs(&[Ecs::EventId])),
     Key::new(

@@ -8,7 +8,7 @@
 //! made of the rules here.
 
 mod alerts;
-mod base;
+pub mod base;
 mod cef;
 mod cmdlet;
 mod copilot;
@@ -37,7 +37,7 @@ pub mod profile;
 mod purview;
 mod quarantine;
 mod related;
-mod rest;
+pub mod rest;
 mod sharepoint;
 mod sign_in;
 mod teams;

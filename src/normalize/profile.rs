@@ -117,7 +117,7 @@ pub static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "client",
-        fields: &["client", "source", "network.type", "related.ip", "related.hosts"],
+        fields: &["client", "source", "network.type", "related.hosts"],
         elastic: "the first address field that is there, even if it is empty; a text that is no address stands whole, its port too, as client.domain",
         reason: "an empty field hid a good address, and a port is no part of a domain",
         apply: client,
@@ -159,7 +159,7 @@ pub static DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "server as destination",
-        fields: &["destination.ip", "server.address", "server.domain"],
+        fields: &["destination.ip", "server.address"],
         elastic: "the address of the Exchange server; what stands in the brackets is its address, whatever it is",
         reason: "server.ip is the same, and the brackets may hold the build",
         apply: destination,

@@ -18,8 +18,7 @@ const USERS: &[Ecs] = &[
     Ecs::UserChangesEmail,
     Ecs::FileOwner,
 ];
-const HOSTS: &[Ecs] =
-    &[Ecs::HostName, Ecs::HostHostname, Ecs::SourceDomain, Ecs::ServerDomain, Ecs::DestinationDomain, Ecs::UrlDomain];
+const HOSTS: &[Ecs] = &[Ecs::HostName, Ecs::SourceDomain, Ecs::ServerDomain, Ecs::DestinationDomain, Ecs::UrlDomain];
 const HASHES: &[Ecs] = &[Ecs::FileHashMd5, Ecs::FileHashSha1, Ecs::FileHashSha256];
 
 /// Adds the values of other fields to the lists.

@@ -28,8 +28,50 @@ const AS_STRINGS: FieldSet = FieldSet::of(&[
     Field::ListBaseType,
 ]);
 
+/// What becomes of the fields that are not copied as they are, for people.
+pub const SHAPES: &[(&[Field], &str)] = &[
+    (
+        &[Field::Parameters, Field::ExtendedProperties],
+        "a list of `Name` and `Value` as an object, dots in names as `_`; those of one name as a list; the JSON inside of `additionalDetails` as JSON",
+    ),
+    (
+        &[Field::ModifiedProperties],
+        "a list of `Name`, `NewValue` and `OldValue` as an object of pairs, dots and blanks in names as `_`: `ModifiedProperties.Role_DisplayName.NewValue`",
+    ),
+    (&[Field::Actor, Field::Target], "a list of `ID` and `Type`, the type as text"),
+    (
+        &[Field::OperationProperties, Field::AdditionalInfo, Field::CopilotEventData],
+        "as sent; JSON inside of a text as JSON",
+    ),
+    (
+        &[Field::Data],
+        "JSON inside of a text as JSON, below `flattened`, of which an index keeps every member as one kind",
+    ),
+    (&[Field::ExceptionInfo], "an object, as sent; a text as its `Reason`"),
+    (&[Field::Item, Field::Folder], "as sent; what is no object as its `_raw`"),
+    (&[Field::Sender], "a text as sent; an object as `SenderEntity`"),
+    (&[Field::Message], "a text as sent; an object as `MessageObject`"),
+    (&[Field::Location], "a text as sent; an object as `LocationObject`"),
+    (
+        &[
+            Field::RecordType,
+            Field::UserType,
+            Field::Version,
+            Field::InternalLogonType,
+            Field::LogonType,
+            Field::AzureActiveDirectoryEventType,
+            Field::ActorYammerUserId,
+            Field::YammerNetworkId,
+            Field::ListBaseType,
+        ],
+        "a number as text: it is a name, not a quantity",
+    ),
+];
+
 /// Fields that are not copied as they are.
 const SHAPED: FieldSet = FieldSet::of(&[
+    Field::CopilotEventData,
+    Field::Location,
     Field::RecordType,
     Field::UserType,
     Field::Version,
@@ -112,6 +154,7 @@ fn shaped(view: &View<'_>, field: Field, entry: &Entry<'_>, arena: &Bump, out: &
         }
         Field::Sender if value.starts_with('{') => renamed(view, entry, "SenderEntity", out),
         Field::Message if value.starts_with('{') => renamed(view, entry, "MessageObject", out),
+        Field::Location if value.starts_with('{') => renamed(view, entry, "LocationObject", out),
         Field::Actor | Field::Target if value.starts_with('[') => {
             json::key(entry.name, out);
             identities(value, out);
@@ -127,7 +170,7 @@ fn shaped(view: &View<'_>, field: Field, entry: &Entry<'_>, arena: &Bump, out: &
             old_and_new(value, out);
             out.push(b',');
         }
-        Field::OperationProperties | Field::AdditionalInfo if value.starts_with('"') => {
+        Field::OperationProperties | Field::AdditionalInfo | Field::CopilotEventData if value.starts_with('"') => {
             json::key(entry.name, out);
             parsed(&value[1..value.len() - 1], arena, out);
             out.push(b',');
@@ -437,6 +480,14 @@ mod tests {
     }
 
     #[test]
+    fn every_field_that_has_a_shape_of_its_own_is_told_of() {
+        let told: Vec<Field> = SHAPES.iter().flat_map(|(fields, _)| fields.iter().copied()).collect();
+        for field in Field::ALL {
+            assert_eq!(told.contains(field), SHAPED.contains(*field), "{}", field.as_str());
+        }
+    }
+
+    #[test]
     fn data_of_an_alert_and_reasons_have_one_type() {
         assert_eq!(
             rest(r#"{"Data":"{\"a\":1}","ExceptionInfo":"late","Item":"none","RecordType":4.0E1,"":1}"#),
@@ -464,6 +515,14 @@ mod tests {
     #[test]
     fn names_that_come_as_two_types_have_two_names_and_types_of_identities_are_texts() {
         assert_eq!(rest(r#"{"Sender":{"a":1},"Message":"m"}"#), r#"{"SenderEntity":{"a":1},"Message":"m"}"#);
+        assert_eq!(
+            rest(r#"{"Location":{"City":"y"},"CopilotEventData":"{\"AppHost\":\"z\"}"}"#),
+            r#"{"LocationObject":{"City":"y"},"CopilotEventData":{"AppHost":"z"}}"#
+        );
+        assert_eq!(
+            rest(r#"{"ExceptionInfo":{"Reason":"x"},"Location":"y"}"#),
+            r#"{"ExceptionInfo":{"Reason":"x"},"Location":"y"}"#
+        );
         assert_eq!(
             rest(r#"{"Actor":[{"ID":"x","Type":5},"odd"],"Target":"y","UserType":0}"#),
             r#"{"Actor":[{"ID":"x","Type":"5"},"odd"],"Target":"y","UserType":"0"}"#

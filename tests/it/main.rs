@@ -14,10 +14,13 @@ mod support;
 
 mod bars;
 mod board;
+mod derived;
 mod edges;
 mod edits;
 mod formats;
 mod fuzzing;
+mod index;
+mod mapping;
 mod network;
 mod normalize;
 mod papers;

@@ -13,8 +13,9 @@ use crate::real;
 const JUDGE: &str = "
 import json, sys, jsonschema
 schema, *documents = json.load(sys.stdin)
-jsonschema.Draft7Validator.check_schema(schema)
-judge = jsonschema.Draft7Validator(schema)
+Validator = getattr(jsonschema, sys.argv[1])
+Validator.check_schema(schema)
+judge = Validator(schema)
 for document in documents:
     fault = next(iter(judge.iter_errors(document)), None)
     print(json.dumps(fault and fault.message))
@@ -33,10 +34,10 @@ fn python() -> PathBuf {
     })
 }
 
-/// What is wrong with each document; `None` where the schema takes it.
-fn judge(schema: &Value, documents: &[Value]) -> Vec<Option<String>> {
+/// What is wrong with each document, says the class `validator`; `None` where the schema takes it.
+pub fn judge(validator: &str, schema: &Value, documents: &[Value]) -> Vec<Option<String>> {
     let mut command = Command::new("python3");
-    command.env("PYTHONPATH", python()).args(["-c", JUDGE]);
+    command.env("PYTHONPATH", python()).args(["-c", JUDGE, validator]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let all: Vec<&Value> = std::iter::once(schema).chain(documents).collect();
     let input = serde_json::to_vec(&all).unwrap();
@@ -99,7 +100,7 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
     let examples = examples();
     assert!(examples.len() >= 4, "{} examples", examples.len());
     let documents: Vec<Value> = examples.iter().map(|(_, value)| value.clone()).collect();
-    for ((name, _), said) in examples.iter().zip(judge(&schema, &documents)) {
+    for ((name, _), said) in examples.iter().zip(judge("Draft7Validator", &schema, &documents)) {
         assert_eq!(said, None, "{name}");
     }
 
@@ -168,7 +169,7 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "- {name: x, type: stdout, required: maybe}",
     ];
     let documents: Vec<Value> = good.iter().chain(&bad).map(|what| yaml(&with(what))).collect();
-    let said = judge(&schema, &documents);
+    let said = judge("Draft7Validator", &schema, &documents);
     for (what, said) in good.iter().chain(&bad).zip(&said) {
         let read = auditferry::config::load_str("c.yaml", &with(what));
         let is_good = good.contains(what);
@@ -176,7 +177,10 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         assert_eq!(said.is_none(), is_good, "{what}: {said:?}");
     }
     // What must be there at the top.
-    let none =
-        judge(&schema, &[yaml("{}"), yaml("sinks: [{name: o, type: stdout}]"), yaml(&format!("tenants: [{TENANT}]"))]);
+    let none = judge(
+        "Draft7Validator",
+        &schema,
+        &[yaml("{}"), yaml("sinks: [{name: o, type: stdout}]"), yaml(&format!("tenants: [{TENANT}]"))],
+    );
     assert!(none.iter().all(Option::is_some), "{none:?}");
 }

@@ -7,6 +7,7 @@ pub mod collector;
 pub mod kafka;
 pub mod kubernetes;
 pub mod memory_limit;
+pub mod opensearch;
 pub mod pod;
 pub mod prometheus;
 
