@@ -26,6 +26,7 @@ const SOURCE: &[&str] = &[
     "client.domain",
     "related.ip",
     "related.hosts",
+    "o365.audit.EndpointMetaData",
     "o365.audit.ClientIP",
     "o365.audit.ClientIPAddress",
     "o365.audit.ActorIpAddress",
