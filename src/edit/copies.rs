@@ -93,6 +93,7 @@ pub(super) const PEOPLE: &[&str] = &[
     "o365.audit.Data.flattened.suid",
     "o365.audit.Data.flattened.trc",
     "o365.audit.Data.flattened.tsd",
+    "o365.audit.Data.flattened.user",
     "o365.audit.EventValue",
     "o365.audit.ExchangeDetails.From",
     "o365.audit.ExchangeDetails.Recipients",

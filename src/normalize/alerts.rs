@@ -26,12 +26,12 @@ const RULES: &[Rule] = &[
     made(Ecs::Message, "Name", "what the alert is called"),
     made(
         Ecs::UserTargetId,
-        "AlertEntityId, TargetUser, Data.f3u, Data.rcpt",
+        "AlertEntityId, TargetUser, Data f3u, rcpt, user",
         "the entity where EntityType is User and it is not who did it; else whom an alert of insider risk is about; else the user that Data names",
     ),
-    made(Ecs::UserTargetName, "AlertEntityId, Data.f3u", "of the same, where it is an address"),
-    made(Ecs::UserTargetDomain, "AlertEntityId, Data.f3u", "of the same"),
-    made(Ecs::UserTargetEmail, "AlertEntityId, Data.f3u", "of the same"),
+    made(Ecs::UserTargetName, "as user.target.id", "of the same, where it is an address"),
+    made(Ecs::UserTargetDomain, "as user.target.id", "of the same"),
+    made(Ecs::UserTargetEmail, "as user.target.id", "of the same"),
     made(Ecs::EmailSender, "Data.tsd", "who sent the mail that the alert is about"),
     made(Ecs::EmailTo, "Data.trc", "who was sent it"),
     made(Ecs::EmailSubject, "Data.ms", "its subject"),
@@ -101,18 +101,11 @@ fn describe_data<'a>(draft: &mut Draft<'a>, data: &'a str) {
             "ms" => Ecs::EmailSubject,
             "imsgid" => Ecs::EmailMessageId,
             "aii" => Ecs::EmailLocalId,
-            "f3u" => {
-                if !draft.has(Ecs::UserTargetId) && identity::address(text).is_some() {
-                    identity::set(draft, identity::TARGET, text);
-                }
+            "suid" => {
                 identity::add_related(draft, text);
                 continue;
             }
-            "suid" | "user" => {
-                identity::add_related(draft, text);
-                continue;
-            }
-            "rcpt" => {
+            "f3u" | "rcpt" | "user" => {
                 if !draft.has(Ecs::UserTargetId) && identity::address(draft.canonical(text)).is_some() {
                     identity::set(draft, identity::TARGET, text);
                 }

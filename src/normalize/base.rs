@@ -73,7 +73,11 @@ pub const RULES: &[Rule] = &[
         "UserAgent; ExtendedProperties.UserAgent; User-Agent of additionalDetails",
         "name, version, os and device, where `enrich` is asked to read it",
     ),
-    made(Ecs::SourceAddress, "ClientIPAddress, ClientIP, ActorIpAddress", "without port and brackets"),
+    made(
+        Ecs::SourceAddress,
+        "ClientIPAddress, ClientIP, ActorIpAddress",
+        "without port and brackets; the name where it is none",
+    ),
     made(Ecs::SourceIp, "ClientIPAddress, ClientIP, ActorIpAddress", "the first that is a valid address"),
     made(
         Ecs::SourcePort,
@@ -114,6 +118,7 @@ pub const RULES: &[Rule] = &[
     made(Ecs::EmailTo, "Recipients", "a list, or a text that holds one in brackets"),
     moved(Ecs::EmailSubject, Field::Subject),
     copied(Ecs::FileExtension, Field::FileExtension),
+    made(Ecs::FileName, "file.path", "what stands behind its last separator, where the record has no other"),
     made(Ecs::FileExtension, "file.name", "what stands behind its last dot, where the record has no other"),
     copied(Ecs::FilePath, Field::TargetFilePath),
     copied(Ecs::FilePath, Field::FilePath),
@@ -259,7 +264,8 @@ pub fn set_source<'a>(draft: &mut Draft<'a>, source: Address<'a>) {
     for field in [Ecs::SourcePort, Ecs::SourceDomain, Ecs::ClientPort, Ecs::ClientDomain] {
         draft.clear(field);
     }
-    let address = source.ip.map_or(Value::Text(source.text), Value::Ip);
+    // What stands in brackets behind a name may be a build, which is no address.
+    let address = source.ip.map_or(Value::Text(source.domain.unwrap_or(source.text)), Value::Ip);
     draft.set(Ecs::SourceAddress, address);
     draft.set(Ecs::ClientAddress, address);
     if let Some(ip) = source.ip {
@@ -318,6 +324,11 @@ fn describe_application(draft: &mut Draft<'_>) {
 
 /// What follows from the facts of a family.
 pub fn finish(draft: &mut Draft<'_>) {
+    if let Some(path) = draft.text(Ecs::FilePath).filter(|_| !draft.has(Ecs::FileName)) {
+        // Unescaped, because a cut behind a backslash would leave half an escape.
+        let name = draft.plain(path).rsplit(['\\', '/']).next().unwrap_or_default();
+        draft.set_text(Ecs::FileName, Some(draft.escaped(name)));
+    }
     if draft.count(Ecs::FileName) == 1
         && let Some((stem, extension)) = draft.text(Ecs::FileName).and_then(|name| name.rsplit_once('.'))
         && !stem.is_empty()

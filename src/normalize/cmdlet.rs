@@ -47,10 +47,10 @@ fn value(rest: &str) -> (&str, &str) {
     if rest.is_empty() || name(rest).is_some() { ("", rest) } else { word(rest) }
 }
 
-/// What stands between quotation marks, or up to the next blank.
+/// What stands between quotation marks of either kind, or up to the next blank.
 fn word(text: &str) -> (&str, &str) {
-    match text.strip_prefix('"') {
-        Some(inside) => inside.split_once('"').unwrap_or((inside, "")),
+    match text.chars().next().filter(|quote| matches!(quote, '"' | '\'')) {
+        Some(quote) => text[1..].split_once(quote).unwrap_or((&text[1..], "")),
         None => text.split_at(text.find(char::is_whitespace).unwrap_or(text.len())),
     }
 }

@@ -77,8 +77,6 @@ fn describe_resources<'a>(draft: &mut Draft<'a>, resources: &'a str) {
     if let (Some((url, name)), None) = (files.next(), files.next()) {
         sharepoint::set_url(draft, url);
         draft.set_text(Ecs::FileName, name);
-        let extension = name.and_then(|name| name.rsplit_once('.')).map(|(_, extension)| extension);
-        draft.set_text(Ecs::FileExtension, extension);
     }
 }
 

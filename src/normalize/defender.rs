@@ -11,7 +11,7 @@ use crate::record::view::{integer, scalar};
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made};
-use super::{base, identity, investigation, json, nested, sharepoint};
+use super::{base, identity, investigation, json, nested, sharepoint, verb};
 
 pub static FAMILY: Family = Family {
     name: "Defender",
@@ -128,7 +128,10 @@ fn describe(draft: &mut Draft<'_>) {
             describe_file(draft);
         }
         Some(64 | 86 | 89) => investigation::describe(draft),
-        _ => draft.set_text(Ecs::EventReason, draft.said(Field::ResultDescription)),
+        _ => {
+            draft.set_text(Ecs::EventReason, draft.said(Field::ResultDescription));
+            verb::describe(draft, "configuration");
+        }
     }
 }
 
@@ -245,15 +248,17 @@ fn describe_file(draft: &mut Draft<'_>) {
     }
     let name = draft.text(Ecs::FileName);
     if let Some(path) = path {
-        sharepoint::set_url(draft, path);
-        match name {
-            Some(name) if !path.ends_with(name) => {
+        let has_name =
+            |name: &str| path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with(['/', '\\']));
+        let whole = match name.filter(|name| !has_name(name)) {
+            Some(name) => {
                 draft.set(Ecs::FileDirectory, Value::Text(path));
-                let whole = draft.keep(&[path.trim_end_matches('/'), "/", name].concat());
-                draft.set(Ecs::FilePath, Value::Text(whole));
+                draft.keep(&[path.trim_end_matches('/'), "/", name].concat())
             }
-            _ => draft.set(Ecs::FilePath, Value::Text(path)),
-        }
+            None => path,
+        };
+        draft.set(Ecs::FilePath, Value::Text(whole));
+        sharepoint::set_url(draft, whole);
     }
     if is_bad && let Some(indicator) = name.or(draft.text(Ecs::FileHashSha256)) {
         draft.set(Ecs::ThreatIndicatorType, Value::Text("file"));

@@ -40,7 +40,7 @@ impl Outcome {
 }
 
 /// One value of a field.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Value<'a> {
     /// The inside of a JSON string, escaped.
     Text(&'a str),
@@ -98,7 +98,7 @@ pub struct Draft<'a> {
     facts: ArenaVec<'a, Fact<'a>>,
     chains: [Chain; Ecs::COUNT],
     present: EcsSet,
-    seen: HashSet<(Ecs, &'a str)>,
+    seen: HashSet<(Ecs, Value<'a>)>,
 }
 
 impl<'a> Draft<'a> {
@@ -222,20 +222,19 @@ impl<'a> Draft<'a> {
     /// Adds a value to the field's list, none twice.
     pub fn add(&mut self, to: Ecs, value: Value<'a>) {
         let length = self.chains[to as usize].length;
-        if length <= SHORT_LIST {
+        if length < SHORT_LIST {
             if self.all(to).any(|known| known == value) {
                 return;
             }
+        } else {
             if length == SHORT_LIST {
-                let known: Vec<_> = self.all(to).filter_map(text_of).collect();
-                self.seen.extend(known.into_iter().map(|text| (to, text)));
+                let known: Vec<_> = self.all(to).collect();
+                self.seen.retain(|(field, _)| *field != to);
+                self.seen.extend(known.into_iter().map(|value| (to, value)));
             }
-        }
-        if length >= SHORT_LIST
-            && let Some(text) = text_of(value)
-            && !self.seen.insert((to, text))
-        {
-            return;
+            if !self.seen.insert((to, value)) {
+                return;
+            }
         }
         self.push(to, value);
     }
@@ -296,21 +295,25 @@ impl<'a> Draft<'a> {
     }
 
     /// A list of texts becomes a list of values, where the field is one; a list with anything else in it is left
-    /// alone.
+    /// alone. Says whether all of it could be placed.
     fn copy_list(&mut self, to: Ecs, from: Field) -> bool {
         let is_list = |raw: &&str| raw.starts_with('[') && to.shape() == Shape::List;
         let Some(list) = self.raw(from).filter(is_list) else { return false };
-        let mut values = Vec::new();
+        let (mut values, mut all) = (Vec::new(), true);
         for element in nested::elements(list) {
-            let Some(value) = self.read(to, element) else { return false };
-            values.push(value);
+            match self.read(to, element) {
+                Some(value) => values.push(value),
+                // It says nothing, but it was sent: the field is not moved.
+                None if matches!(element, "null" | "\"\"") => all = false,
+                None => return false,
+            }
         }
         if values.is_empty() {
             return false;
         }
         self.clear(to);
         values.into_iter().for_each(|value| self.add(to, value));
-        true
+        all
     }
 
     /// A JSON value as a value of this field, where it is one.
@@ -364,12 +367,5 @@ fn plain<'a>(arena: &'a Bump, escaped: &'a str) -> &'a str {
     match text::unescape(escaped) {
         Cow::Borrowed(text) => text,
         Cow::Owned(text) => arena.alloc_str(&text),
-    }
-}
-
-fn text_of(value: Value<'_>) -> Option<&str> {
-    match value {
-        Value::Text(text) | Value::Lower(text) | Value::Json(text) => Some(text),
-        Value::Number(_) | Value::Ip(_) | Value::Time(_) | Value::Record => None,
     }
 }

@@ -40,12 +40,16 @@ const RULES: &[Rule] = &[
     made(
         Ecs::UserTargetId,
         "Target, ObjectId",
-        "of a target that is a user: its principal name, else the id behind `User_`; of a service principal its id",
+        "of a target that is a user: its principal name, else the id behind `User_`; of a service principal its id; of a permission ModifiedProperties ServicePrincipal.ObjectID, who was given it",
     ),
     made(Ecs::UserTargetEmail, "Target, ObjectId", "its principal name"),
     made(Ecs::UserTargetName, "Target, ObjectId", "of the same"),
     made(Ecs::UserTargetDomain, "Target, ObjectId", "of the same"),
-    made(Ecs::UserTargetFullName, "Target", "its display name"),
+    made(
+        Ecs::UserTargetFullName,
+        "Target; ModifiedProperties ServicePrincipal.DisplayName",
+        "the display name of whoever is the target",
+    ),
     made(Ecs::UserTargetRoles, "ModifiedProperties Role.DisplayName", "the role that was given or taken"),
     made(Ecs::UserChangesEmail, "ModifiedProperties UserPrincipalName", "the new one, where it is another"),
     made(
@@ -125,6 +129,7 @@ fn describe_target(draft: &mut Draft<'_>) {
         draft.set_text(Ecs::UserTargetFullName, user.display_name);
     } else if let Some(service) = of_kind("ServicePrincipal") {
         draft.set_text(Ecs::UserTargetId, Some(service.id));
+        draft.set_text(Ecs::UserTargetFullName, service.display_name);
     } else if let Some(name) = name.filter(|_| objects.is_empty()) {
         // Without a kind only an address tells that the object is a user.
         identity::set(draft, identity::TARGET, name);
@@ -133,6 +138,7 @@ fn describe_target(draft: &mut Draft<'_>) {
 
 fn describe_changes(draft: &mut Draft<'_>) {
     let changes = draft.raw(Field::ModifiedProperties).unwrap_or_default();
+    let mut service = None;
     for change in name_value::entries(changes) {
         let new = change.new.and_then(|value| inside(draft, value));
         let old = change.old.and_then(|value| inside(draft, value));
@@ -142,6 +148,15 @@ fn describe_changes(draft: &mut Draft<'_>) {
             "Role.DisplayName" => either.into_iter().for_each(|role| draft.add_text(Ecs::UserTargetRoles, role)),
             "Group.ObjectID" => draft.fill_text(Ecs::GroupId, either),
             "Group.DisplayName" => draft.fill_text(Ecs::GroupName, either),
+            // Who was given the permission; the object of the operation is the API that it is for.
+            "ServicePrincipal.ObjectID" if !draft.has(Ecs::UserTargetName) => {
+                if let Some(grantee) = either {
+                    add_target_to_related(draft);
+                    draft.set_text(Ecs::UserTargetId, Some(grantee));
+                    draft.clear(Ecs::UserTargetFullName);
+                }
+            }
+            "ServicePrincipal.DisplayName" if !draft.has(Ecs::UserTargetName) => service = either,
             "Device.ObjectID" => draft.fill_text(Ecs::DeviceId, either),
             "UserPrincipalName" => {
                 if let (Some(new), Some(old)) = (new, old)
@@ -155,6 +170,14 @@ fn describe_changes(draft: &mut Draft<'_>) {
             "InvitedUserEmailAddress" => identity::add_related(draft, either.unwrap_or_default()),
             _ => {}
         }
+    }
+    draft.fill_text(Ecs::UserTargetFullName, service);
+}
+
+/// A target that gives way to another is found by its id all the same.
+fn add_target_to_related(draft: &mut Draft<'_>) {
+    if let Some(target) = draft.text(Ecs::UserTargetId) {
+        draft.add_text(Ecs::RelatedUser, target);
     }
 }
 

@@ -79,10 +79,11 @@ fn describe_encrypted_message(draft: &mut Draft<'_>) {
         _ => None,
     });
     if !draft.has(Ecs::EventCategory) {
-        let (category, kind) = match draft.operation().starts_with("Authenticat") {
-            true => ("authentication", "start"),
-            false => ("email", "info"),
-        };
+        let (category, kind) =
+            match draft.operation().starts_with("Authenticat") || draft.operation().ends_with("SignIn") {
+                true => ("authentication", "start"),
+                false => ("email", "info"),
+            };
         draft.add(Ecs::EventCategory, Value::Text(category));
         draft.add(Ecs::EventType, Value::Text(kind));
     }

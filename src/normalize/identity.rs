@@ -72,6 +72,8 @@ pub fn add_related<'a>(draft: &mut Draft<'a>, text: &'a str) {
 /// Sets the id, and its parts where it is an address.
 pub fn set<'a>(draft: &mut Draft<'a>, place: Place, id: &'a str) {
     let id = draft.canonical(id);
+    // Of whoever was said to be there before nothing is left.
+    [place.name, place.domain, place.email].into_iter().for_each(|field| draft.clear(field));
     draft.set(place.id, Value::Text(id));
     set_address(draft, place, id);
 }

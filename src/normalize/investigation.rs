@@ -33,6 +33,7 @@ fn describe_entity<'a>(draft: &mut Draft<'a>, entity: &'a str) {
     for (key, value) in nested::members(entity) {
         let Some(text) = scalar(value).filter(|text| !text.is_empty()) else {
             match key {
+                "NetworkMessageIds" => nested::texts(value).for_each(|id| draft.add_text(Ecs::EmailLocalId, id)),
                 "Urls" => nested::texts(value).for_each(|url| add_url(draft, url)),
                 "FileHashes" => nested::elements(value).for_each(|hash| add_hash(draft, hash)),
                 _ => {}

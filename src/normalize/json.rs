@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use crate::escape::escape;
+use crate::record::scan;
 use crate::record::text::unescape;
 
 use super::nested;
@@ -101,6 +102,26 @@ pub fn string_of(json: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// JSON without the blanks between its tokens.
+pub fn compact(json: &str) -> String {
+    let (bytes, mut out) = (json.as_bytes(), String::with_capacity(json.len()));
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let end = match byte {
+            b'"' => scan::string(bytes, at).unwrap_or(bytes.len()),
+            b' ' | b'\n' | b'\t' | b'\r' => {
+                at += 1;
+                continue;
+            }
+            // All that stands outside of strings is ASCII.
+            _ => at + 1,
+        };
+        out.push_str(json.get(at..end).unwrap_or_default());
+        at = end;
+    }
+    out
+}
+
 /// Deeper than this a value is copied as it is.
 const DISTINCT_DEPTH: usize = 32;
 
@@ -160,6 +181,14 @@ mod tests {
         assert_eq!(value["b"]["n"], i64::MIN);
         assert_eq!(value["b"]["t"], "\u{1}\"\\\n\r\tä\u{1f}");
         assert_eq!(value["a"], serde_json::json!({}));
+    }
+
+    #[test]
+    fn blanks_between_tokens_go_and_nothing_else() {
+        assert_eq!(
+            compact("{ \"a b\" : [ 1.50 ,\n\"\\\" ä\" ],\t\"a b\":null }"),
+            "{\"a b\":[1.50,\"\\\" ä\"],\"a b\":null}"
+        );
     }
 
     #[test]

@@ -75,10 +75,13 @@ fn describe(draft: &mut Draft<'_>) {
         draft.set(Ecs::UserAgentParts, Value::Text(client));
     }
     if let Some(item) = the_one_item(draft) {
-        let [subject, id, files] = nested::text_members(item, ["Subject", "InternetMessageId", "Attachments"]);
+        let [subject, id] = nested::text_members(item, ["Subject", "InternetMessageId"]);
         draft.set_text(Ecs::EmailSubject, subject);
         draft.set_text(Ecs::EmailMessageId, id);
-        attachments(draft, files.unwrap_or_default());
+    }
+    let single = draft.raw(Field::Item).filter(|item| item.starts_with('{')).into_iter();
+    for item in nested::elements(draft.raw(Field::AffectedItems).unwrap_or_default()).chain(single) {
+        attachments(draft, nested::text_member(item, "Attachments").unwrap_or_default());
     }
     exchange_admin::server(draft);
 }

@@ -140,7 +140,8 @@ impl Scratch {
         let draft = drawn(context, Profile::Auditferry, view, self.cleared());
         match form {
             Form::Leef => leef::write(context, key, &draft, out),
-            _ => cef::write(context, key, &draft, out),
+            // ECS has gone its own way above.
+            Form::Cef | Form::Ecs(_) => cef::write(context, key, &draft, out),
         }
     }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use bumpalo::Bump;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::record::{text, view::scalar};
+use crate::record::{scan, text, view::scalar};
 
 /// The elements of a list.
 pub fn elements(list: &str) -> Elements<'_> {
@@ -173,7 +173,7 @@ fn value(text: &str) -> Option<(&str, &str)> {
     let text = trimmed(text);
     let bytes = text.as_bytes();
     let end = match bytes.first()? {
-        b'"' => end_of_string(bytes, 0)?,
+        b'"' => scan::string(bytes, 0)?,
         b'{' | b'[' => end_of_nest(bytes)?,
         b']' | b'}' | b',' | b':' => return None,
         _ => memchr::memchr3(b',', b']', b'}', bytes).unwrap_or(bytes.len()),
@@ -184,47 +184,13 @@ fn value(text: &str) -> Option<(&str, &str)> {
     Some((if is_tight { value } else { value.trim_end_matches(WHITE_SPACE) }, rest))
 }
 
-/// Bytes of a string that are looked at in words of eight before a call that is made for long ones.
-const NEAR: usize = 64;
-
-/// The end of the string whose opening quote stands at `at`.
-fn end_of_string(bytes: &[u8], at: usize) -> Option<usize> {
-    let mut next = at + 1;
-    loop {
-        let found = next + quote_or_backslash(bytes.get(next..)?)?;
-        if bytes[found] == b'"' {
-            return Some(found + 1);
-        }
-        next = found + 2;
-    }
-}
-
-/// The first quote or backslash. Most texts are short: eight bytes at a time cost less than a call.
-fn quote_or_backslash(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    // A byte that is zero has its high bit set here; so may one behind it, but none before.
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let near = &bytes[..bytes.len().min(NEAR)];
-    let (words, _) = near.as_chunks::<8>();
-    for (place, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found = zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')));
-        if found != 0 {
-            return Some(place * 8 + found.trailing_zeros() as usize / 8);
-        }
-    }
-    let looked_at = words.len() * 8;
-    Some(looked_at + memchr::memchr2(b'"', b'\\', &bytes[looked_at..])?)
-}
-
 /// The end of the object or list that begins here.
 fn end_of_nest(bytes: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (0usize, 0);
     loop {
         match bytes.get(at)? {
             b'"' => {
-                at = end_of_string(bytes, at)?;
+                at = scan::string(bytes, at)?;
                 continue;
             }
             b'{' | b'[' => depth += 1,

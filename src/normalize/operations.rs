@@ -1721,7 +1721,7 @@ static OPERATIONS: &[Operation] = &[
     row("UpdateUserSetting", &[Configuration], &[Change]),
     row("UpdateWorkingSetSearch", &[Configuration], &[Change]),
     row("UpdateWorkspaceAccess", &[Iam], &[Change, Group]),
-    row("UpdatedAdminFeatureSwitch", &[Configuration, Iam], &[Admin, Change]),
+    row("UpdatedAdminFeatureSwitch", &[Configuration], &[Change]),
     row("UpdatedDataAccessSetting", &[Configuration, Iam], &[Change]),
     row("UpdatedDataflowStorageAssignmentPermissions", &[Database, Iam], &[Change]),
     row("UpdatedOrganizationBriefingSettings", &[Configuration], &[Change]),

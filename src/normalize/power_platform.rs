@@ -24,7 +24,7 @@ const RULES: &[Rule] = &[
     made(
         Ecs::EventCategory,
         "Operation, Message, RecordType",
-        "where the table of operations says nothing: of Dynamics by Message: UserSignIn authentication, else `database`; else, where the name has a verb, `file` for Power BI and Fabric, `configuration` for the others",
+        "where the table of operations says nothing: of Dynamics by Message: UserSignIn authentication, what changes or reads rows `database`; else, where the name has a verb, `file` for Power BI and Fabric, `configuration` for the others",
     ),
     made(Ecs::EventType, "Operation, Message", "of the same: of Dynamics start, change or access; else by the verb"),
     made(Ecs::EventOutcome, "IsSuccess", "where there is no ResultStatus: true success, false failure"),

@@ -11,7 +11,7 @@ use crate::record::view::scalar;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made};
-use super::{defender, dlp, exchange_admin, identity, nested, sharepoint};
+use super::{defender, dlp, exchange_admin, identity, nested, sharepoint, verb};
 
 pub static FAMILY: Family = Family {
     name: "Purview",
@@ -104,6 +104,7 @@ fn describe(draft: &mut Draft<'_>) {
         describe_mail(draft, mail);
     }
     describe_device(draft);
+    verb::describe(draft, "configuration");
 }
 
 fn describe_meaning(draft: &mut Draft<'_>, is_mail: bool) {
@@ -180,9 +181,6 @@ fn describe_item(draft: &mut Draft<'_>, is_mail: bool) {
     let of_path = name.map(|name| draft.escaped(name));
     let item = draft.said(Field::ItemName).filter(|_| !is_mail);
     draft.set_text(Ecs::FileName, draft.said(Field::FileName).or(of_path).or(item));
-    if let Some(name) = draft.text(Ecs::FileName) {
-        draft.fill_text(Ecs::FileExtension, name.rsplit_once('.').map(|(_, extension)| extension));
-    }
 }
 
 /// `C:\…`, `\\server\…` or `/…`.

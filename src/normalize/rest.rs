@@ -48,7 +48,7 @@ pub const SHAPES: &[(&[Field], &str)] = &[
         "JSON inside of a text as JSON, below `flattened`, of which an index keeps every member as one kind",
     ),
     (&[Field::ExceptionInfo], "an object, as sent; a text as its `Reason`"),
-    (&[Field::Item, Field::Folder], "as sent; what is no object as its `_raw`"),
+    (&[Field::Item, Field::Folder], "as sent; what is no object and no list as its `_raw`"),
     (&[Field::Sender], "a text as sent; an object as `SenderEntity`"),
     (&[Field::Message], "a text as sent; an object as `MessageObject`"),
     (&[Field::Location], "a text as sent; an object as `LocationObject`"),
@@ -361,7 +361,10 @@ impl<'a> List<'a> {
         for element in &self.odd {
             match element.starts_with('"') {
                 true => out.extend_from_slice(element.as_bytes()),
-                false => json::string_of(element, out),
+                false => {
+                    // Without the blanks between its tokens, which say nothing.
+                    json::string_of(&json::compact(element), out);
+                }
             }
             out.push(b',');
         }

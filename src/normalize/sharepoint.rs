@@ -72,10 +72,15 @@ pub fn set_url<'a>(draft: &mut Draft<'a>, url: &'a str) {
 
 /// The host of an address of the web (escaped), perhaps empty; `None` for any other text.
 pub fn host_of(url: &str) -> Option<&str> {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let (scheme, rest) = url.split_once("://")?;
+    if !["https", "http"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    Some(host.split_once(':').map_or(host, |(host, _)| host))
+    // A colon in brackets is one of an IPv6 address.
+    let in_brackets = host.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(host, _)| host);
+    Some(in_brackets.unwrap_or_else(|| host.split_once(':').map_or(host, |(host, _)| host)))
 }
 
 fn joined<'a>(draft: &Draft<'a>, directory: Option<&'a str>, name: Option<&'a str>) -> Option<&'a str> {

@@ -56,7 +56,7 @@ fn describe(draft: &mut Draft<'_>) {
         let name = nested::text_member(member, "UPN");
         draft.add_text(Ecs::RelatedUser, name.unwrap_or_default());
         // Who opens a chat is a member of it.
-        if name != Some(actor) {
+        if !name.is_some_and(|name| name.eq_ignore_ascii_case(actor)) {
             others += 1;
             one = Some(member);
         }

@@ -49,9 +49,6 @@ const RULES: &[Rule] = &[
 
 fn describe(draft: &mut Draft<'_>) {
     describe_meaning(draft);
-    if let Some(name) = draft.text(Ecs::FileName) {
-        draft.fill_text(Ecs::FileExtension, name.rsplit_once('.').map(|(_, extension)| extension));
-    }
     let actor = draft.said(Field::ActorUserId);
     if !draft.has(Ecs::UserId) {
         draft.set_text(Ecs::UserId, draft.said(Field::ActorYammerUserId).or(actor));

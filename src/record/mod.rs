@@ -10,6 +10,7 @@ pub mod field;
 pub mod instant;
 mod key;
 pub mod salvage;
+pub mod scan;
 pub mod split;
 pub mod text;
 pub mod types;

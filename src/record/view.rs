@@ -13,7 +13,7 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::field::{self, Field};
-use super::{instant, text};
+use super::{instant, scan, text};
 
 /// A record that is not a JSON object in UTF-8.
 #[derive(Debug, thiserror::Error)]
@@ -105,8 +105,15 @@ impl<'a> View<'a> {
         buffer.clear();
         let mut view = View { record: text, members: buffer.members, slots: buffer.slots, superseded: false };
         let mut names = NameFilter::new();
-        serde_json::Deserializer::from_str(text)
-            .deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
+        if view.scan(text, &mut names).is_none() {
+            // It says why not.
+            let mut buffer = view.into_buffer();
+            buffer.clear();
+            view = View { record: text, members: buffer.members, slots: buffer.slots, superseded: false };
+            names = NameFilter::new();
+            serde_json::Deserializer::from_str(text)
+                .deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
+        }
         // Only white space lies between the last value (or the opening brace) and the closing brace.
         let last = view.members.last().map_or(0, |member| member.value.1 as usize);
         let end = last + memchr::memchr(b'}', &text.as_bytes()[last..]).map_or(0, |brace| brace + 1);
@@ -182,6 +189,38 @@ impl<'a> View<'a> {
             field: member.field,
             span: (member.name.0 as usize - 1, member.value.1 as usize),
         })
+    }
+
+    /// Finds the members of the object that the text begins with; `None` where it is none.
+    fn scan(&mut self, text: &'a str, names: &mut NameFilter) -> Option<()> {
+        let bytes = text.as_bytes();
+        let mut at = scan::blanks(bytes, 0);
+        if bytes.get(at) != Some(&b'{') {
+            return None;
+        }
+        at = scan::blanks(bytes, at + 1);
+        if bytes.get(at) == Some(&b'}') {
+            return Some(());
+        }
+        loop {
+            if bytes.get(at) != Some(&b'"') {
+                return None;
+            }
+            let end_of_name = scan::string(bytes, at)?;
+            let colon = scan::blanks(bytes, end_of_name);
+            if bytes.get(colon) != Some(&b':') {
+                return None;
+            }
+            let start = scan::blanks(bytes, colon + 1);
+            let end = scan::value(bytes, start)?;
+            self.add(&text[at..end_of_name], &text[start..end], names);
+            at = scan::blanks(bytes, end);
+            match bytes.get(at)? {
+                b',' => at = scan::blanks(bytes, at + 1),
+                b'}' => return Some(()),
+                _ => return None,
+            }
+        }
     }
 
     fn slice(&self, (start, end): (u32, u32)) -> &'a str {

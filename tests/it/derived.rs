@@ -222,7 +222,8 @@ fn index_template(engine: Engine) -> Value {
         put(&mut properties, path, mapping_of(path, kind, engine));
     }
     let flattened = if engine == Engine::Elasticsearch { "flattened" } else { "flat_object" };
-    put(&mut properties, "o365.audit.Data.flattened", json!({ "type": flattened }));
+    // A leaf longer than Lucene's longest term would refuse the document.
+    put(&mut properties, "o365.audit.Data.flattened", json!({ "type": flattened, "ignore_above": 8191 }));
     // Whatever one workload sends as a number another sends as text. By kind, because `*` would take objects too.
     let of_record = ["string", "long", "double", "boolean"].map(|kind| {
         let rule = json!({ "path_match": "o365.audit.*", "match_mapping_type": kind, "mapping": keyword() });

@@ -124,7 +124,10 @@ impl Written {
 
     /// The value of the first of these fields that has one; several are joined.
     fn value(&self, paths: &[&str]) -> Option<String> {
-        let text = match paths.iter().find_map(|path| self.at(path))? {
+        let (path, found) = paths.iter().find_map(|path| Some((path, self.at(path)?)))?;
+        let text = match found {
+            // A record's own list, where one value is expected, is none.
+            Json::List(_) if path.starts_with("o365.") => return None,
             Json::List(values) => values.iter().map(scalar).collect::<Option<Vec<_>>>()?.join(", "),
             value => scalar(value)?,
         };

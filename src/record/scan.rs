@@ -1,0 +1,281 @@
+//! Where a JSON value ends, found in one pass and checked on the way.
+//!
+//! Comes in: text (UTF-8) and a place in it. Goes out: the end of the value that begins there, or nothing where it is
+//! not valid JSON. What is accepted here serde_json accepts too (held by tests and a fuzzer); of what is refused
+//! serde_json says why, so that this file has no words. Never allocates up to 64 levels, never recurses.
+
+/// The place after white space.
+pub fn blanks(bytes: &[u8], mut at: usize) -> usize {
+    while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\t' | b'\r')) {
+        at += 1;
+    }
+    at
+}
+
+/// The end of the value that begins at `at`.
+pub fn value(bytes: &[u8], at: usize) -> Option<usize> {
+    match *bytes.get(at)? {
+        b'"' => string(bytes, at),
+        b'{' | b'[' => nest(bytes, at),
+        _ => scalar(bytes, at),
+    }
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// The high bit of each byte that ends a run of plain characters: a quotation mark, a backslash, a control
+/// character. Above the lowest such byte others may be marked falsely.
+const fn ends(word: u64) -> u64 {
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    (quote.wrapping_sub(ONES) & !quote
+        | backslash.wrapping_sub(ONES) & !backslash
+        | word.wrapping_sub(ONES * 0x20) & !word)
+        & HIGHS
+}
+
+/// The end of the string whose opening quote stands at `at`.
+#[inline]
+pub fn string(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let found = ends(u64::from_le_bytes(*chunk));
+            if found != 0 {
+                at += found.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += 8;
+        }
+        match *bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => match *bytes.get(at + 1)? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => at += 2,
+                b'u' => {
+                    let digits = bytes.get(at + 2..at + 6)?;
+                    if !digits.iter().all(u8::is_ascii_hexdigit) {
+                        return None;
+                    }
+                    at += 6;
+                }
+                _ => return None,
+            },
+            byte if byte < 0x20 => return None,
+            _ => at += 1,
+        }
+    }
+}
+
+/// The end of a number or a word.
+fn scalar(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = &bytes[at..];
+    for word in [&b"true"[..], b"false", b"null"] {
+        if rest.starts_with(word) {
+            return Some(at + word.len());
+        }
+    }
+    number(bytes, at)
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<usize> {
+    let at = if bytes.get(at) == Some(&b'-') { at + 1 } else { at };
+    let mut end = match *bytes.get(at)? {
+        // A nought leads no other digit.
+        b'0' if bytes.get(at + 1).is_some_and(u8::is_ascii_digit) => return None,
+        b'0' => at + 1,
+        _ => digits(bytes, at)?,
+    };
+    if bytes.get(end) == Some(&b'.') {
+        end = digits(bytes, end + 1)?;
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+        end = digits(bytes, end + 1 + sign)?;
+    }
+    Some(end)
+}
+
+/// The end of one digit or more.
+fn digits(bytes: &[u8], at: usize) -> Option<usize> {
+    let count = bytes.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (count > 0).then_some(at + count)
+}
+
+/// The end of the object or list that begins at `at`.
+fn nest(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut open = Levels::default();
+    let mut at = at;
+    // A value is due.
+    'value: loop {
+        match *bytes.get(at)? {
+            bracket @ (b'{' | b'[') => {
+                let is_object = bracket == b'{';
+                let inside = blanks(bytes, at + 1);
+                if bytes.get(inside) == Some(if is_object { &b'}' } else { &b']' }) {
+                    at = inside + 1;
+                } else {
+                    open.push(is_object);
+                    at = if is_object { name(bytes, inside)? } else { inside };
+                    continue 'value;
+                }
+            }
+            b'"' => at = string(bytes, at)?,
+            _ => at = scalar(bytes, at)?,
+        }
+        // A value has ended.
+        while let Some(is_object) = open.last() {
+            at = blanks(bytes, at);
+            match (*bytes.get(at)?, is_object) {
+                (b',', true) => {
+                    at = name(bytes, blanks(bytes, at + 1))?;
+                    continue 'value;
+                }
+                (b',', false) => {
+                    at = blanks(bytes, at + 1);
+                    continue 'value;
+                }
+                (b'}', true) | (b']', false) => {
+                    open.pop();
+                    at += 1;
+                }
+                _ => return None,
+            }
+        }
+        return Some(at);
+    }
+}
+
+/// The place of the value behind a name and its colon.
+fn name(bytes: &[u8], at: usize) -> Option<usize> {
+    if bytes.get(at) != Some(&b'"') {
+        return None;
+    }
+    let colon = blanks(bytes, string(bytes, at)?);
+    (bytes.get(colon) == Some(&b':')).then(|| blanks(bytes, colon + 1))
+}
+
+/// Which of the open levels are objects: the innermost 64 as bits, the others in words behind them.
+#[derive(Default)]
+struct Levels {
+    bits: u64,
+    depth: usize,
+    outer: Vec<u64>,
+}
+
+impl Levels {
+    fn push(&mut self, is_object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.outer.push(self.bits);
+        }
+        self.bits = self.bits << 1 | u64::from(is_object);
+        self.depth += 1;
+    }
+
+    fn last(&self) -> Option<bool> {
+        (self.depth > 0).then_some(self.bits & 1 == 1)
+    }
+
+    fn pop(&mut self) {
+        self.bits >>= 1;
+        self.depth -= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.bits = self.outer.pop().unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    /// What serde_json says of the value that the text begins with.
+    fn judged(text: &str) -> Option<usize> {
+        let mut read = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+        let value = read.next()?.ok()?;
+        Some(value.get().as_ptr() as usize - text.as_ptr() as usize + value.get().len())
+    }
+
+    fn agree(text: &str) {
+        let found = value(text.as_bytes(), blanks(text.as_bytes(), 0));
+        let whole = found.filter(|end| blanks(text.as_bytes(), *end) == text.len());
+        let expected = serde_json::from_str::<&RawValue>(text).ok().and_then(|_| judged(text));
+        assert_eq!(whole, expected, "{text}");
+    }
+
+    #[test]
+    fn the_end_is_where_a_parser_finds_it() {
+        for text in [
+            "0",
+            "-0",
+            "01",
+            "1.",
+            "1.5e+3",
+            "1e",
+            "-",
+            ".5",
+            "1E5",
+            "true",
+            "tru",
+            "null",
+            "nulls",
+            "\"\"",
+            "\"a\\u00e4\"",
+            "\"\\ud800\"",
+            "\"\\u12g4\"",
+            "\"\\x\"",
+            "\"a\n\"",
+            "\"unfinished",
+            "\"12345678\"",
+            "\"1234567\\\"89\"",
+            "[]",
+            "[ ]",
+            "[1,]",
+            "[,]",
+            "[1 2]",
+            "{}",
+            "{ }",
+            "{\"a\":1}",
+            "{\"a\":}",
+            "{\"a\" : [ {\"b\":\"}\"} , 1 ] }",
+            "{a:1}",
+            "{\"a\",1}",
+            "[1}",
+            "{\"a\":1]",
+            "[[[]]",
+            "[\u{7f}]",
+            "[\"ä\u{2028}\"]",
+            " 1 ",
+            "",
+        ] {
+            agree(text);
+        }
+        for depth in [63, 64, 65, 128, 129, 1000] {
+            let mixed: String = (0..depth).map(|n| if n % 3 == 0 { "{\"a\":" } else { "[" }).collect();
+            let closing: String = (0..depth).rev().map(|n| if n % 3 == 0 { "}" } else { "]" }).collect();
+            agree(&format!("{mixed}1{closing}"));
+            agree(&format!("{mixed}1{}", closing.replacen('}', "]", 1)));
+            let wrong = closing.chars().rev().collect::<String>().replacen('}', "]", 1);
+            agree(&format!("{mixed}1{}", wrong.chars().rev().collect::<String>()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_looks_like_json_is_judged_alike(text in r#"[{}\[\]",:\\ua0-9dIe.\-+ \ntrufalsn]{0,60}"#) {
+            agree(&text);
+            agree(&format!("[{text}]"));
+            agree(&format!("\"{text}\""));
+        }
+
+        #[test]
+        fn what_is_json_is_read_to_its_end(
+            list in proptest::collection::vec((any::<String>(), any::<f64>(), any::<bool>()), 0..6), pretty in any::<bool>(),
+        ) {
+            let value = serde_json::json!({"a": list, "b": {"c": list}});
+            agree(&if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap());
+        }
+    }
+}
