@@ -235,7 +235,7 @@ const PEOPLE: [&str; 22] = [
     "UserPrincipalName",
 ];
 
-/// A cmdlet of Exchange or Purview, with its parameters as a list of names and values.
+/// A cmdlet of Exchange or Purview.
 pub fn cmdlet(record: &Record, doc: &mut Doc, operation: &str) {
     if !doc.has("event.category")
         && let Some(kind) = kind_of_verb(operation)
@@ -246,17 +246,15 @@ pub fn cmdlet(record: &Record, doc: &mut Doc, operation: &str) {
     let noun = operation.split_once('-').map_or("", |(_, noun)| noun);
     let gives_role = noun == "ManagementRoleAssignment";
     let (mut new_member, mut identity, mut account) = (None, None, None);
-    for parameter in list(record, "Parameters") {
-        let name = parameter.get("Name").or(parameter.get("Key")).and_then(Value::as_str).unwrap_or_default();
-        let Some(value) = member(parameter, "Value") else { continue };
-        if PEOPLE.contains(&name) {
+    for (name, value) in parameters(record) {
+        if PEOPLE.contains(&name.as_str()) {
             value.split([';', ',']).for_each(|one| doc.add_person(one));
         }
-        match name {
+        match name.as_str() {
             "Member" => new_member = Some(value),
             "Identity" => identity = Some(value),
             "MicrosoftOnlineServicesID" => account = Some(value),
-            "User" => {
+            "User" if !value.is_empty() => {
                 // Everybody of the organization, and everybody else, are nobody.
                 if value != "Default" && value != "Anonymous" {
                     doc.add("related.user", value.clone());
@@ -265,7 +263,7 @@ pub fn cmdlet(record: &Record, doc: &mut Doc, operation: &str) {
                     new_member = Some(value);
                 }
             }
-            "Role" if gives_role => doc.add("user.target.roles", value),
+            "Role" if gives_role => doc.add_text("user.target.roles", value),
             "GrantSendOnBehalfTo" => {
                 doc.add("event.category", "iam");
                 doc.add("event.type", "change");
@@ -288,6 +286,56 @@ pub fn cmdlet(record: &Record, doc: &mut Doc, operation: &str) {
     if let Some(target) = target.filter(|target| !target.is_empty()) {
         set_user(doc, "user.target", &target);
     }
+}
+
+/// The parameters of a cmdlet: a list of names and values, an object, or one text (`-Identity "x" -Force`).
+fn parameters(record: &Record) -> Vec<(String, String)> {
+    match record.get("Parameters") {
+        Some(Value::Array(list)) => list
+            .iter()
+            .filter_map(|one| Some((member(one, "Name").or_else(|| member(one, "Key"))?, member(one, "Value")?)))
+            .collect(),
+        Some(Value::Object(members)) => {
+            members.iter().filter_map(|(name, value)| Some((name.clone(), scalar(value)?))).collect()
+        }
+        Some(Value::String(text)) => parameters_of(text),
+        _ => Vec::new(),
+    }
+}
+
+/// Words are apart by blanks, unless they stand in quotation marks. One that begins with a minus and a letter is a
+/// name; what follows it is its value, if that is no name.
+fn parameters_of(text: &str) -> Vec<(String, String)> {
+    let mut words: Vec<(String, bool)> = Vec::new();
+    let (mut word, mut is_quoted) = (String::new(), false);
+    for character in text.chars().chain([' ']) {
+        if character == '"' {
+            is_quoted = !is_quoted;
+            if !is_quoted {
+                words.push((std::mem::take(&mut word), true));
+            }
+        } else if character.is_whitespace() && !is_quoted {
+            if !word.is_empty() {
+                words.push((std::mem::take(&mut word), false));
+            }
+        } else {
+            word.push(character);
+        }
+    }
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut has_value = true;
+    for (word, is_quoted) in words {
+        let is_name = |rest: &&str| !is_quoted && rest.starts_with(|first: char| first.is_ascii_alphabetic());
+        if let Some(rest) = word.strip_prefix('-').filter(is_name) {
+            let (name, value) = rest.split_once(':').unwrap_or((rest, ""));
+            has_value = !value.is_empty();
+            found.push((name.to_owned(), value.to_owned()));
+        } else if let Some((_, value)) = found.last_mut().filter(|_| !has_value) {
+            *value = word;
+            has_value = true;
+        }
+    }
+    found
 }
 
 /// Whether the Identity of such a cmdlet is a mailbox: none of a plan, which is a template, of a policy, of a search.
