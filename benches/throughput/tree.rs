@@ -1,9 +1,10 @@
 //! The same mapping by way of a tree: parse each record into a `serde_json::Value`, take the fields out, build the
 //! document as a tree, print it. What one would write without a thought for speed.
 //!
-//! Comes in: a blob. Goes out: one document a record, profile `auditferry`. Written from the rules and not from the
-//! code of `normalize`, of which it knows the tables alone (record types, operations, user types) and how a single
-//! address or time is read: that both make the same document says something about both.
+//! Comes in: a blob, and what is known beside the records. Goes out: one document a record, profile `auditferry`. It
+//! follows the same rules as `normalize` (docs/fields.md), for the record types of the corpus, and shares with it the
+//! tables alone (record types, operations, user types, applications) and how a single address, time or user agent is
+//! read: that both make the same document says something about both.
 
 mod content;
 mod defender;
@@ -71,6 +72,7 @@ fn document(mut record: Record, tables: &mut Tables) -> Value {
         _ => {
             let url = ["ObjectId", "ResourceUrl"].iter().filter_map(|name| text(&record, name)).find(|url| is_url(url));
             set_url(&mut doc, url);
+            doc.set_text("file.name", text(&record, "ResourceTitle").or_else(|| text(&record, "FormName")));
         }
     }
     finish(&mut doc);

@@ -109,6 +109,9 @@ fn set(doc: &mut Doc, path: &str, text: Option<&str>) {
 fn purpose(ip: IpAddr) -> Option<&'static str> {
     match ip {
         _ if ip.is_loopback() => Some("loopback"),
+        _ if ip.is_multicast() => Some("multicast"),
+        _ if ip.is_unspecified() => Some("unspecified"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some("broadcast"),
         IpAddr::V4(ip) if ip.is_private() => Some("private"),
         IpAddr::V4(ip) if ip.is_link_local() => Some("link-local"),
         IpAddr::V6(ip) if ip.is_unique_local() => Some("private"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::doc::embedded;
+use super::doc::{embedded, whole};
 
 /// Numbers that are names.
 const AS_STRINGS: [&str; 9] = [
@@ -21,7 +21,8 @@ const AS_STRINGS: [&str; 9] = [
 pub fn shaped(mut record: Map<String, Value>) -> Value {
     for name in AS_STRINGS {
         if let Some(value) = record.get_mut(name).filter(|value| value.is_number()) {
-            *value = value.to_string().into();
+            // However it is spelt: `4.0E1` is 40.
+            *value = whole(value).map_or(value.to_string(), |number| number.to_string()).into();
         }
     }
     for name in ["Parameters", "ExtendedProperties"] {
@@ -57,6 +58,12 @@ pub fn shaped(mut record: Map<String, Value>) -> Value {
         if let Some(value) = record.get_mut(name).filter(|value| !value.is_array()) {
             *value = other(value.take());
         }
+    }
+    // Elasticsearch takes no name that is empty.
+    if !record.contains_key("_")
+        && let Some(value) = record.remove("")
+    {
+        record.insert("_".to_owned(), value);
     }
     for (name, instead) in [("Sender", "SenderEntity"), ("Message", "MessageObject"), ("Location", "LocationObject")] {
         if record.get(name).is_some_and(Value::is_object) && !record.contains_key(instead) {
