@@ -58,26 +58,6 @@ impl Doc {
         }
     }
 
-    /// Takes a field away.
-    pub fn remove(&mut self, path: &str) {
-        let (object, name) = path.rsplit_once('.').unwrap();
-        if self.has(path)
-            && let Value::Object(members) = self.place(object)
-        {
-            members.remove(name);
-            if members.is_empty() {
-                self.remove_object(object);
-            }
-        }
-    }
-
-    fn remove_object(&mut self, path: &str) {
-        match path.contains('.') {
-            true => self.remove(path),
-            false => _ = self.root.remove(path),
-        }
-    }
-
     /// Adds an address to the related users. `smtp:a@b` and `"A" [SMTP:a@b]` are read; a path, a folder or a sentence
     /// with an `@` in it is nobody.
     pub fn add_person(&mut self, text: &str) {

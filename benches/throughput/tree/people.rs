@@ -3,9 +3,7 @@
 use auditferry::record::address::Address;
 use serde_json::Value;
 
-use super::doc::{
-    Doc, address, elements, embedded, is_known, last_value, list, member, scalar, set_address, set_user, text, texts,
-};
+use super::doc::{Doc, address, embedded, is_known, last_value, list, member, scalar, set_address, set_user, text};
 use super::{Record, set_source, severity};
 
 /// Record type 8.

@@ -113,6 +113,7 @@ fn purpose(ip: IpAddr) -> Option<&'static str> {
         _ if ip.is_unspecified() => Some("unspecified"),
         IpAddr::V4(ip) if ip.is_broadcast() => Some("broadcast"),
         IpAddr::V4(ip) if ip.is_private() => Some("private"),
+        IpAddr::V4(ip) if matches!(ip.octets(), [100, 64..=127, ..]) => Some("shared"),
         IpAddr::V4(ip) if ip.is_link_local() => Some("link-local"),
         IpAddr::V6(ip) if ip.is_unique_local() => Some("private"),
         IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("link-local"),
