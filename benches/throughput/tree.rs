@@ -6,8 +6,10 @@
 //! tables alone (record types, operations, user types, applications) and how a single address, time or user agent is
 //! read: that both make the same document says something about both.
 
+mod cmdlet;
 mod content;
 mod defender;
+mod dlp;
 mod doc;
 mod others;
 mod people;
@@ -53,7 +55,7 @@ fn document(mut record: Record, tables: &mut Tables) -> Value {
         Some(8) => people::directory(&record, &mut doc),
         Some(294) => people::risk(&record, &mut doc),
         Some(9 | 15 | 275) => people::sign_in(&record, &mut doc, &operation),
-        Some(number @ (1 | 10)) => people::administration(&record, &mut doc, number, &operation),
+        Some(number @ (1 | 10)) => cmdlet::administration(&record, &mut doc, number, &operation),
         Some(2 | 3 | 19 | 29 | 50 | 101) => content::mailbox(&record, &mut doc),
         Some(number @ (4 | 6 | 7 | 14 | 36 | 37 | 54 | 55 | 56 | 102)) => {
             content::sharepoint(&mut record, &mut doc, number);
@@ -61,7 +63,7 @@ fn document(mut record: Record, tables: &mut Tables) -> Value {
         Some(25 | 49 | 57 | 59 | 60 | 73 | 92 | 206 | 230 | 293 | 462) => {
             content::teams(&mut record, &mut doc, &operation);
         }
-        Some(number @ (11 | 13 | 33 | 63 | 99 | 100 | 107)) => content::dlp(&record, &mut doc, number, &operation),
+        Some(number @ (11 | 13 | 33 | 63 | 99 | 100 | 107)) => dlp::describe(&record, &mut doc, number, &operation),
         Some(40 | 78 | 98 | 113 | 307) => content::alert(&mut record, &mut doc),
         Some(28) => defender::mail(&record, &mut doc),
         Some(41) => defender::click(&record, &mut doc),

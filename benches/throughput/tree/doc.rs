@@ -156,7 +156,7 @@ pub fn whole(value: &Value) -> Option<i64> {
 /// The value of the last entry of this name in a list of names and values.
 pub fn last_value(list: &[Value], name: &str) -> Option<String> {
     let is_named = |entry: &&Value| entry.get("Name").or(entry.get("Key")).and_then(Value::as_str) == Some(name);
-    scalar(list.iter().filter(is_named).next_back()?.get("Value")?)
+    scalar(list.iter().rfind(is_named)?.get("Value")?)
 }
 
 /// The JSON inside of a text, where it is an object or a list.

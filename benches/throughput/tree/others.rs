@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::doc::{Doc, address, elements, embedded, extension, list, member, set_address, set_user, text, texts};
-use super::{Record, is_url, people, set_url, take};
+use super::{Record, cmdlet, is_url, set_url, take};
 
 /// Record types 20, 21, 22, 24, 30 and 261.
 pub fn describe(record: &mut Record, doc: &mut Doc, operation: &str) {
@@ -46,7 +46,7 @@ pub fn quarantine(record: &Record, doc: &mut Doc) {
 
 fn ediscovery(record: &Record, doc: &mut Doc, operation: &str) {
     doc.set_time("event.start", text(record, "StartTime"));
-    people::cmdlet(record, doc, operation);
+    cmdlet::describe(record, doc, operation);
     for (name, kind) in [("Object2Name", "Object2Type"), ("Object1Name", "Object1Type")] {
         let Some(name) = text(record, name).filter(|name| address(name).is_some()) else { continue };
         match text(record, kind).as_deref() {
