@@ -15,8 +15,11 @@ mod tree;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::io::Write as _;
+use std::sync::Arc;
 
+use auditferry::enrich::Enricher;
 use auditferry::feed::ContentType;
+use auditferry::metrics::Metrics;
 use auditferry::normalize::{Context, Profile, Scratch, hec};
 use auditferry::record::{RecordKey, View, ViewBuffer};
 use flate2::Compression;
@@ -30,6 +33,7 @@ const ROUNDS: usize = 9;
 /// Bytes of a body before it is compressed.
 const BODY: usize = 1024 * 1024;
 
+/// Of both sides; ours with an enricher besides.
 pub const CONTEXT: Context<'static> = Context {
     tenant_id: corpus::TENANT,
     tenant_name: "northwind",
@@ -54,8 +58,9 @@ fn main() {
     let only: Option<String> = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let is_wanted = |row: &str| only.as_deref().is_none_or(|only| row.starts_with(only));
     if is_wanted("documents") {
-        documents(&blobs, records);
-        shares::print(&blobs, records);
+        let enricher = Enricher::invented(&Metrics::new()).unwrap();
+        documents(&blobs, records, &enricher);
+        shares::print(&blobs, records, &enricher);
     }
     if is_wanted("bodies") {
         bodies(&blobs, records);
@@ -65,13 +70,16 @@ fn main() {
     }
 }
 
-/// Row 1: blob bytes to ECS documents, against a `serde_json::Value` build of the same mapping.
-fn documents(blobs: &[String], records: usize) {
+/// Row 1: blob bytes to ECS documents with the places of addresses and the parts of user agents, against a
+/// `serde_json::Value` build of the same mapping.
+fn documents(blobs: &[String], records: usize, enricher: &Arc<Enricher>) {
+    let context = Context { enrich: Some(enricher), ..CONTEXT };
+    let mut tables = tree::Tables::new(Arc::clone(enricher));
     let mut found = BTreeMap::new();
     for blob in blobs {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        ours_documents(blob.as_bytes(), &mut ours);
-        tree::documents(blob.as_bytes(), &mut theirs);
+        ours_documents(&context, blob.as_bytes(), &mut ours);
+        tree::documents(blob.as_bytes(), &mut tables, &mut theirs);
         let read = |bytes: &[u8]| -> Vec<Value> {
             serde_json::Deserializer::from_slice(bytes).into_iter().collect::<Result<_, _>>().unwrap()
         };
@@ -85,8 +93,8 @@ fn documents(blobs: &[String], records: usize) {
     let mut out = Vec::new();
     let mut out_tree = Vec::new();
     let (ours, theirs) = interleaved(
-        || each(blobs, |blob| ours_documents(blob, fresh(&mut out))),
-        || each(blobs, |blob| tree::documents(blob, fresh(&mut out_tree))),
+        || each(blobs, |blob| ours_documents(&context, blob, fresh(&mut out))),
+        || each(blobs, |blob| tree::documents(blob, &mut tables, fresh(&mut out_tree))),
     );
     println!(
         "blob -> ECS documents        ours {:6.0} ns/record  Value tree {:6.0} ns/record  {:4.1} x less",
@@ -164,11 +172,11 @@ fn each_record(blob: &str, mut take: impl FnMut(&View<'_>)) {
     assert_eq!(rest, "]");
 }
 
-fn ours_documents(blob: &[u8], out: &mut Vec<u8>) {
+fn ours_documents(context: &Context<'_>, blob: &[u8], out: &mut Vec<u8>) {
     let mut scratch = Scratch::default();
     each_record(std::str::from_utf8(blob).unwrap(), |view| {
         let key = RecordKey::of(CONTEXT.tenant_id, view);
-        scratch.document(&CONTEXT, Profile::Auditferry, key, view, out);
+        scratch.document(context, Profile::Auditferry, key, view, out);
     });
     black_box(&out);
 }

@@ -3,21 +3,22 @@
 
 use std::hint::black_box;
 
-use auditferry::normalize::{Profile, Scratch, Step};
+use auditferry::enrich::Enricher;
+use auditferry::normalize::{Context, Profile, Scratch, Step};
 use auditferry::record::RecordKey;
 
 use crate::{CONTEXT, ROUNDS, each_record, median, timed};
 
 /// What is done of a record, each with everything before it.
-const STEPS: [&str; 5] = ["read", "key", "draft", "fields", "rest"];
+const STEPS: [&str; 6] = ["read", "key", "draft", "fields", "rest", "look-ups"];
 
 /// Measures and prints the row.
-pub fn print(blobs: &[String], records: usize) {
+pub fn print(blobs: &[String], records: usize, enricher: &Enricher) {
     let mut times: [Vec<f64>; STEPS.len()] = Default::default();
     let mut out = Vec::new();
     for _ in 0..ROUNDS {
         for (step, times) in times.iter_mut().enumerate() {
-            times.push(timed(&mut || blobs.iter().for_each(|blob| up_to(step, blob, &mut out))));
+            times.push(timed(&mut || blobs.iter().for_each(|blob| up_to(step, blob, enricher, &mut out))));
         }
     }
     let medians = times.map(|times| median(times) / records as f64);
@@ -31,7 +32,7 @@ pub fn print(blobs: &[String], records: usize) {
     println!();
 }
 
-fn up_to(step: usize, blob: &str, out: &mut Vec<u8>) {
+fn up_to(step: usize, blob: &str, enricher: &Enricher, out: &mut Vec<u8>) {
     out.clear();
     let mut scratch = Scratch::default();
     each_record(blob, |view| {
@@ -43,8 +44,10 @@ fn up_to(step: usize, blob: &str, out: &mut Vec<u8>) {
         match step {
             1 => _ = black_box(key),
             _ => {
-                let step = [Step::Draft, Step::Fields, Step::Whole][step - 2];
-                scratch.document_until(step, &CONTEXT, Profile::Auditferry, key, view, out);
+                let enrich = (step == STEPS.len() - 1).then_some(enricher);
+                let context = Context { enrich, ..CONTEXT };
+                let step = [Step::Draft, Step::Fields, Step::Whole, Step::Whole][step - 2];
+                scratch.document_until(step, &context, Profile::Auditferry, key, view, out);
             }
         }
     });

@@ -1,36 +1,42 @@
 //! The same mapping by way of a tree: parse each record into a `serde_json::Value`, take the fields out, build the
 //! document as a tree, print it. What one would write without a thought for speed.
 //!
-//! Comes in: a blob. Goes out: one document a record, profile `auditferry`. Written from the rules and not from the
-//! code of `normalize`, of which it knows the tables alone (record types, operations, user types) and how a single
-//! address or time is read: that both make the same document says something about both.
+//! Comes in: a blob, and what is known beside the records. Goes out: one document a record, profile `auditferry`. It
+//! follows the same rules as `normalize` (docs/fields.md), for the record types of the corpus, and shares with it the
+//! tables alone (record types, operations, user types, applications) and how a single address, time or user agent is
+//! read: that both make the same document says something about both.
 
+mod cmdlet;
 mod content;
+mod defender;
+mod dlp;
 mod doc;
+mod others;
 mod people;
+mod place;
 mod rest;
 
-use std::net::IpAddr;
-
+use auditferry::enrich::application as well_known;
 use auditferry::normalize::operations;
 use auditferry::record::address::{self, Address};
 use auditferry::record::types;
 use serde_json::{Map, Value, json};
 
 use crate::CONTEXT;
-use doc::{Doc, last_value, list, member, set_user, text, texts, whole};
+use doc::{Doc, is_somebody, last_value, list, member, set_address, set_user, text, texts, whole};
+pub use place::Tables;
 
 type Record = Map<String, Value>;
 
 /// Appends the documents of all records of a blob.
-pub fn documents(blob: &[u8], out: &mut Vec<u8>) {
+pub fn documents(blob: &[u8], tables: &mut Tables, out: &mut Vec<u8>) {
     let records: Vec<Record> = serde_json::from_slice(blob).unwrap();
     for record in records {
-        serde_json::to_writer(&mut *out, &document(record)).unwrap();
+        serde_json::to_writer(&mut *out, &document(record, tables)).unwrap();
     }
 }
 
-fn document(mut record: Record) -> Value {
+fn document(mut record: Record, tables: &mut Tables) -> Value {
     let mut doc = Doc::default();
     doc.set("ecs.version", "8.17.0");
     doc.set("data_stream", json!({"type": "logs", "dataset": "o365.audit", "namespace": "default"}));
@@ -49,26 +55,43 @@ fn document(mut record: Record) -> Value {
         Some(8) => people::directory(&record, &mut doc),
         Some(294) => people::risk(&record, &mut doc),
         Some(9 | 15 | 275) => people::sign_in(&record, &mut doc, &operation),
-        Some(1 | 10) => people::cmdlet(&record, &mut doc, &operation),
+        Some(number @ (1 | 10)) => cmdlet::administration(&record, &mut doc, number, &operation),
         Some(2 | 3 | 19 | 29 | 50 | 101) => content::mailbox(&record, &mut doc),
-        Some(4 | 6 | 7 | 14 | 36 | 37 | 54 | 55 | 56 | 102) => content::sharepoint(&mut record, &mut doc),
+        Some(number @ (4 | 6 | 7 | 14 | 36 | 37 | 54 | 55 | 56 | 102)) => {
+            content::sharepoint(&mut record, &mut doc, number);
+        }
         Some(25 | 49 | 57 | 59 | 60 | 73 | 92 | 206 | 230 | 293 | 462) => {
             content::teams(&mut record, &mut doc, &operation);
         }
-        Some(number @ (11 | 13 | 33 | 63 | 99 | 100 | 107)) => content::dlp(&record, &mut doc, number, &operation),
+        Some(number @ (11 | 13 | 33 | 63 | 99 | 100 | 107)) => dlp::describe(&record, &mut doc, number, &operation),
         Some(40 | 78 | 98 | 113 | 307) => content::alert(&mut record, &mut doc),
-        Some(28 | 41 | 47 | 62 | 64 | 86 | 89 | 51 | 65 | 18 | 24 | 20 | 30 | 45 | 46 | 22 | 261) => {}
-        _ => set_url(&mut doc, text(&record, "ObjectId")),
+        Some(28) => defender::mail(&record, &mut doc),
+        Some(41) => defender::click(&record, &mut doc),
+        Some(47) => defender::file(&record, &mut doc),
+        Some(64 | 86 | 89) => defender::investigation(&record, &mut doc),
+        Some(65) => others::quarantine(&record, &mut doc),
+        Some(24 | 261 | 20 | 21 | 22 | 30) => others::describe(&mut record, &mut doc, &operation),
+        _ => {
+            let url = ["ObjectId", "ResourceUrl"].iter().filter_map(|name| text(&record, name)).find(|url| is_url(url));
+            set_url(&mut doc, url);
+            doc.set_text("file.name", text(&record, "ResourceTitle").or_else(|| text(&record, "FormName")));
+        }
     }
+    finish(&mut doc);
     related(&mut doc);
+    tables.look_up(&mut doc);
     doc.set("o365.audit", rest::shaped(record));
     Value::Object(doc.root)
 }
 
+/// Fields that are lists in ECS and that are moved from somewhere.
+const LISTS: [&str; 2] = ["email.from.address", "email.to.address"];
+
 /// Moves a field: what is placed is not repeated below `o365.audit`.
 fn take(record: &mut Record, doc: &mut Doc, path: &str, name: &str) {
     let Some(value) = record.get(name) else { return };
-    let is_list = value.as_array().is_some_and(|list| list.iter().all(|one| doc::scalar(one).is_some()));
+    let is_list =
+        LISTS.contains(&path) && value.as_array().is_some_and(|list| list.iter().all(|one| doc::scalar(one).is_some()));
     if let Some(text) = doc::scalar(value) {
         doc.set(path, text);
     } else if is_list && !texts(value).is_empty() {
@@ -79,6 +102,16 @@ fn take(record: &mut Record, doc: &mut Doc, path: &str, name: &str) {
     }
     record.remove(name);
 }
+
+/// Operations that say by their name that something did not happen.
+const FAILED: [&str; 6] = [
+    "UserLoginFailed",
+    "SharingInvitationBlocked",
+    "UnmanagedSyncClientBlocked",
+    "FileAccessFailure",
+    "MessageAccessFailure",
+    "CommunityAccessFailure",
+];
 
 fn event(record: &mut Record, doc: &mut Doc, record_type: Option<i64>, operation: &str) {
     if let Some(sent) = text(record, "CreationTime") {
@@ -97,7 +130,7 @@ fn event(record: &mut Record, doc: &mut Doc, record_type: Option<i64>, operation
     }
     let status = text(record, "ResultStatus").unwrap_or_default().to_lowercase();
     let outcome = match status.as_str() {
-        _ if operation == "UserLoginFailed" => Some("failure"),
+        _ if FAILED.contains(&operation) => Some("failure"),
         "succeeded" | "success" | "partiallysucceeded" | "true" => Some("success"),
         "failed" | "failure" | "false" => Some("failure"),
         _ => None,
@@ -123,7 +156,18 @@ fn severity(text: Option<String>) -> Option<i64> {
 
 fn user(record: &mut Record, doc: &mut Doc) {
     if let Some(id) = text(record, "UserId") {
-        set_user(doc, "user", &id);
+        // A guest who came by a link has the address behind the number sign; SharePoint's own account is nobody.
+        match id.strip_prefix("urn:spo:guest#") {
+            Some(guest) => set_address(doc, "user", guest),
+            None if id.eq_ignore_ascii_case("app@sharepoint") => {}
+            None => set_address(doc, "user", &id),
+        }
+        doc.set("user.id", id);
+    }
+    for name in ["TargetUserId", "TargetUser", "RecipientUPN"] {
+        if let Some(target) = text(record, name).filter(|target| doc::address(target).is_some()) {
+            set_user(doc, "user.target", &target);
+        }
     }
     let user_type = text(record, "UserType").and_then(|number| types::user_type(&number).map(str::to_owned));
     doc.set_text("auditferry.user_type", user_type);
@@ -139,31 +183,44 @@ fn user(record: &mut Record, doc: &mut Doc) {
 }
 
 fn source(record: &Record, doc: &mut Doc) {
-    let texts = ["ClientIPAddress", "ClientIP", "ActorIpAddress"].map(|name| text(record, name));
-    let addresses = [0, 1, 2].map(|index: usize| texts[index].as_deref().and_then(Address::parse));
+    // A number is no address, and a text with a backslash in it is none of the forms that are sent.
+    let sent = |name| record.get(name).and_then(Value::as_str).filter(|text| !text.contains('\\'));
+    let addresses = ["ClientIPAddress", "ClientIP", "ActorIpAddress"].map(|name| sent(name).and_then(Address::parse));
     for ip in addresses.iter().flatten().filter_map(|address| address.ip) {
         doc.add("related.ip", ip.to_string());
     }
-    let Some(best) = address::best(addresses) else { return };
-    for side in ["source", "client"] {
-        doc.set(&format!("{side}.address"), best.ip.map_or(best.text.to_owned(), |ip| ip.to_string()));
-        if let Some(ip) = best.ip {
-            doc.set(&format!("{side}.ip"), ip.to_string());
-        }
-        if let Some(port) = best.port {
-            doc.set(&format!("{side}.port"), port);
-        }
-        doc.set_text(&format!("{side}.domain"), best.domain.map(str::to_owned));
-    }
-    if let Some(ip) = best.ip {
-        doc.set("network.type", if ip.is_ipv4() { "ipv4" } else { "ipv6" });
-        place(ip, doc);
+    if let Some(best) = address::best(addresses) {
+        set_source(doc, best);
     }
 }
 
-/// Where a look-up of `source.geo` and `source.as` belongs: a record of the database into a struct, that into a
-/// value, that into the document. Ours has its own in `document::Fields::value`, for `Kind::LookUp`.
-fn place(_ip: IpAddr, _doc: &mut Doc) {}
+/// Says where the actor was.
+fn set_source(doc: &mut Doc, from: Address) {
+    for side in ["source", "client"] {
+        let mut place = json!({"address": from.ip.map_or(from.text.to_owned(), |ip| ip.to_string())});
+        if let Some(ip) = from.ip {
+            place["ip"] = ip.to_string().into();
+        }
+        if let Some(port) = from.port {
+            place["port"] = port.into();
+        }
+        if let Some(domain) = from.domain {
+            place["domain"] = domain.into();
+        }
+        doc.set(side, place);
+    }
+    if let Some(ip) = from.ip {
+        doc.set("network.type", if ip.is_ipv4() { "ipv4" } else { "ipv6" });
+        doc.add("related.ip", ip.to_string());
+    }
+}
+
+/// The address that a text is, where it is one.
+fn add_ip(doc: &mut Doc, text: Option<String>) {
+    if let Some(ip) = text.as_deref().and_then(Address::parse).and_then(|address| address.ip) {
+        doc.add("related.ip", ip.to_string());
+    }
+}
 
 fn organization(record: &mut Record, doc: &mut Doc) {
     let said = text(record, "OrganizationId");
@@ -187,9 +244,10 @@ fn organization(record: &mut Record, doc: &mut Doc) {
 fn application(record: &Record, doc: &mut Doc) {
     let context = record.get("AppAccessContext").unwrap_or(&Value::Null);
     let said = |names: &[&str]| names.iter().find_map(|name| text(record, name));
-    let id = said(&["AppId", "ApplicationId", "ClientAppId"]).or_else(|| member(context, "ClientAppId"));
-    doc.set_text("auditferry.application.id", id);
+    let id = said(&["AppId", "ApplicationId", "ClientAppId", "AADAppId"]).or_else(|| member(context, "ClientAppId"));
     let name = said(&["ApplicationDisplayName"]).or_else(|| member(context, "ClientAppName"));
+    let name = name.or_else(|| well_known(id.as_deref()?).map(str::to_owned));
+    doc.set_text("auditferry.application.id", id);
     doc.set_text("auditferry.application.name", name);
     doc.set_text("device.id", member(context, "DeviceId").or_else(|| said(&["DeviceId"])));
 }
@@ -225,21 +283,41 @@ fn mail_and_file(record: &mut Record, doc: &mut Doc) {
         _ => {}
     }
     for name in ["SenderIp", "SenderIP"] {
-        let sender = text(record, name);
-        if let Some(ip) = sender.as_deref().and_then(Address::parse).and_then(|address| address.ip) {
-            doc.add("related.ip", ip.to_string());
-        }
+        add_ip(doc, text(record, name));
     }
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
+}
+
+fn host_of(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#', '\\']).next()?;
+    let host = authority.rsplit('@').next()?.split(':').next()?;
+    Some(host.to_owned())
 }
 
 /// The address of something on the web, and its host.
 fn set_url(doc: &mut Doc, url: Option<String>) {
-    let Some(url) = url.filter(|url| url.starts_with("https://") || url.starts_with("http://")) else { return };
-    let (_, rest) = url.split_once("://").unwrap();
-    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().and_then(|host| host.split(':').next());
-    doc.set_text("url.domain", host.map(str::to_owned));
+    let Some(url) = url.filter(|url| is_url(url)) else { return };
+    doc.set_text("url.domain", host_of(&url));
     doc.set("url.original", url);
+}
+
+/// What follows from the facts of a family.
+fn finish(doc: &mut Doc) {
+    if let Some(name) = doc.text("file.name")
+        && let Some((stem, extension)) = name.rsplit_once('.')
+        && !stem.is_empty()
+    {
+        doc.fill_text("file.extension", Some(extension.to_owned()));
+    }
+    for path in ["email.sender.address", "email.from.address", "email.to.address"] {
+        for person in doc.get(path).map(texts).unwrap_or_default() {
+            doc.add_person(&person);
+        }
+    }
 }
 
 /// What a person would search for, from wherever it stands.
@@ -254,11 +332,13 @@ fn related(doc: &mut Doc) {
         "user.changes.email",
         "file.owner",
     ];
-    const HOSTS: &[&str] = &["host.name", "host.hostname", "source.domain", "server.domain", "url.domain"];
+    const HOSTS: &[&str] = &["host.name", "source.domain", "server.domain", "destination.domain", "url.domain"];
     const HASHES: &[&str] = &["file.hash.md5", "file.hash.sha1", "file.hash.sha256"];
     for (list, fields) in [("related.user", USERS), ("related.hosts", HOSTS), ("related.hash", HASHES)] {
-        for text in fields.iter().filter_map(|field| doc.text(field)).collect::<Vec<_>>() {
-            doc.add(list, text);
+        for text in fields.iter().filter_map(|field| doc.get(field)).flat_map(texts).collect::<Vec<_>>() {
+            if is_somebody(&text) {
+                doc.add(list, text);
+            }
         }
     }
 }

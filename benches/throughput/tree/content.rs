@@ -1,9 +1,9 @@
-//! Mail, files, Teams, DLP and alerts, by way of a tree.
+//! Mail, files, Teams and alerts, by way of a tree.
 
 use serde_json::{Value, json};
 
-use super::doc::{Doc, address, is_known, list, member, scalar, set_address, set_user, text, texts, whole};
-use super::{Record, people, set_url, severity, take};
+use super::doc::{Doc, address, elements, embedded, is_known, last_value, list, member, scalar, set_user, text, texts};
+use super::{Record, add_ip, cmdlet, others, set_url, take};
 
 /// Record types 2, 3, 19, 29, 50 and 101.
 pub fn mailbox(record: &Record, doc: &mut Doc) {
@@ -17,13 +17,24 @@ pub fn mailbox(record: &Record, doc: &mut Doc) {
         doc.set_text("user.id", text(record, "LogonUserSid"));
     }
     if let Some(owner) = text(record, "MailboxOwnerUPN") {
-        set_address(doc, "user.target", &owner);
-        doc.set("user.target.id", owner);
+        set_user(doc, "user.target", &owner);
     }
-    doc.set_text("user.target.id", text(record, "MailboxOwnerSid"));
-    if !doc.has("user_agent.original") {
-        doc.set_text("user_agent.original", text(record, "ClientInfoString"));
+    doc.fill_text("user.target.id", text(record, "MailboxOwnerSid"));
+    doc.add_person(&text(record, "DestMailboxOwnerUPN").unwrap_or_default());
+    for name in ["SendAsUserSmtp", "SendOnBehalfOfUserSmtp"] {
+        if let Some(from) = text(record, name) {
+            doc.set_text("email.sender.address", doc.text("user.email"));
+            doc.add_person(&from);
+            doc.set("email.from.address", vec![from]);
+        }
     }
+    let actions = last_value(list(record, "OperationProperties"), "RuleActions").and_then(|text| embedded(&text));
+    for action in actions.as_ref().and_then(Value::as_array).into_iter().flatten() {
+        for recipient in action.get("Recipients").map(texts).unwrap_or_default() {
+            doc.add_person(&recipient);
+        }
+    }
+    doc.fill_text("user_agent.original", text(record, "ClientInfoString"));
     let item = match list(record, "AffectedItems") {
         [] => record.get("Item").filter(|item| item.is_object()),
         [item] => Some(item),
@@ -34,7 +45,7 @@ pub fn mailbox(record: &Record, doc: &mut Doc) {
         doc.set_text("email.message_id", member(item, "InternetMessageId").or_else(|| doc.text("email.message_id")));
         attachments(doc, &member(item, "Attachments").unwrap_or_default());
     }
-    people::server(record, doc);
+    cmdlet::server(record, doc);
 }
 
 /// `name.ext (123b); other (4b)`.
@@ -57,7 +68,7 @@ fn attachments(doc: &mut Doc, sent: &str) {
 }
 
 /// SharePoint and OneDrive.
-pub fn sharepoint(record: &mut Record, doc: &mut Doc) {
+pub fn sharepoint(record: &mut Record, doc: &mut Doc, record_type: i64) {
     let joined = |directory: Option<String>, name: Option<String>| {
         let (directory, name) = (directory.unwrap_or_default(), name?);
         let directory = directory.trim_end_matches('/');
@@ -75,15 +86,21 @@ pub fn sharepoint(record: &mut Record, doc: &mut Doc) {
         take(record, doc, path, name);
     }
     set_url(doc, text(record, "ObjectId"));
-    match text(record, "ItemType").as_deref() {
+    // Of a search or a block the item is said to be a file though it is a site.
+    let has_item = doc.has("file.name") || record_type == 14;
+    match text(record, "ItemType").as_deref().filter(|_| has_item) {
         Some("File") => doc.set("file.type", "file"),
         Some("Folder") => doc.set("file.type", "dir"),
         _ => {}
     }
+    // The group that was changed stands in the event's data; the target is who came or went.
+    let data = text(record, "EventData").unwrap_or_default();
+    let group = data.split_once("<Group>").and_then(|(_, rest)| rest.split_once("</Group>"));
+    doc.set_text("group.name", group.map(|(group, _)| group.to_owned()));
     let Some(name) = text(record, "TargetUserOrGroupName") else { return };
     match text(record, "TargetUserOrGroupType").unwrap_or_default().as_str() {
         "Member" | "Guest" | "Partner" | "" => set_user(doc, "user.target", &name),
-        "SecurityGroup" | "SharePointGroup" => doc.set("group.name", name),
+        "SecurityGroup" | "SharePointGroup" => doc.fill_text("group.name", Some(name)),
         _ => {}
     }
 }
@@ -91,7 +108,8 @@ pub fn sharepoint(record: &mut Record, doc: &mut Doc) {
 /// Teams.
 pub fn teams(record: &mut Record, doc: &mut Doc, operation: &str) {
     take(record, doc, "group.name", "TeamName");
-    take(record, doc, "group.id", "TeamGuid");
+    doc.set_text("group.id", text(record, "AADGroupId").or_else(|| text(record, "TeamGuid")));
+    others::meaning_of_verb(doc, operation, "configuration");
     if operation == "Delete user."
         && let Some(user) = text(record, "ObjectId").filter(|id| is_known(id))
     {
@@ -99,167 +117,82 @@ pub fn teams(record: &mut Record, doc: &mut Doc, operation: &str) {
     }
     let members = list(record, "Members");
     members.iter().filter_map(|one| member(one, "UPN")).for_each(|name| doc.add_text("related.user", name));
-    if let [one] = members {
+    // Who opens a chat is a member of it.
+    let actor = text(record, "UserId").unwrap_or_default();
+    let others: Vec<&Value> = members.iter().filter(|one| member(one, "UPN").as_ref() != Some(&actor)).collect();
+    if let [one] = others[..] {
         if let Some(name) = member(one, "UPN") {
             set_user(doc, "user.target", &name);
         }
         doc.set_text("user.target.full_name", member(one, "DisplayName"));
     }
-    set_url(doc, record.get("MessageURLs").and_then(|urls| texts(urls).first().cloned()));
-}
-
-/// Data loss prevention.
-pub fn dlp(record: &Record, doc: &mut Doc, record_type: i64, operation: &str) {
-    doc.set_text("process.name", text(record, "Application"));
-    if operation == "DlpRuleMatch" {
-        doc.set("event.kind", "alert");
+    if operation.starts_with("Meeting") {
+        doc.set_time("event.start", text(record, "StartTime"));
+        doc.set_time("event.end", text(record, "EndTime"));
     }
-    let (category, kind) = if matches!(record_type, 13 | 107) { ("email", "info") } else { ("file", "access") };
-    doc.set("event.category", vec![category]);
-    doc.set("event.type", vec![kind]);
-    let mut highest = None;
-    for policy in list(record, "PolicyDetails") {
-        doc.add_text("rule.ruleset", member(policy, "PolicyName").unwrap_or_default());
-        for rule in policy["Rules"].as_array().into_iter().flatten() {
-            doc.add_text("rule.id", member(rule, "RuleId").unwrap_or_default());
-            doc.add_text("rule.name", member(rule, "RuleName").unwrap_or_default());
-            highest = highest.max(severity(member(rule, "Severity")));
-        }
+    for person in list(record, "Attendees").iter().chain(record.get("Organizer")) {
+        doc.add_text("related.user", member(person, "UPN").unwrap_or_default());
     }
-    ["rule.ruleset", "rule.id", "rule.name"].iter().for_each(|path| doc.unlist(path));
-    if let Some(severity) = highest {
-        doc.set("event.severity", severity);
-    }
-    if let Some(exception) = record.get("ExceptionInfo") {
-        doc.set_text("event.reason", scalar(exception).or_else(|| member(exception, "Reason")));
-    }
-    if let Some(mail) = record.get("ExchangeMetaData") {
-        dlp_mail(doc, mail);
-    }
-    if let Some(file) = record.get("SharePointMetaData") {
-        dlp_file(doc, file);
-    }
-    let endpoint = record.get("EndpointMetaData");
-    if record_type == 63 || endpoint.is_some() {
-        dlp_endpoint(record, doc, endpoint.unwrap_or(&Value::Null));
-    }
-}
-
-/// Not in the order of the mail, so that the people are told in that order.
-fn dlp_mail(doc: &mut Doc, mail: &Value) {
-    const PEOPLE: [(&str, &str); 4] = [
-        ("From", "email.from.address"),
-        ("To", "email.to.address"),
-        ("CC", "email.cc.address"),
-        ("BCC", "email.bcc.address"),
-    ];
-    for (name, path) in PEOPLE {
-        for person in mail.get(name).map(texts).unwrap_or_default() {
-            if address(&person).is_some() {
-                doc.add("related.user", person.clone());
-            }
-            doc.add(path, person);
-        }
-    }
-    doc.set_text("email.subject", member(mail, "Subject"));
-    doc.set_text("email.message_id", member(mail, "MessageID"));
-    doc.set_time("email.origination_timestamp", member(mail, "Sent"));
-}
-
-fn dlp_file(doc: &mut Doc, file: &Value) {
-    doc.set_text("file.name", member(file, "FileName"));
-    let owner = member(file, "FileOwner");
-    if let Some(owner) = owner.clone().filter(|owner| address(owner).is_some()) {
-        doc.add("related.user", owner);
-    }
-    doc.set_text("file.owner", owner);
-    doc.set_text("url.original", member(file, "FilePathUrl"));
-    set_url(doc, member(file, "FilePathUrl"));
-    doc.set_time("file.mtime", member(file, "LastModifiedTime"));
-    doc.set_time("file.created", member(file, "itemCreationTime").or_else(|| member(file, "ItemCreationTime")));
-    if let Some(size) = file.get("FileSize").and_then(whole) {
-        doc.set("file.size", size);
-    }
-    if !doc.has("user.id")
-        && let Some(from) = member(file, "From").filter(|from| is_known(from))
-    {
-        set_user(doc, "user", &from);
-    }
-}
-
-fn dlp_endpoint(record: &Record, doc: &mut Doc, endpoint: &Value) {
-    doc.set_text("host.name", member(endpoint, "DeviceName").or_else(|| text(record, "DeviceName")));
-    for (name, path) in [
-        ("FileExtension", "file.extension"),
-        ("Sha256", "file.hash.sha256"),
-        ("Sha1", "file.hash.sha1"),
-        ("Application", "process.name"),
-    ] {
-        doc.set_text(path, member(endpoint, name));
-    }
-    if let Some(size) = endpoint.get("FileSize").and_then(whole) {
-        doc.set("file.size", size);
-    }
-    if let Some(path) = text(record, "ObjectId") {
-        doc.set_text("file.name", path.rsplit(['\\', '/']).next().map(str::to_owned));
-        doc.set("file.path", path);
-    }
-    let platform = text(record, "Platform").unwrap_or_default();
-    let (platform, kind) = match platform.as_str() {
-        "0" => ("Unknown", None),
-        "1" => ("Windows", Some("windows")),
-        "2" => ("MacOS", Some("macos")),
-        "3" => ("iOS", Some("ios")),
-        "4" => ("Android", Some("android")),
-        "5" => ("Web Browser", None),
-        other => (other, None),
-    };
-    doc.set_text("host.os.platform", Some(platform.to_owned()));
-    doc.set_text("host.os.type", kind.map(str::to_owned));
+    let urls = ["MessageURLs", "MeetingURL"].iter().filter_map(|name| record.get(*name));
+    set_url(doc, urls.flat_map(texts).next());
+    doc.fill_text("user_agent.original", last_value(list(record, "ExtraProperties"), "UserAgent"));
 }
 
 /// Alerts.
 pub fn alert(record: &mut Record, doc: &mut Doc) {
     doc.set("event.kind", "alert");
-    let meaning = match text(record, "Category").as_deref() {
-        Some("ThreatManagement") => Some(("threat", "indicator")),
-        Some("AccessGovernance") => Some(("iam", "info")),
-        Some("MailFlow") => Some(("email", "info")),
-        _ => None,
+    let category = match text(record, "Category").as_deref() {
+        Some("AccessGovernance") => "iam",
+        Some("MailFlow") => "email",
+        _ => "intrusion_detection",
     };
-    if let Some((category, kind)) = meaning {
-        doc.add("event.category", category);
-        doc.add("event.type", kind);
-    }
+    // The operation only says that there is an alert.
+    doc.set("event.category", vec![category]);
+    doc.set("event.type", vec!["info"]);
+    doc.set_text("host.name", text(record, "DeviceName"));
+    doc.set_text("message", text(record, "Name"));
+    doc.set_text("rule.name", text(record, "PolicyName"));
     for (path, name) in [("rule.name", "Name"), ("rule.id", "PolicyId"), ("rule.category", "Category")] {
         take(record, doc, path, name);
     }
-    doc.set_text("message", doc.text("rule.name"));
     links(record, doc);
+    let data = text(record, "Data").and_then(|data| embedded(&data)).unwrap_or_default();
     if let Some(entity) = text(record, "AlertEntityId") {
-        if text(record, "EntityType").as_deref() == Some("User") {
+        // Of what somebody did (`suid`) the entity is who did it.
+        let is_actor = member(&data, "suid").is_some_and(|actor| actor.eq_ignore_ascii_case(&entity));
+        if text(record, "EntityType").as_deref() == Some("User") && !is_actor {
             set_user(doc, "user.target", &entity);
         }
-        person(doc, entity);
+        doc.add_person(&entity);
     }
-    let data: Value = text(record, "Data").and_then(|data| serde_json::from_str(&data).ok()).unwrap_or_default();
-    if let Some(user) = member(&data, "f3u") {
-        if !doc.has("user.target.id") && address(&user).is_some() {
-            set_user(doc, "user.target", &user);
+    if let Some(target) = text(record, "TargetUser").filter(|_| !doc.has("user.target.id")) {
+        set_user(doc, "user.target", &target);
+    }
+    for name in ["f3u", "rcpt"] {
+        if let Some(user) = member(&data, name) {
+            if !doc.has("user.target.id") && address(&user).is_some() {
+                set_user(doc, "user.target", &user);
+            }
+            doc.add_person(&user);
         }
-        person(doc, user);
     }
-    member(&data, "suid").into_iter().for_each(|user| person(doc, user));
-    if let Some(sender) = member(&data, "tsd") {
-        doc.set("email.sender.address", sender.clone());
-        person(doc, sender);
+    for name in ["suid", "user", "tsd", "trc"] {
+        doc.add_person(&member(&data, name).unwrap_or_default());
     }
     if let Some(recipient) = member(&data, "trc") {
-        doc.set("email.to.address", vec![recipient.clone()]);
-        person(doc, recipient);
+        doc.set("email.to.address", vec![recipient]);
     }
-    for (name, path) in [("ms", "email.subject"), ("imsgid", "email.message_id"), ("aii", "email.local_id")] {
+    for (name, path) in [
+        ("tsd", "email.sender.address"),
+        ("ms", "email.subject"),
+        ("imsgid", "email.message_id"),
+        ("aii", "email.local_id"),
+    ] {
         doc.set_text(path, member(&data, name));
+    }
+    add_ip(doc, member(&data, "sip"));
+    for ip in elements(&data, "ips") {
+        add_ip(doc, scalar(ip));
     }
 }
 
@@ -274,11 +207,5 @@ fn links(record: &mut Record, doc: &mut Doc) {
     doc.unlist("rule.reference");
     if only_links {
         record.remove("AlertLinks");
-    }
-}
-
-fn person(doc: &mut Doc, text: String) {
-    if address(&text).is_some() {
-        doc.add("related.user", text);
     }
 }

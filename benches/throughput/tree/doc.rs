@@ -51,6 +51,27 @@ impl Doc {
         }
     }
 
+    /// Sets a text where there is nothing yet.
+    pub fn fill_text(&mut self, path: &str, text: Option<String>) {
+        if !self.has(path) {
+            self.set_text(path, text);
+        }
+    }
+
+    /// Adds an address to the related users. `smtp:a@b` and `"A" [SMTP:a@b]` are read; a path, a folder or a sentence
+    /// with an `@` in it is nobody.
+    pub fn add_person(&mut self, text: &str) {
+        let text = text.trim();
+        let text = text.rsplit_once('[').map_or(text, |(_, inside)| inside.trim_end_matches(']'));
+        let text = match text.split_once(':') {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("smtp") => rest,
+            _ => text,
+        };
+        if address(text).is_some() && !text.contains([' ', '/', ':', '\\', '"']) {
+            self.add("related.user", text);
+        }
+    }
+
     /// A field that is no list in ECS: one value stands by itself.
     pub fn unlist(&mut self, path: &str) {
         if !self.has(path) {
@@ -124,7 +145,7 @@ pub fn list<'a>(record: &'a Map<String, Value>, name: &str) -> &'a [Value] {
 /// A whole number, however it is spelt.
 pub fn whole(value: &Value) -> Option<i64> {
     match value {
-        Value::String(text) => text.parse().ok(),
+        Value::String(text) => text.parse().ok().or_else(|| whole(&Value::Number(text.parse().ok()?))),
         Value::Number(number) => {
             number.as_i64().or_else(|| number.as_f64().filter(|n| n.fract() == 0.0).map(|n| n as i64))
         }
@@ -135,7 +156,27 @@ pub fn whole(value: &Value) -> Option<i64> {
 /// The value of the last entry of this name in a list of names and values.
 pub fn last_value(list: &[Value], name: &str) -> Option<String> {
     let is_named = |entry: &&Value| entry.get("Name").or(entry.get("Key")).and_then(Value::as_str) == Some(name);
-    scalar(list.iter().filter(is_named).next_back()?.get("Value")?)
+    scalar(list.iter().rfind(is_named)?.get("Value")?)
+}
+
+/// The JSON inside of a text, where it is an object or a list.
+pub fn embedded(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok().filter(|inside: &Value| inside.is_object() || inside.is_array())
+}
+
+/// The elements of a list inside of any value; none of anything else.
+pub fn elements<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// What stands behind the last dot of a name.
+pub fn extension(name: &str) -> Option<String> {
+    name.rsplit_once('.').map(|(_, extension)| extension.to_owned())
+}
+
+/// What stands behind the last separator of a path.
+pub fn last_part(path: &str) -> Option<String> {
+    path.rsplit(['\\', '/']).next().map(str::to_owned)
 }
 
 /// Name and domain, where there is exactly one `@` with something on both sides.
@@ -163,4 +204,23 @@ pub fn set_address(doc: &mut Doc, user: &str, text: &str) {
         doc.set(&format!("{user}.domain"), domain);
         doc.set(&format!("{user}.email"), text);
     }
+}
+
+/// Whether a text is somebody whom one would search for: the accounts of the service itself are not.
+pub fn is_somebody(text: &str) -> bool {
+    const SERVICES: [&str; 12] = [
+        "AirInvestigation",
+        "Application",
+        "DlpAgent",
+        "DlpPolicy",
+        "HygieneTenantEvents",
+        "Insider risk",
+        "SecurityComplianceAlerts",
+        "SecurityComplianceInsights",
+        "SupervisionAgent",
+        "ThreatIntel",
+        "anonymous",
+        "app@sharepoint",
+    ];
+    is_known(text) && !SERVICES.contains(&text) && !text.starts_with("Application_")
 }

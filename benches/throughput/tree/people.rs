@@ -1,64 +1,120 @@
-//! Entra and the cmdlets of Exchange, by way of a tree: who did what to whom.
+//! Entra, by way of a tree: who did what to whom, and who signed in.
 
 use auditferry::record::address::Address;
 use serde_json::Value;
 
-use super::doc::{Doc, address, is_known, last_value, list, member, scalar, set_address, set_user, text};
-use super::{Record, severity};
+use super::doc::{Doc, address, embedded, is_known, last_value, list, member, scalar, set_address, set_user, text};
+use super::{Record, set_source, severity};
 
 /// Record type 8.
 pub fn directory(record: &Record, doc: &mut Doc) {
     full_name(record, doc);
     let target = list(record, "Target");
-    let name = of_type(target, "5").filter(|name| is_known(name));
-    let display_name = of_type(target, "1").filter(|name| is_known(name));
-    let object = text(record, "ObjectId").filter(|id| is_known(id));
-    match kind_and_id(target) {
-        Some((kind, id)) if kind == "Group" => {
-            doc.set("group.id", id);
-            doc.set_text("group.name", display_name);
-        }
-        Some((kind, id)) if kind == "Device" => doc.set("device.id", id),
-        Some((kind, id)) if kind == "User" => {
-            doc.set("user.target.id", id);
-            doc.set_text("user.target.full_name", display_name);
-            if let Some(name) = name.or(object) {
-                set_address(doc, "user.target", &name);
-            }
-        }
-        Some(_) => {}
-        None => {
-            if let Some(user) = name.or(object).filter(|user| address(user).is_some()) {
-                set_user(doc, "user.target", &user);
-            }
-        }
+    let objects = objects(target);
+    let of_kind = |kind: &str| objects.iter().find(|object| object.kind == kind);
+    if let Some(group) = of_kind("Group") {
+        doc.set("group.id", group.id.clone());
+        doc.set_text("group.name", group.display_name.clone());
+    }
+    if let Some(device) = of_kind("Device") {
+        doc.set("device.id", device.id.clone());
+    }
+    let object_id = text(record, "ObjectId").filter(|id| is_known(id));
+    let name = of_type(target, "5").filter(|name| is_known(name)).or(object_id);
+    let name = name.filter(|name| address(name).is_some());
+    if let Some(user) = of_kind("User") {
+        set_user(doc, "user.target", name.as_ref().unwrap_or(&user.id));
+        doc.add("related.user", user.id.clone());
+        doc.set_text("user.target.full_name", user.display_name.clone());
+    } else if let Some(service) = of_kind("ServicePrincipal") {
+        doc.set("user.target.id", service.id.clone());
+    } else if let Some(name) = name.filter(|_| objects.is_empty()) {
+        set_user(doc, "user.target", &name);
     }
     for change in list(record, "ModifiedProperties") {
-        let new = change.get("NewValue").and_then(inside);
-        let either = new.clone().or_else(|| change.get("OldValue").and_then(inside));
+        let (new, old) = (change.get("NewValue").and_then(inside), change.get("OldValue").and_then(inside));
+        let either = new.clone().or(old.clone());
         match change["Name"].as_str() {
             Some("Role.DisplayName") => doc.add_text("user.target.roles", either.unwrap_or_default()),
-            Some("Group.ObjectID") if !doc.has("group.id") => doc.set_text("group.id", either),
-            Some("Group.DisplayName") if !doc.has("group.name") => doc.set_text("group.name", either),
+            Some("Group.ObjectID") => doc.fill_text("group.id", either),
+            Some("Group.DisplayName") => doc.fill_text("group.name", either),
+            Some("Device.ObjectID") => doc.fill_text("device.id", either),
             Some("UserPrincipalName") => {
-                doc.set_text("user.changes.email", new.filter(|new| address(new).is_some()));
+                if let (Some(new), Some(old)) = (new, old)
+                    && new != old
+                    && address(&new).is_some()
+                {
+                    doc.set("user.changes.email", new);
+                    doc.add_person(&old);
+                }
             }
+            Some("InvitedUserEmailAddress") => doc.add_person(&either.unwrap_or_default()),
             _ => {}
         }
     }
+    let details = last_value(list(record, "ExtendedProperties"), "additionalDetails");
+    doc.set_text("device.id", details.and_then(|details| member(&embedded(&details)?, "DeviceId")));
+    doc.set_text("event.reason", text(record, "ResultStatusReason"));
+}
+
+/// An object that `Target` names, by its `Kind_id`.
+struct Object {
+    kind: String,
+    id: String,
+    /// Of the entries behind it, up to the next object.
+    display_name: Option<String>,
+}
+
+fn objects(target: &[Value]) -> Vec<Object> {
+    let mut objects: Vec<Object> = Vec::new();
+    let mut before = None;
+    for identity in target {
+        let Some(id) = member(identity, "ID") else { continue };
+        if let Some((kind, id)) = kind_and_id(&id) {
+            objects.push(Object { kind: kind.to_owned(), id: id.to_owned(), display_name: None });
+            continue;
+        }
+        if member(identity, "Type").as_deref() != Some("1") || !is_known(&id) {
+            continue;
+        }
+        match objects.last_mut() {
+            Some(object) => _ = object.display_name.get_or_insert(id),
+            None => _ = before.get_or_insert(id),
+        }
+    }
+    // A name in front of the only object is its own.
+    if let [object] = &mut objects[..] {
+        object.display_name = object.display_name.take().or(before);
+    }
+    objects
 }
 
 /// Record type 294.
 pub fn risk(record: &Record, doc: &mut Doc) {
     full_name(record, doc);
     doc.set_text("rule.name", text(record, "RiskEventType"));
-    doc.set_text("event.reason", text(record, "RiskDetail"));
+    let reason = text(record, "RiskDetail").filter(|detail| detail != "none" && detail != "hidden");
+    doc.set_text("event.reason", reason);
     doc.set_time("event.start", text(record, "ActivityDateTime"));
     doc.set("event.kind", "alert");
     doc.add("event.category", "intrusion_detection");
     doc.add("event.type", "info");
     if let Some(severity) = severity(text(record, "RiskLevel")) {
         doc.set("event.severity", severity);
+    }
+    if !doc.has("user.email")
+        && let Some(name) = text(record, "UserPrincipalName")
+    {
+        set_address(doc, "user", &name);
+    }
+    let details = text(record, "AdditionalInfo").and_then(|details| embedded(&details));
+    let agent = last_value(details.as_ref().and_then(Value::as_array).map_or(&[], Vec::as_slice), "userAgent");
+    doc.fill_text("user_agent.original", agent);
+    if !doc.has("source.ip")
+        && let Some(sent) = text(record, "IpAddress")
+        && let Some(from) = Address::parse(&sent)
+    {
+        set_source(doc, from);
     }
 }
 
@@ -81,14 +137,25 @@ fn of_type(identities: &[Value], kind: &str) -> Option<String> {
     member(identity, "ID")
 }
 
-fn kind_and_id(identities: &[Value]) -> Option<(String, String)> {
+fn kind_and_id(id: &str) -> Option<(&str, &str)> {
     const KINDS: [&str; 8] =
         ["User", "Group", "Role", "Device", "ServicePrincipal", "Application", "Policy", "AdministrativeUnit"];
-    identities.iter().find_map(|identity| {
-        let id = member(identity, "ID")?;
-        let (kind, id) = id.split_once('_')?;
-        (KINDS.contains(&kind) && !id.is_empty()).then(|| (kind.to_owned(), id.to_owned()))
-    })
+    id.split_once('_').filter(|(kind, id)| KINDS.contains(kind) && !id.is_empty())
+}
+
+/// The display name of the first object: where a user is given a role, the role's own follow.
+fn display_name(identities: &[Value]) -> Option<String> {
+    let mut object: Option<String> = None;
+    for identity in identities {
+        let Some(id) = member(identity, "ID") else { continue };
+        if kind_and_id(&id).is_some() && *object.get_or_insert(id.clone()) != id {
+            return None;
+        }
+        if member(identity, "Type").as_deref() == Some("1") {
+            return Some(id).filter(|id| is_known(id));
+        }
+    }
+    None
 }
 
 /// Record types 9, 15 and 275.
@@ -108,7 +175,8 @@ pub fn sign_in(record: &Record, doc: &mut Doc, operation: &str) {
         (Some("0"), _) => Some("success".to_owned()),
         (Some(code), _) if INTERRUPTS.contains(&code) => Some("unknown".to_owned()),
         (Some(_), _) => Some("failure".to_owned()),
-        (None, Some(error)) if error.ends_with("Interrupt") => Some("unknown".to_owned()),
+        // An error without a number: left over, or the reason; the record does not say which.
+        (None, Some(_)) if doc.text("event.outcome").as_deref() != Some("failure") => Some("unknown".to_owned()),
         (None, _) => doc.text("event.outcome"),
     };
     if outcome.as_deref() != Some("success") {
@@ -123,92 +191,5 @@ pub fn sign_in(record: &Record, doc: &mut Doc, operation: &str) {
     {
         set_address(doc, "user", &name);
     }
-    doc.set_text("user.full_name", of_type(actor, "1").filter(|name| is_known(name)));
-}
-
-/// Record types 1 and 10.
-pub fn cmdlet(record: &Record, doc: &mut Doc, operation: &str) {
-    const WITH_ADDRESSES: [&str; 18] = [
-        "User",
-        "Trustee",
-        "Member",
-        "Members",
-        "Identity",
-        "Mailbox",
-        "Owner",
-        "From",
-        "ForwardTo",
-        "ForwardAsAttachmentTo",
-        "RedirectTo",
-        "ForwardingAddress",
-        "ForwardingSmtpAddress",
-        "RedirectMessageTo",
-        "BlindCopyTo",
-        "CopyTo",
-        "AddToRecipients",
-        "GrantSendOnBehalfTo",
-    ];
-    if !doc.has("event.category")
-        && let Some(kind) = kind_of_verb(operation)
-    {
-        doc.add("event.category", "configuration");
-        doc.add("event.type", kind);
-    }
-    let of_group = operation.ends_with("GroupMember");
-    let (mut member_, mut identity) = (None, None);
-    for parameter in list(record, "Parameters") {
-        let (Some(name), Some(value)) = (member(parameter, "Name"), member(parameter, "Value")) else { continue };
-        if !WITH_ADDRESSES.contains(&name.as_str()) {
-            continue;
-        }
-        for one in value.split([';', ',']).map(str::trim) {
-            let one = match one.split_once(':') {
-                Some((scheme, rest)) if scheme.eq_ignore_ascii_case("smtp") => rest,
-                _ => one,
-            };
-            if address(one).is_some() {
-                doc.add_text("related.user", one.to_owned());
-            }
-        }
-        match name.as_str() {
-            "Identity" if of_group => doc.set("group.name", value),
-            "Member" if of_group => member_ = Some(value),
-            "Identity" => identity = identity.or(Some(value)),
-            _ => {}
-        }
-    }
-    if let Some(target) = member_.or(identity).filter(|target| address(target).is_some()) {
-        set_user(doc, "user.target", &target);
-    }
-    server(record, doc);
-}
-
-fn kind_of_verb(operation: &str) -> Option<&'static str> {
-    let (verb, noun) = operation.split_once('-')?;
-    match verb {
-        _ if noun.is_empty() => None,
-        "New" => Some("creation"),
-        "Remove" | "Delete" => Some("deletion"),
-        "Get" | "Search" | "Test" | "Export" => Some("access"),
-        "Set" | "Add" | "Enable" | "Disable" | "Update" | "Install" | "Uninstall" | "Start" | "Stop" | "Move"
-        | "Undo" | "Clear" | "Restore" | "Import" | "Connect" | "Disconnect" | "Release" | "Suspend" | "Resume" => {
-            Some("change")
-        }
-        _ => None,
-    }
-}
-
-/// `OriginatingServer`.
-pub fn server(record: &Record, doc: &mut Doc) {
-    let sent = text(record, "OriginatingServer").unwrap_or_default();
-    let Some(server) = Address::parse(&sent) else { return };
-    doc.set_text("server.domain", server.domain.map(str::to_owned));
-    match server.ip {
-        Some(ip) => {
-            doc.set("server.ip", ip.to_string());
-            doc.set("server.address", ip.to_string());
-            doc.add("related.ip", ip.to_string());
-        }
-        None => doc.set_text("server.address", Some(server.text.to_owned())),
-    }
+    doc.set_text("user.full_name", display_name(actor));
 }

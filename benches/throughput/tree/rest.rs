@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::doc::{embedded, whole};
+
 /// Numbers that are names.
 const AS_STRINGS: [&str; 9] = [
     "RecordType",
@@ -19,7 +21,8 @@ const AS_STRINGS: [&str; 9] = [
 pub fn shaped(mut record: Map<String, Value>) -> Value {
     for name in AS_STRINGS {
         if let Some(value) = record.get_mut(name).filter(|value| value.is_number()) {
-            *value = value.to_string().into();
+            // However it is spelt: `4.0E1` is 40.
+            *value = whole(value).map_or(value.to_string(), |number| number.to_string()).into();
         }
     }
     for name in ["Parameters", "ExtendedProperties"] {
@@ -37,14 +40,33 @@ pub fn shaped(mut record: Map<String, Value>) -> Value {
             }
         }
     }
-    for name in ["OperationProperties", "AdditionalInfo"] {
-        if let Some(Value::String(text)) = record.get(name) {
-            let inside = parsed(text);
-            record.insert(name.to_owned(), inside);
+    for name in ["OperationProperties", "AdditionalInfo", "CopilotEventData"] {
+        if let Some(value) = record.get_mut(name)
+            && let Value::String(text) = value
+        {
+            *value = parsed(text);
         }
     }
-    for (name, instead) in [("Sender", "SenderEntity"), ("Message", "MessageObject")] {
-        if record.get(name).is_some_and(Value::is_object) {
+    if let Some(Value::String(text)) = record.get("Data") {
+        let inside = embedded(text).filter(Value::is_object).unwrap_or_else(|| json!({"_raw": text}));
+        record.insert("Data".to_owned(), json!({"flattened": inside}));
+    }
+    if let Some(value) = record.get_mut("ExceptionInfo").filter(|value| value.is_string()) {
+        *value = json!({"Reason": value.take()});
+    }
+    for name in ["Item", "Folder"] {
+        if let Some(value) = record.get_mut(name).filter(|value| !value.is_array()) {
+            *value = other(value.take());
+        }
+    }
+    // Elasticsearch takes no name that is empty.
+    if !record.contains_key("_")
+        && let Some(value) = record.remove("")
+    {
+        record.insert("_".to_owned(), value);
+    }
+    for (name, instead) in [("Sender", "SenderEntity"), ("Message", "MessageObject"), ("Location", "LocationObject")] {
+        if record.get(name).is_some_and(Value::is_object) && !record.contains_key(instead) {
             let value = record.remove(name).unwrap();
             record.insert(instead.to_owned(), value);
         }
@@ -54,10 +76,7 @@ pub fn shaped(mut record: Map<String, Value>) -> Value {
 
 /// The JSON inside of a text.
 fn parsed(text: &str) -> Value {
-    match serde_json::from_str(text) {
-        Ok(inside @ (Value::Object(_) | Value::Array(_))) => inside,
-        _ => json!({"_raw": text}),
-    }
+    embedded(text).unwrap_or_else(|| json!({"_raw": text}))
 }
 
 /// A value that is an object or a list becomes a text.
@@ -77,7 +96,12 @@ fn name_of<'a>(entry: &'a Value, known: &[&str]) -> Option<&'a str> {
 }
 
 fn insert(object: &mut Map<String, Value>, lists: &mut Vec<String>, name: &str, value: Value) {
-    let name = if name.is_empty() { "_" } else { name };
+    let name = match name {
+        "" => "_",
+        // What is odd stands there.
+        "_raw" => "_raw_",
+        name => name,
+    };
     match object.get_mut(name) {
         None => _ = object.insert(name.to_owned(), value),
         Some(Value::Array(list)) if lists.iter().any(|known| known == name) => list.push(value),
@@ -89,24 +113,30 @@ fn insert(object: &mut Map<String, Value>, lists: &mut Vec<String>, name: &str, 
 }
 
 fn by_name(value: Value) -> Value {
-    let Value::Array(list) = &value else { return other(value) };
-    let (mut object, mut lists) = (Map::new(), Vec::new());
+    let Value::Array(list) = value else { return other(value) };
+    let (mut object, mut lists, mut odd) = (Map::new(), Vec::new(), Vec::new());
     for entry in list {
-        let (Some(name), Some(value)) = (name_of(entry, &["Value"]), entry.get("Value")) else { return other(value) };
+        let (Some(name), Some(value)) = (name_of(&entry, &["Value"]), entry.get("Value")) else {
+            odd.push(entry);
+            continue;
+        };
         let value = match value {
             Value::String(text) if name == "additionalDetails" => parsed(text),
             value => flat(value),
         };
         insert(&mut object, &mut lists, &name.replace('.', "_"), value);
     }
-    Value::Object(object)
+    with_odd(object, odd)
 }
 
 fn old_and_new(value: Value) -> Value {
-    let Value::Array(list) = &value else { return other(value) };
-    let (mut object, mut lists) = (Map::new(), Vec::new());
+    let Value::Array(list) = value else { return other(value) };
+    let (mut object, mut lists, mut odd) = (Map::new(), Vec::new(), Vec::new());
     for entry in list {
-        let Some(name) = name_of(entry, &["OldValue", "NewValue"]) else { return other(value) };
+        let Some(name) = name_of(&entry, &["OldValue", "NewValue"]) else {
+            odd.push(entry);
+            continue;
+        };
         let mut pair = Map::new();
         for side in ["NewValue", "OldValue"] {
             if let Some(value) = entry.get(side) {
@@ -114,6 +144,15 @@ fn old_and_new(value: Value) -> Value {
             }
         }
         insert(&mut object, &mut lists, &name.replace(['.', ' '], "_"), Value::Object(pair));
+    }
+    with_odd(object, odd)
+}
+
+/// What of a list has no name stands below `_raw`, as texts.
+fn with_odd(mut object: Map<String, Value>, odd: Vec<Value>) -> Value {
+    if !odd.is_empty() {
+        let texts = odd.into_iter().map(|one| if one.is_string() { one } else { one.to_string().into() });
+        object.insert("_raw".to_owned(), texts.collect());
     }
     Value::Object(object)
 }
@@ -123,7 +162,6 @@ fn other(value: Value) -> Value {
     match value {
         Value::Object(_) | Value::Null => value,
         Value::String(_) => json!({"_raw": value}),
-        Value::Array(ref list) if list.iter().all(Value::is_string) => json!({"_raw": value}),
         _ => json!({"_raw": value.to_string()}),
     }
 }
