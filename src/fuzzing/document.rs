@@ -155,7 +155,8 @@ fn is_ours(path: &str, record: &Map<String, Value>) -> bool {
     if let Some(name) = OF_LISTS.iter().find(|name| **name == below) {
         return record.get(*name).is_some_and(Value::is_array);
     }
-    OF_TEXTS.iter().any(|name| below.starts_with(name) && record.get(*name).is_some_and(Value::is_string))
+    let first = below.split('.').next().unwrap_or_default();
+    OF_TEXTS.contains(&first) && record.get(first).is_some_and(Value::is_string)
 }
 
 impl<'de> Deserialize<'de> for Tree {

@@ -13,7 +13,7 @@ use crate::record::{Field, types};
 
 use super::draft::{Draft, Outcome, Value};
 use super::ecs::Ecs;
-use super::family::{Rule, apply, copied, made, moved};
+use super::family::{Rule, apply_base, copied, made, moved};
 use super::{Context, identity, name_value, nested, operations};
 
 static USER_AGENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"UserAgent\""));
@@ -141,7 +141,7 @@ pub const RULES: &[Rule] = &[
 /// Finds what every record shares.
 pub fn describe<'a>(context: &Context<'a>, draft: &mut Draft<'a>) {
     describe_event(draft);
-    apply(RULES, draft);
+    apply_base(draft);
     describe_user(draft);
     describe_source(draft);
     describe_organization(context, draft);
@@ -231,10 +231,13 @@ fn describe_user(draft: &mut Draft<'_>) {
 /// Most records of Entra have the list, few have the entry: look before reading.
 fn user_agent<'a>(draft: &Draft<'a>, properties: &'a str) -> Option<&'a str> {
     if USER_AGENT.find(properties.as_bytes()).is_some() {
-        return name_value::last_value(properties, "UserAgent");
+        return name_value::last_of(draft.list(Field::ExtendedProperties), "UserAgent");
     }
     DETAILS.find(properties.as_bytes())?;
-    let details = nested::embedded(name_value::last_value(properties, "additionalDetails")?, draft.arena())?;
+    let details = nested::embedded(
+        name_value::last_of(draft.list(Field::ExtendedProperties), "additionalDetails")?,
+        draft.arena(),
+    )?;
     nested::text_member(details, "User-Agent")
 }
 
@@ -250,7 +253,12 @@ fn describe_source(draft: &mut Draft<'_>) {
             Address::parse(draft.canonical(draft.said(field)?)).filter(|address| !address.text.contains('\\'))
         })
     };
-    let addresses = ADDRESSES.map(read);
+    let mut addresses: [Option<Address<'_>>; ADDRESSES.len()] = [None; ADDRESSES.len()];
+    for (place, field) in ADDRESSES.into_iter().enumerate() {
+        // Most sign-ins have the same text twice.
+        let earlier = (0..place).find(|earlier| draft.raw(ADDRESSES[*earlier]) == draft.raw(field));
+        addresses[place] = earlier.map_or_else(|| read(field), |earlier| addresses[earlier]);
+    }
     for ip in addresses.iter().flatten().filter_map(|address| address.ip) {
         draft.add(Ecs::RelatedIp, Value::Ip(ip));
     }

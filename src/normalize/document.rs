@@ -7,8 +7,6 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use bumpalo::Bump;
-
 use crate::record::{RecordKey, instant};
 
 use super::draft::{Draft, Value};
@@ -44,14 +42,14 @@ pub fn write_own(context: &Context<'_>, key: RecordKey, out: &mut Vec<u8>) {
 }
 
 /// Appends the document.
-pub fn write(context: &Context<'_>, draft: &Draft<'_>, ecs_version: &str, step: Step, arena: &Bump, out: &mut Vec<u8>) {
+pub fn write(context: &Context<'_>, draft: &Draft<'_>, ecs_version: &str, step: Step, out: &mut Vec<u8>) {
     // Nearly always enough, so that the buffer grows once for a record and not while it is written.
     out.reserve(draft.view().record().len() + 2048);
     write_head(draft.time_ms.or(context.received_ms), draft.kind, ecs_version, out);
     Fields::write(context, draft, out);
     out.extend_from_slice(br#""o365":{"audit":{"#);
     if step == Step::Whole {
-        rest::write(draft.view(), draft.moved, arena, out);
+        rest::write(draft, out);
     }
     json::end(b'}', out);
     out.extend_from_slice(b"}}");

@@ -6,6 +6,7 @@
 //! that lives as long as the draft. What a later step sets stands in place of what an earlier one said.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -18,6 +19,7 @@ use crate::record::view::{integer, scalar};
 use crate::record::{Field, FieldSet, View, instant, text};
 
 use super::ecs::{Ecs, EcsSet, Kind, Shape};
+use super::name_value::{self, Element};
 use super::nested;
 
 /// `event.outcome`.
@@ -96,10 +98,16 @@ pub struct Draft<'a> {
     /// Where what was moved by [`Draft::take`] stands.
     taken: ArenaVec<'a, (Ecs, Field)>,
     facts: ArenaVec<'a, Fact<'a>>,
-    chains: [Chain; Ecs::COUNT],
+    /// In the arena, so that a draft is small where it is handed on.
+    chains: &'a mut [Chain],
     present: EcsSet,
     seen: HashSet<(Ecs, Value<'a>)>,
+    /// What [`Draft::list`] has read.
+    lists: [Cell<Option<&'a [Element<'a>]>>; LISTS.len()],
 }
+
+/// Lists of names and values that are looked into and written anew, so that each is read once.
+const LISTS: [Field; 3] = [Field::ExtendedProperties, Field::ModifiedProperties, Field::Parameters];
 
 impl<'a> Draft<'a> {
     pub fn new(view: &'a View<'a>, arena: &'a Bump) -> Draft<'a> {
@@ -116,9 +124,10 @@ impl<'a> Draft<'a> {
             outcome: None,
             taken: ArenaVec::with_capacity_in(USUAL_TAKEN, arena),
             facts: ArenaVec::with_capacity_in(USUAL_FACTS, arena),
-            chains: [Chain::default(); Ecs::COUNT],
+            chains: arena.alloc_slice_fill_copy(Ecs::COUNT, Chain::default()),
             present: EcsSet::EMPTY,
             seen: HashSet::new(),
+            lists: Default::default(),
         }
     }
 
@@ -135,6 +144,17 @@ impl<'a> Draft<'a> {
     /// A field of the record as it came, whatever it is.
     pub fn raw(&self, field: Field) -> Option<&'a str> {
         self.view.raw_text(field)
+    }
+
+    /// The elements of one of the fields that are lists of names and values; none where it is no list.
+    pub fn list(&self, field: Field) -> &'a [Element<'a>] {
+        let read = || name_value::read(self.raw(field).unwrap_or_default(), self.arena);
+        let Some(kept) = LISTS.iter().position(|list| *list == field).map(|place| &self.lists[place]) else {
+            return read();
+        };
+        let list = kept.get().unwrap_or_else(read);
+        kept.set(Some(list));
+        list
     }
 
     /// The operation, unescaped; empty where there is none.

@@ -137,9 +137,8 @@ fn describe_target(draft: &mut Draft<'_>) {
 }
 
 fn describe_changes(draft: &mut Draft<'_>) {
-    let changes = draft.raw(Field::ModifiedProperties).unwrap_or_default();
     let mut service = None;
-    for change in name_value::entries(changes) {
+    for change in draft.list(Field::ModifiedProperties).iter().filter_map(|element| element.entry) {
         let new = change.new.and_then(|value| inside(draft, value));
         let old = change.old.and_then(|value| inside(draft, value));
         // What was taken away is an old value.
@@ -187,7 +186,7 @@ fn describe_device(draft: &mut Draft<'_>) {
     if DEVICE_ID.find(properties.as_bytes()).is_none() {
         return;
     }
-    let details = name_value::last_value(properties, "additionalDetails");
+    let details = name_value::last_of(draft.list(Field::ExtendedProperties), "additionalDetails");
     let details = details.and_then(|text| nested::embedded(text, draft.arena())).unwrap_or_default();
     draft.set_text(Ecs::DeviceId, nested::text_member(details, "DeviceId"));
 }

@@ -9,7 +9,7 @@ use crate::record::address::Address;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, made};
-use super::{cmdlet, identity, name_value, nested};
+use super::{cmdlet, identity, nested};
 use crate::record::view::scalar;
 
 pub static FAMILY: Family = Family { name: "Exchange administration", record_types: &[1, 10], rules: RULES, describe };
@@ -134,6 +134,8 @@ pub fn describe_cmdlet(draft: &mut Draft<'_>) {
     // `Mailbox` and what begins so, but no plan, which is a template, and no policy.
     let of_mailbox = OF_MAILBOXES.iter().any(|prefix| noun.starts_with(prefix))
         && !["Plan", "Policy", "Search"].iter().any(|end| noun.ends_with(end));
+    let said = |text: &&str| !text.is_empty();
+    let (member, identity, account) = (member.filter(said), identity.filter(said), account.filter(said));
     let mailbox = || account.or(identity).or_else(|| draft.said(Field::ObjectId));
     let target = match member {
         Some(member) => Some(member),
@@ -207,7 +209,10 @@ fn pairs<'a>(draft: &Draft<'a>) -> Vec<(&'a str, &'a str)> {
             cmdlet::parameters(text).map(|(name, value)| (name, draft.escaped(value))).collect()
         }
         Some(b'{') => nested::members(parameters).filter_map(|(name, value)| Some((name, scalar(value)?))).collect(),
-        _ => name_value::entries(parameters).filter_map(|entry| Some((entry.name, scalar(entry.value?)?))).collect(),
+        _ => {
+            let entries = draft.list(Field::Parameters).iter().filter_map(|element| element.entry);
+            entries.filter_map(|entry| Some((entry.name, scalar(entry.value?)?))).collect()
+        }
     }
 }
 

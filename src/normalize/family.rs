@@ -4,12 +4,14 @@
 //! holds that a family writes no field that it has no rule for, and that each rule is seen at work. Adding a family
 //! is one file and one line in [`ALL`].
 
+use std::sync::LazyLock;
+
 use crate::record::Field;
 
 use super::draft::Draft;
 use super::ecs::Ecs;
 use super::{
-    alerts, copilot, defender, dlp, entra, exchange_admin, generic, mailbox, power_platform, purview, quarantine,
+    alerts, base, copilot, defender, dlp, entra, exchange_admin, generic, mailbox, power_platform, purview, quarantine,
     sharepoint, sign_in, teams, viva,
 };
 
@@ -77,7 +79,7 @@ pub static ALL: &[&Family] = &[
 const NUMBERS: usize = 512;
 
 /// By number of the record type: its place in [`ALL`].
-static PLACES: std::sync::LazyLock<[u8; NUMBERS]> = std::sync::LazyLock::new(|| {
+static PLACES: LazyLock<[u8; NUMBERS]> = LazyLock::new(|| {
     let mut places = [ALL.len() as u8 - 1; NUMBERS];
     for (place, family) in ALL.iter().enumerate() {
         for number in family.record_types {
@@ -89,18 +91,53 @@ static PLACES: std::sync::LazyLock<[u8; NUMBERS]> = std::sync::LazyLock::new(|| 
 
 /// The family of a record.
 pub fn of(record_type: Option<i64>) -> &'static Family {
-    let place = record_type.and_then(|number| PLACES.get(usize::try_from(number).ok()?));
-    place.map_or(&generic::FAMILY, |place| ALL[*place as usize])
+    ALL[place_of(record_type)]
 }
 
-/// Applies the rules that copy. A rule whose field says nothing leaves what an earlier one said.
-pub fn apply(rules: &[Rule], draft: &mut Draft<'_>) {
-    for rule in rules {
-        match rule.how {
-            How::Copied(from) => _ = draft.copy(rule.to, from),
-            How::Moved(from) => _ = draft.take(rule.to, from),
-            How::Made { .. } => {}
-        }
+/// Its place in [`ALL`]; the last is the rest.
+fn place_of(record_type: Option<i64>) -> usize {
+    let place = record_type.and_then(|number| PLACES.get(usize::try_from(number).ok()?));
+    place.map_or(ALL.len() - 1, |place| usize::from(*place))
+}
+
+/// A rule that needs no words: copied, or moved.
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    to: Ecs,
+    from: Field,
+    is_moved: bool,
+}
+
+/// The rules that copy and move, of every record and by place in [`ALL`]: few of the many that stand in the tables.
+static TRANSFERS: LazyLock<(Vec<Transfer>, Vec<Vec<Transfer>>)> = LazyLock::new(|| {
+    let transfer = |rule: &Rule| match rule.how {
+        How::Copied(from) => Some(Transfer { to: rule.to, from, is_moved: false }),
+        How::Moved(from) => Some(Transfer { to: rule.to, from, is_moved: true }),
+        How::Made { .. } => None,
+    };
+    let of = |rules: &[Rule]| rules.iter().filter_map(transfer).collect::<Vec<_>>();
+    (of(base::RULES), ALL.iter().map(|family| of(family.rules)).collect())
+});
+
+/// Applies the rules of every record that copy or move.
+pub fn apply_base(draft: &mut Draft<'_>) {
+    apply(&TRANSFERS.0, draft);
+}
+
+/// Applies those of the record's family, and what its rules cannot say.
+pub fn describe(draft: &mut Draft<'_>) {
+    let place = place_of(draft.record_type);
+    apply(&TRANSFERS.1[place], draft);
+    (ALL[place].describe)(draft);
+}
+
+/// A rule whose field says nothing leaves what an earlier one said.
+fn apply(transfers: &[Transfer], draft: &mut Draft<'_>) {
+    for transfer in transfers {
+        match transfer.is_moved {
+            true => draft.take(transfer.to, transfer.from),
+            false => draft.copy(transfer.to, transfer.from),
+        };
     }
 }
 

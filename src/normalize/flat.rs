@@ -83,7 +83,7 @@ impl From {
 
 /// All that is known of one record.
 pub struct Facts<'d, 'a> {
-    pub context: &'d Context<'a>,
+    pub context: &'d Context<'d>,
     pub key: RecordKey,
     pub draft: &'d Draft<'a>,
 }

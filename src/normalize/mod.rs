@@ -128,7 +128,7 @@ impl Scratch {
         let key = arena.alloc_slice_copy(&key.to_hex());
         draft.set_text(Ecs::OurKey, std::str::from_utf8(key).ok());
         if step > Step::Draft {
-            document::write(context, &draft, profile.ecs_version(), step, arena, out);
+            document::write(context, &draft, profile.ecs_version(), step, out);
         }
     }
 
@@ -213,9 +213,7 @@ pub fn write_error(form: Form, context: &Context<'_>, key: RecordKey, record: &[
 fn drawn<'a>(context: &Context<'a>, profile: Profile, view: &'a View<'a>, arena: &'a Bump) -> Draft<'a> {
     let mut draft = Draft::new(view, arena);
     base::describe(context, &mut draft);
-    let family = family::of(draft.record_type);
-    family::apply(family.rules, &mut draft);
-    (family.describe)(&mut draft);
+    family::describe(&mut draft);
     base::finish(&mut draft);
     if profile == Profile::Elastic {
         profile::apply_elastic(&mut draft);

@@ -3,6 +3,9 @@
 //! Comes in: the list as sent. Goes out: its entries, borrowed, or one value. A list of another form has no
 //! entries; nothing here fails.
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
+
 use crate::record::view::scalar;
 
 use super::nested;
@@ -38,6 +41,29 @@ pub fn entry(element: &str) -> Option<Entry<'_>> {
         }
     }
     is_named.then_some(entry)
+}
+
+/// An element of such a list as sent, and as an entry where it is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Element<'a> {
+    pub raw: &'a str,
+    pub entry: Option<Entry<'a>>,
+}
+
+/// All elements of a list.
+pub fn read<'a>(list: &'a str, arena: &'a Bump) -> &'a [Element<'a>] {
+    let mut read = ArenaVec::with_capacity_in(USUAL_ENTRIES, arena);
+    read.extend(nested::elements(list).map(|raw| Element { raw, entry: entry(raw) }));
+    read.into_bump_slice()
+}
+
+/// Entries that a list usually has fewer of.
+const USUAL_ENTRIES: usize = 16;
+
+/// The value of the last entry of this name, as the inside of a JSON string.
+pub fn last_of<'a>(list: &[Element<'a>], name: &str) -> Option<&'a str> {
+    let entry = list.iter().rev().filter_map(|element| element.entry).find(|entry| entry.name == name)?;
+    scalar(entry.value?)
 }
 
 /// The entries of a list; what is no entry is passed over.

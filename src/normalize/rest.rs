@@ -12,7 +12,9 @@ use crate::escape::escape;
 use crate::record::view::{Entry, integer};
 use crate::record::{Field, FieldSet, View, text};
 
-use super::{json, name_value, nested};
+use super::draft::Draft;
+use super::name_value::{self, Element};
+use super::{json, nested};
 
 /// Numbers that are names, not quantities: written as strings, because different workloads send the
 /// same field as number and as text (ecs-mapping, section 8).
@@ -97,7 +99,8 @@ const SHAPED: FieldSet = FieldSet::of(&[
 ]);
 
 /// Appends the members, each with a comma behind it. Members that follow one another are one copy.
-pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) {
+pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
+    let (view, moved) = (draft.view(), draft.moved);
     let mut run: Option<(usize, usize)> = None;
     let flush = |run: &mut Option<(usize, usize)>, out: &mut Vec<u8>| {
         if let Some((from, to)) = run.take() {
@@ -116,7 +119,7 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
             }
             Some(field) if SHAPED.contains(field) => {
                 flush(&mut run, out);
-                shaped(view, field, &entry, arena, out);
+                shaped(draft, field, &entry, out);
             }
             _ => match &mut run {
                 Some((_, end)) if !view.has_superseded() => *end = to,
@@ -130,7 +133,8 @@ pub fn write(view: &View<'_>, moved: FieldSet, arena: &Bump, out: &mut Vec<u8>) 
     flush(&mut run, out);
 }
 
-fn shaped(view: &View<'_>, field: Field, entry: &Entry<'_>, arena: &Bump, out: &mut Vec<u8>) {
+fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>) {
+    let (view, arena) = (draft.view(), draft.arena());
     let value = entry.value;
     if AS_STRINGS.contains(field) {
         return match (is_number(value), integer(value)) {
@@ -162,12 +166,12 @@ fn shaped(view: &View<'_>, field: Field, entry: &Entry<'_>, arena: &Bump, out: &
         }
         Field::Parameters | Field::ExtendedProperties => {
             json::key(entry.name, out);
-            by_name(value, arena, out);
+            by_name(value, draft.list(field), arena, out);
             out.push(b',');
         }
         Field::ModifiedProperties => {
             json::key(entry.name, out);
-            old_and_new(value, out);
+            old_and_new(value, draft.list(field), out);
             out.push(b',');
         }
         Field::OperationProperties | Field::AdditionalInfo | Field::CopilotEventData if value.starts_with('"') => {
@@ -230,9 +234,9 @@ fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
 }
 
 /// `[{"Name": …, "Value": …}]` as an object.
-fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
+fn by_name(value: &str, list: &[Element<'_>], arena: &Bump, out: &mut Vec<u8>) {
     let is_whole = |entry: &name_value::Entry<'_>| entry.value.is_some() && entry.old.is_none() && entry.new.is_none();
-    let Some(list) = List::read(value, is_whole) else { return other(value, out) };
+    let Some(list) = List::read(value, list, is_whole) else { return other(value, out) };
     list.write(&['.'], out, |entry, out| {
         let value = entry.value.unwrap_or("null");
         match value.as_bytes().first() {
@@ -245,8 +249,8 @@ fn by_name(value: &str, arena: &Bump, out: &mut Vec<u8>) {
 
 /// `[{"Name": …, "OldValue": …, "NewValue": …}]` as an object of pairs. Elastic's rules ask for the names with
 /// `_` in place of dots and blanks.
-fn old_and_new(value: &str, out: &mut Vec<u8>) {
-    let Some(list) = List::read(value, |entry| entry.value.is_none()) else { return other(value, out) };
+fn old_and_new(value: &str, list: &[Element<'_>], out: &mut Vec<u8>) {
+    let Some(list) = List::read(value, list, |entry| entry.value.is_none()) else { return other(value, out) };
     list.write(&['.', ' '], out, |entry, out| {
         out.push(b'{');
         for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
@@ -275,15 +279,19 @@ struct List<'a> {
 
 impl<'a> List<'a> {
     /// `None` where the value is no list.
-    fn read(value: &'a str, is_whole: impl Fn(&name_value::Entry<'a>) -> bool) -> Option<List<'a>> {
+    fn read(
+        value: &str,
+        elements: &[Element<'a>],
+        is_whole: impl Fn(&name_value::Entry<'a>) -> bool,
+    ) -> Option<List<'a>> {
         if !value.starts_with('[') {
             return None;
         }
         let mut list = List { entries: Vec::with_capacity(SHORT_LIST), odd: Vec::new() };
-        for element in nested::elements(value) {
-            match name_value::entry(element).filter(|entry| !entry.has_more && is_whole(entry)) {
+        for element in elements {
+            match element.entry.filter(|entry| !entry.has_more && is_whole(entry)) {
                 Some(entry) => list.entries.push(entry),
-                None => list.odd.push(element),
+                None => list.odd.push(element.raw),
             }
         }
         Some(list)
@@ -419,7 +427,8 @@ mod tests {
     fn rest(record: &str) -> String {
         let view = View::parse(record.as_bytes()).unwrap();
         let mut out = vec![b'{'];
-        write(&view, FieldSet::EMPTY, &Bump::new(), &mut out);
+        let arena = Bump::new();
+        write(&Draft::new(&view, &arena), &mut out);
         json::end(b'}', &mut out);
         String::from_utf8(out).unwrap()
     }

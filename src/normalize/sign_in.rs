@@ -19,7 +19,7 @@ const RULES: &[Rule] = &[
     made(
         Ecs::EventOutcome,
         "Operation, ErrorNumber, ErrorCode, LoginStatus, LogonError",
-        "UserLoginFailed: failure; error 0: success; an error that asks for one more step, or one without a number: unknown; any other: failure",
+        "UserLoginFailed: failure; error 0: success; an error that asks for one more step, or one without a number whose status is no failure: unknown; any other: failure",
     ),
     made(Ecs::EventReason, "LogonError; ExtendedProperties.LoginError", "as sent, unless the sign-in succeeded"),
     made(Ecs::ErrorCode, "ErrorNumber, ErrorCode, LoginStatus", "unless it is 0"),
@@ -46,8 +46,7 @@ fn describe(draft: &mut Draft<'_>) {
     let code =
         [Field::ErrorNumber, Field::ErrorCode, Field::LoginStatus].into_iter().find_map(|field| draft.said(field));
     let error = draft.said(Field::LogonError).or_else(|| {
-        let properties = draft.raw(Field::ExtendedProperties)?;
-        name_value::last_value(properties, "LoginError").filter(|text| !text.is_empty())
+        name_value::last_of(draft.list(Field::ExtendedProperties), "LoginError").filter(|text| !text.is_empty())
     });
     draft.outcome = outcome(draft.operation(), code, error, draft.outcome);
     if draft.outcome != Some(Outcome::Success) {
