@@ -43,6 +43,9 @@ pub fn mailbox(record: &Record, doc: &mut Doc) {
     if let Some(item) = item {
         doc.set_text("email.subject", member(item, "Subject").or_else(|| doc.text("email.subject")));
         doc.set_text("email.message_id", member(item, "InternetMessageId").or_else(|| doc.text("email.message_id")));
+    }
+    let single = record.get("Item").filter(|item| item.is_object());
+    for item in list(record, "AffectedItems").iter().chain(single) {
         attachments(doc, &member(item, "Attachments").unwrap_or_default());
     }
     cmdlet::server(record, doc);
