@@ -14,12 +14,12 @@ use crate::record::{scan, text, view::scalar};
 
 /// The elements of a list.
 pub fn elements(list: &str) -> Elements<'_> {
-    Elements { rest: inside(list, '[') }
+    Elements { json: list, at: inside(list, b'[') }
 }
 
 /// The members of an object: the name, still escaped, and the value.
 pub fn members(object: &str) -> Members<'_> {
-    Members { rest: inside(object, '{') }
+    Members { json: object, at: inside(object, b'{') }
 }
 
 /// The value of the last member of this name.
@@ -115,95 +115,63 @@ impl<'de> Visitor<'de> for Readable {
 /// See [`elements`].
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
-    rest: &'a str,
+    json: &'a str,
+    /// Where the next one is due.
+    at: usize,
 }
 
 impl<'a> Iterator for Elements<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let (value, rest) = value(self.rest)?;
-        self.rest = after(rest, b',');
-        Some(value)
+        let bytes = self.json.as_bytes();
+        let start = scan::blanks(bytes, self.at);
+        let end = scan::value(bytes, start)?;
+        self.at = behind_comma(bytes, end);
+        self.json.get(start..end)
     }
 }
 
 /// See [`members`].
 #[derive(Clone, Debug)]
 pub struct Members<'a> {
-    rest: &'a str,
+    json: &'a str,
+    /// Where the next one is due.
+    at: usize,
 }
 
 impl<'a> Iterator for Members<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<(&'a str, &'a str)> {
-        let (name, rest) = value(self.rest)?;
-        let name = name.strip_prefix('"')?.strip_suffix('"')?;
-        let (value, rest) = value(after(rest, b':'))?;
-        self.rest = after(rest, b',');
-        Some((name, value))
-    }
-}
-
-/// What stands behind the opening bracket; nothing where the value does not begin with it.
-fn inside(json: &str, bracket: char) -> &str {
-    trimmed(json).strip_prefix(bracket).unwrap_or_default()
-}
-
-/// White space of JSON's grammar.
-const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
-
-/// What stands behind leading blanks: of compact JSON, all.
-fn trimmed(text: &str) -> &str {
-    match text.as_bytes().first() {
-        Some(0..=b' ') => text.trim_start_matches(WHITE_SPACE),
-        _ => text,
-    }
-}
-
-/// Leaves out blanks and one separator; nothing is left where another character stands.
-fn after(rest: &str, separator: u8) -> &str {
-    let rest = trimmed(rest);
-    if rest.as_bytes().first() == Some(&separator) { &rest[1..] } else { "" }
-}
-
-/// The value at the start, and what follows it.
-fn value(text: &str) -> Option<(&str, &str)> {
-    let text = trimmed(text);
-    let bytes = text.as_bytes();
-    let end = match bytes.first()? {
-        b'"' => scan::string(bytes, 0)?,
-        b'{' | b'[' => end_of_nest(bytes)?,
-        b']' | b'}' | b',' | b':' => return None,
-        _ => memchr::memchr3(b',', b']', b'}', bytes).unwrap_or(bytes.len()),
-    };
-    let (value, rest) = text.split_at_checked(end)?;
-    // Only behind a number or a word may blanks be left.
-    let is_tight = matches!(bytes[0], b'"' | b'{' | b'[');
-    Some((if is_tight { value } else { value.trim_end_matches(WHITE_SPACE) }, rest))
-}
-
-/// The end of the object or list that begins here.
-fn end_of_nest(bytes: &[u8]) -> Option<usize> {
-    let (mut depth, mut at) = (0usize, 0);
-    loop {
-        match bytes.get(at)? {
-            b'"' => {
-                at = scan::string(bytes, at)?;
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(at + 1);
-                }
-            }
-            _ => {}
+        let bytes = self.json.as_bytes();
+        let start = scan::blanks(bytes, self.at);
+        if bytes.get(start) != Some(&b'"') {
+            return None;
         }
-        at += 1;
+        let end_of_name = scan::string(bytes, start)?;
+        let colon = scan::blanks(bytes, end_of_name);
+        if bytes.get(colon) != Some(&b':') {
+            return None;
+        }
+        let value = scan::blanks(bytes, colon + 1);
+        let end = scan::value(bytes, value)?;
+        self.at = behind_comma(bytes, end);
+        Some((self.json.get(start + 1..end_of_name - 1)?, self.json.get(value..end)?))
     }
+}
+
+/// The place behind the opening bracket; the end where the value does not begin with it.
+fn inside(json: &str, bracket: u8) -> usize {
+    let bytes = json.as_bytes();
+    let at = scan::blanks(bytes, 0);
+    if bytes.get(at) == Some(&bracket) { at + 1 } else { bytes.len() }
+}
+
+/// The place behind the comma that follows a value; the end where none does.
+fn behind_comma(bytes: &[u8], end: usize) -> usize {
+    let comma = scan::blanks(bytes, end);
+    if bytes.get(comma) == Some(&b',') { comma + 1 } else { bytes.len() }
 }
 
 #[cfg(test)]
