@@ -24,7 +24,7 @@ pub const RULES: &[Rule] = &[
     made(
         Ecs::Timestamp,
         "CreationTime",
-        "to the millisecond; no zone means UTC. Without one: when the record reached us",
+        "to the millisecond; no zone means UTC. Without one: when the record reached us, which the verb `normalize` cannot know and leaves out",
     ),
     made(Ecs::EcsVersion, "the profile", "8.17.0, or 8.11.0 in profile `elastic`"),
     made(Ecs::DataStreamType, "", "`logs`"),
@@ -51,7 +51,7 @@ pub const RULES: &[Rule] = &[
     made(Ecs::EventSeverity, "Severity", "informational 1, low 2, medium 3, high 4, whatever the case; else none"),
     made(Ecs::EventOriginal, "the record", "whole, as a text, where `normalize.original` asks for it"),
     made(Ecs::UserId, "UserId", "as sent"),
-    made(Ecs::UserName, "UserId", "what stands before the one `@`"),
+    made(Ecs::UserName, "UserId", "what stands before the one `@`; as user.email"),
     made(Ecs::UserDomain, "UserId", "what stands behind the one `@`"),
     made(
         Ecs::UserEmail,
@@ -127,7 +127,11 @@ pub const RULES: &[Rule] = &[
     copied(Ecs::FileHashSha1, Field::Sha1),
     copied(Ecs::FileHashSha256, Field::Sha256),
     made(Ecs::RelatedIp, "every address of the record, SenderIp", "none twice"),
-    made(Ecs::RelatedUser, "every user of the document, by id, name and address; the people of a mail", "none twice"),
+    made(
+        Ecs::RelatedUser,
+        "every user of the document, by id, name and address, but accounts of the service itself; the people of a mail",
+        "none twice",
+    ),
     made(Ecs::RelatedHosts, "source.domain, server.domain, destination.domain, url.domain, host.name", "none twice"),
     made(Ecs::RelatedHash, "file.hash.*", "none twice"),
     made(Ecs::OurContentType, "the feed", "the content type that the record was listed under"),

@@ -69,21 +69,21 @@ pub static DIFFERENCES: &[Difference] = &[
     Difference {
         name: "web",
         fields: &["event.category", "event.type"],
-        elastic: "`web` and `info` on every record; `access` on sign-ins and mail access; a new name of a file is `creation`; `file` and `access` on every DLP record",
+        elastic: "`web` and `info` on every record; `access` on sign-ins and mail access; a new name of a file is `creation`; `file` and `access` on the DLP records of types 11 and 13",
         reason: "a record of an audit log is no request to a web server, and ECS has no such pairs",
         apply: web,
     },
     Difference {
         name: "action",
         fields: &["event.action"],
-        elastic: "seven operations about users, teams and members get names of Elastic's own",
+        elastic: "seven operations about users, teams and members get names of Elastic's own; o365.audit.Operation keeps Microsoft's",
         reason: "the operation is what Microsoft documents, and what people search for",
         apply: action,
     },
     Difference {
         name: "outcome",
         fields: &["event.outcome"],
-        elastic: "by ResultStatus alone, and whatever is not said to have failed has succeeded; DLP: blocked is failed",
+        elastic: "by ResultStatus alone: Failed and False are failures, everything else is a success, Entra's Failure and a record without a status too; DLP: blocked is failed",
         reason: "failed sign-ins are sent with the status Success, and a record that says nothing has no outcome",
         apply: outcome,
     },
@@ -125,7 +125,7 @@ pub static DIFFERENCES: &[Difference] = &[
     Difference {
         name: "object as target",
         fields: &["user.target", "related.user", "related.hosts"],
-        elastic: "ObjectId of every directory record, `Not Available` and applications included",
+        elastic: "ObjectId of every directory record, `Not Available` and applications included; roles and full names are not said",
         reason: "not every object is a user",
         apply: object_as_target,
     },
