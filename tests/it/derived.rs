@@ -222,8 +222,12 @@ fn index_template(engine: Engine) -> Value {
         put(&mut properties, path, mapping_of(path, kind, engine));
     }
     let flattened = if engine == Engine::Elasticsearch { "flattened" } else { "flat_object" };
-    // A leaf longer than Lucene's longest term would refuse the document.
-    put(&mut properties, "o365.audit.Data.flattened", json!({ "type": flattened, "ignore_above": 8191 }));
+    let mut data = json!({ "type": flattened });
+    if engine == Engine::Elasticsearch {
+        // A leaf longer than Lucene's longest term would refuse the document. OpenSearch's kind has no such setting.
+        data["ignore_above"] = json!(8191);
+    }
+    put(&mut properties, "o365.audit.Data.flattened", data);
     // Whatever one workload sends as a number another sends as text. By kind, because `*` would take objects too.
     let of_record = ["string", "long", "double", "boolean"].map(|kind| {
         let rule = json!({ "path_match": "o365.audit.*", "match_mapping_type": kind, "mapping": keyword() });
