@@ -232,6 +232,14 @@ fn describe_user(draft: &mut Draft<'_>) {
     }
 }
 
+/// Says with what it was done, where nothing else has.
+pub fn fill_user_agent<'a>(draft: &mut Draft<'a>, agent: Option<&'a str>) {
+    if let Some(agent) = agent.filter(|agent| !agent.is_empty() && !draft.has(Ecs::UserAgentOriginal)) {
+        draft.set(Ecs::UserAgentOriginal, Value::Text(agent));
+        draft.set(Ecs::UserAgentParts, Value::Text(agent));
+    }
+}
+
 /// Most records of Entra have the list, few have the entry: look before reading.
 fn user_agent<'a>(draft: &Draft<'a>, properties: &'a str) -> Option<&'a str> {
     if USER_AGENT.find(properties.as_bytes()).is_some() {

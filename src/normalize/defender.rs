@@ -173,7 +173,7 @@ pub fn attachments<'a>(draft: &mut Draft<'a>, list: &'a str) {
         let mut out = b"{\"file\":{".to_vec();
         if let Some(name) = name {
             json::escaped("name", name, &mut out);
-            if let Some(extension) = extension(draft.plain(name)) {
+            if let Some(extension) = sharepoint::extension(draft.plain(name)) {
                 json::text("extension", extension, &mut out);
             }
         }
@@ -196,12 +196,6 @@ pub fn attachments<'a>(draft: &mut Draft<'a>, list: &'a str) {
 
 /// `FileVerdict`: 0 good, 1 bad, below 0 no verdict (Management Activity API schema, "FileVerdict").
 const BAD: &str = "1";
-
-/// What stands behind the last dot.
-fn extension(name: &str) -> Option<&str> {
-    let (_, extension) = name.rsplit_once('.')?;
-    (!extension.is_empty()).then_some(extension)
-}
 
 fn describe_click(draft: &mut Draft<'_>) {
     if let Some(url) = draft.said(Field::Url).or_else(|| draft.said(Field::UrlCapitals)) {

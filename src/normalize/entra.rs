@@ -98,10 +98,7 @@ fn describe_risk(draft: &mut Draft<'_>) {
     }
     let details = draft.said(Field::AdditionalInfo).and_then(|text| nested::embedded(text, draft.arena()));
     let agent = details.and_then(|details| name_value::last_value(details, "userAgent"));
-    if let Some(agent) = agent.filter(|agent| !agent.is_empty() && !draft.has(Ecs::UserAgentOriginal)) {
-        draft.set(Ecs::UserAgentOriginal, Value::Text(agent));
-        draft.set(Ecs::UserAgentParts, Value::Text(agent));
-    }
+    base::fill_user_agent(draft, agent);
     if !draft.has(Ecs::SourceIp)
         && let Some(address) = draft.said(Field::IpAddress).and_then(Address::parse)
     {

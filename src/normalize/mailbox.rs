@@ -10,7 +10,7 @@ use crate::record::text::unescape;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made};
-use super::{exchange_admin, identity, json, name_value, nested};
+use super::{base, exchange_admin, identity, json, name_value, nested, sharepoint};
 
 pub static FAMILY: Family =
     Family { name: "Exchange mailboxes", record_types: &[2, 3, 19, 29, 50, 101], rules: RULES, describe };
@@ -68,12 +68,7 @@ fn describe(draft: &mut Draft<'_>) {
         }
     }
     describe_rule(draft);
-    if !draft.has(Ecs::UserAgentOriginal)
-        && let Some(client) = draft.said(Field::ClientInfoString)
-    {
-        draft.set(Ecs::UserAgentOriginal, Value::Text(client));
-        draft.set(Ecs::UserAgentParts, Value::Text(client));
-    }
+    base::fill_user_agent(draft, draft.said(Field::ClientInfoString));
     if let Some(item) = the_one_item(draft) {
         let [subject, id] = nested::text_members(item, ["Subject", "InternetMessageId"]);
         draft.set_text(Ecs::EmailSubject, subject);
@@ -122,7 +117,7 @@ fn attachments(draft: &mut Draft<'_>, escaped: &str) {
         let mut out = b"{\"file\":{\"name\":\"".to_vec();
         escape(name, &mut out);
         out.extend_from_slice(b"\",");
-        if let Some((_, extension)) = name.rsplit_once('.').filter(|(_, extension)| !extension.is_empty()) {
+        if let Some(extension) = sharepoint::extension(name) {
             json::text("extension", extension, &mut out);
         }
         if let Some(size) = size {

@@ -67,7 +67,7 @@ pub fn last_of<'a>(list: &[Element<'a>], name: &str) -> Option<&'a str> {
 }
 
 /// The entries of a list; what is no entry is passed over.
-pub fn entries(list: &str) -> impl Iterator<Item = Entry<'_>> {
+fn entries(list: &str) -> impl Iterator<Item = Entry<'_>> {
     nested::elements(list).filter_map(entry)
 }
 

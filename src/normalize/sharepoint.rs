@@ -89,6 +89,12 @@ fn joined<'a>(draft: &Draft<'a>, directory: Option<&'a str>, name: Option<&'a st
     Some(if directory.is_empty() { name } else { draft.keep(&[directory, "/", name].concat()) })
 }
 
+/// What stands behind the last dot of a file's name.
+pub fn extension(name: &str) -> Option<&str> {
+    let (_, extension) = name.rsplit_once('.')?;
+    (!extension.is_empty()).then_some(extension)
+}
+
 /// With whom something was shared, or who was added.
 fn describe_target(draft: &mut Draft<'_>) {
     // The group that was changed stands in the event's data; the target is who came or went.

@@ -4,10 +4,10 @@
 
 use crate::record::Field;
 
-use super::draft::{Draft, Value};
+use super::draft::Draft;
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made, moved};
-use super::{identity, name_value, nested, sharepoint, verb};
+use super::{base, identity, name_value, nested, sharepoint, verb};
 
 pub static FAMILY: Family = Family {
     name: "Microsoft Teams",
@@ -80,10 +80,5 @@ fn describe(draft: &mut Draft<'_>) {
         sharepoint::set_url(draft, url);
     }
     let properties = draft.raw(Field::ExtraProperties).unwrap_or_default();
-    if !draft.has(Ecs::UserAgentOriginal)
-        && let Some(agent) = name_value::last_value(properties, "UserAgent").filter(|agent| !agent.is_empty())
-    {
-        draft.set(Ecs::UserAgentOriginal, Value::Text(agent));
-        draft.set(Ecs::UserAgentParts, Value::Text(agent));
-    }
+    base::fill_user_agent(draft, name_value::last_value(properties, "UserAgent"));
 }

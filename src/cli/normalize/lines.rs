@@ -6,7 +6,7 @@
 use clap::ValueEnum;
 
 use super::settings::Settings;
-use crate::normalize::{self, Context, Form, hec};
+use crate::normalize::{self, Context, Form, Scratch, hec};
 use crate::record::{Field, RecordKey, View, ViewBuffer};
 
 /// What a line of output is.
@@ -29,12 +29,13 @@ pub struct Lines {
     format: OutputFormat,
     settings: Settings,
     buffer: ViewBuffer,
+    scratch: Scratch,
     event: Vec<u8>,
 }
 
 impl Lines {
     pub fn new(format: OutputFormat, settings: Settings) -> Lines {
-        Lines { format, settings, buffer: ViewBuffer::default(), event: Vec::new() }
+        Lines { format, settings, buffer: ViewBuffer::default(), scratch: Scratch::default(), event: Vec::new() }
     }
 
     /// Appends the line of an element.
@@ -65,9 +66,9 @@ impl Lines {
         let context = Context { tenant_id: &tenant_id, tenant_name, original, enrich, ..Context::default() };
         let key = RecordKey::of(&tenant_id, view);
         match self.format {
-            OutputFormat::Ecs => normalize::write(Form::Ecs(self.settings.profile), &context, key, view, line),
-            OutputFormat::Cef => normalize::write(Form::Cef, &context, key, view, line),
-            OutputFormat::Leef => normalize::write(Form::Leef, &context, key, view, line),
+            OutputFormat::Ecs => self.scratch.write(Form::Ecs(self.settings.profile), &context, key, view, line),
+            OutputFormat::Cef => self.scratch.write(Form::Cef, &context, key, view, line),
+            OutputFormat::Leef => self.scratch.write(Form::Leef, &context, key, view, line),
             OutputFormat::Raw => normalize::raw(view, line),
             OutputFormat::Hec => {
                 self.event.clear();
