@@ -83,7 +83,7 @@ impl Plan {
     ) -> Plan {
         let mut plan = Plan::of_record(drop, hash, add, pseudonyms);
         for (paths, action) in [(drop, Action::Drop), (hash, Action::Hash)] {
-            for copy in paths.iter().flat_map(|path| copies::of(path)) {
+            for copy in paths.iter().flat_map(copies::of) {
                 plan.root.put(copy.split('.'), action);
             }
         }

@@ -89,7 +89,7 @@ fn leaves(value: &Value, into: &mut HashSet<String>) {
         Value::Array(list) => list.iter().for_each(|value| leaves(value, into)),
         Value::String(text) => {
             match serde_json::from_str(text) {
-                Ok(inside @ (Value::Object(_) | Value::Array(_))) => return leaves(&inside, into),
+                Ok(inside @ (Value::Object(_) | Value::Array(_))) => leaves(&inside, into),
                 Ok(Value::Number(number)) => _ = into.insert(plain(&number)),
                 _ => _ = into.insert(text.to_lowercase()),
             };
