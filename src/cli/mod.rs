@@ -70,7 +70,7 @@ enum Verb {
     Simulate(simulate::SimulateArgs),
     /// Check a configuration: all faults at once, then what would run.
     Validate(ConfigArgs),
-    /// Turn audit records (NDJSON or a JSON array) into what a sink would get.
+    /// Turn audit records in files into what a sink would get.
     Normalize(normalize::NormalizeArgs),
     /// List the last 7 days again and compare them with the books: exit 1 when something is missing.
     Verify(VerifyArgs),
@@ -179,9 +179,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Cli {
     /// Starts the log as the arguments ask for it.
     pub fn start_logging(&self) {
-        // The demo draws on the terminal; what it has to say, errors included, it says in its own words.
-        let plain = if matches!(self.verb, Verb::Demo(_)) { "off" } else { "info" };
-        logging::start(self.log_format, logging::level(self.quiet, self.verbose, plain));
+        let (plain, format) = match (&self.verb, self.log_format) {
+            // The demo draws on the terminal; what it has to say, errors included, it says in its own words.
+            (Verb::Demo(_), format) => ("off", format),
+            // Somebody waits for it to end: what goes well is not worth a word, and the rest is for people.
+            (Verb::Normalize(_), LogFormat::Auto) => ("warn", LogFormat::Pretty),
+            (Verb::Normalize(_), format) => ("warn", format),
+            (_, format) => ("info", format),
+        };
+        logging::start(format, logging::level(self.quiet, self.verbose, plain));
     }
 
     /// Does what the verb says. An error is for `main` to print; it ends with [`Exit::Usage`].

@@ -45,7 +45,7 @@ fn databases(written: Field<Vec<At<PathBuf>>>, reader: &mut Reader<'_>) -> Vec<P
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{EnrichConfig, load_enrich, load_str, load_with_warnings};
+    use crate::config::{EnrichConfig, load_str, load_with_warnings};
 
     const REST: &str = "
 state: { dir: /tmp/s }
@@ -84,22 +84,6 @@ sinks: [{ name: out, type: stdout }]
         let of_enrich: Vec<_> = said.iter().filter(|text| text.contains("events")).collect();
         assert_eq!(of_enrich.len(), 2, "{said:?}");
         assert!(of_enrich[0].contains("No such file") && of_enrich[1].contains("no file"), "{said:?}");
-    }
-
-    #[test]
-    fn it_is_read_alone_whatever_the_rest_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.yaml");
-        std::fs::write(&path, "sinks: 5\nunknown: [\"${NO_SUCH_VARIABLE}\"]\nenrich: { geo: { asn: /no/such } }\n")
-            .unwrap();
-        let (config, warnings) = load_enrich(&path).unwrap_or_else(|faults| panic!("{faults}"));
-        assert_eq!((config.asn, config.user_agent), (vec!["/no/such".into()], true));
-        assert_eq!(warnings.len(), 1);
-        std::fs::write(&path, "tenants: []\n").unwrap();
-        assert!(load_enrich(&path).unwrap().1.is_empty());
-        std::fs::write(&path, "enrich: { goe: {} }\n").unwrap();
-        assert!(load_enrich(&path).unwrap_err().to_string().contains("did you mean `geo`?"));
-        assert!(load_enrich(&dir.path().join("none")).is_err());
     }
 
     #[test]

@@ -55,6 +55,13 @@ pub struct Fault {
     pub snippet: String,
 }
 
+impl Fault {
+    /// Says it in the log, as a warning.
+    pub fn log(&self) {
+        tracing::warn!(place = %self.place, hint = self.hint, "configuration: {}", self.text);
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
@@ -95,6 +102,8 @@ impl fmt::Display for ConfigFaults {
 /// What every step of reading carries: the faults so far, what was read, and where variables come from.
 pub(super) struct Reader<'a> {
     pub faults: Vec<Fault>,
+    /// So many of them, the first ones, are of the syntax of the file that was read first.
+    pub of_syntax: usize,
     /// Every file that was looked at, so that a reload can tell changes.
     pub inputs: Inputs,
     /// Certificates of applications, each once and with the place of its file.
@@ -112,6 +121,7 @@ impl<'a> Reader<'a> {
     pub fn new(variables: &'a dyn Fn(&str) -> Option<String>) -> Reader<'a> {
         Reader {
             faults: Vec::new(),
+            of_syntax: 0,
             inputs: Inputs::default(),
             certificates: Vec::new(),
             texts: HashMap::new(),

@@ -6,14 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check::check;
-use super::check_enrich::enrich;
 use super::faults::{ConfigFaults, Fault, Place, Reader, Severity};
 use super::file::{File, TenantFile};
 use super::inputs::Inputs;
-use super::section::{Field, field};
 use super::tree::{Node, Value, parse};
 use super::values::FromNode;
-use crate::config::{CertificateConfig, Config, EnrichConfig, SinkConfig};
+use crate::config::{CertificateConfig, Config, SinkConfig};
 
 /// A configuration that may run, and what is still worth a word.
 #[derive(Debug)]
@@ -27,9 +25,7 @@ pub struct Loaded {
 impl Loaded {
     /// Says the warnings in the log.
     pub fn log_warnings(&self) {
-        for warning in &self.warnings {
-            tracing::warn!(place = %warning.place, hint = warning.hint, "configuration: {}", warning.text);
-        }
+        self.warnings.iter().for_each(Fault::log);
     }
 }
 
@@ -77,19 +73,6 @@ pub fn load_with_inputs(path: &Path) -> (Inputs, Result<Loaded, ConfigFaults>) {
     (inputs, finish(config, reader))
 }
 
-/// Reads `enrich` alone, with its warnings; of the rest nothing needs to be there, or right.
-pub fn load_enrich(path: &Path) -> Result<(EnrichConfig, Vec<Fault>), ConfigFaults> {
-    let variables = |name: &str| std::env::var(name).ok();
-    let mut reader = Reader::new(&variables);
-    let root = read_file(0, path, &mut reader);
-    let written = match root.as_ref().map(|root| &root.value) {
-        Some(Value::Map(entries)) => field(entries, "enrich", &mut reader),
-        _ => Field::Absent,
-    };
-    let config = enrich(written.value().unwrap_or_default(), &mut reader);
-    Ok((config, reader.finish()?))
-}
-
 /// Reads a text that is called `name` in faults.
 pub fn load_str(name: &str, text: &str) -> Result<Config, ConfigFaults> {
     load_text(name, text, &|variable| std::env::var(variable).ok()).map(|loaded| loaded.config)
@@ -131,12 +114,13 @@ fn read(root: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let file = File::from_node(root, reader)?;
     let mut tenants = file.tenants.clone().value().unwrap_or_default();
     if let Some(dir) = file.tenants_from.clone().given() {
-        tenants.extend(tenants_from(&dir.value, &dir.place, reader));
+        tenants.extend(tenants_from::<TenantFile>(&dir.value, &dir.place, reader));
     }
     check(file, tenants, reader)
 }
 
-fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
+/// The tree of one file; a fault where there is none.
+pub(super) fn read_file(order: u32, path: &Path, reader: &mut Reader<'_>) -> Option<Node> {
     let name: Arc<str> = Arc::from(path.to_string_lossy());
     let whole = Place::whole(order, &name);
     let bytes = match reader.inputs.read(path) {
@@ -193,7 +177,7 @@ fn warn_of_memory(dir: &Path, place: &Place, reader: &mut Reader<'_>) {
 
 /// Every `*.yaml`, `*.yml` and `*.json` of the directory, by name; each one tenant or a list of them.
 /// Names that begin with a dot are left out: Kubernetes keeps the older versions of a mount there.
-fn tenants_from(dir: &Path, place: &Place, reader: &mut Reader<'_>) -> Vec<TenantFile> {
+pub(super) fn tenants_from<T: FromNode>(dir: &Path, place: &Place, reader: &mut Reader<'_>) -> Vec<T> {
     reader.inputs.note(dir);
     let listed = std::fs::read_dir(dir)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
@@ -218,8 +202,8 @@ fn tenants_from(dir: &Path, place: &Place, reader: &mut Reader<'_>) -> Vec<Tenan
     for (order, path) in (1..).zip(&paths) {
         let Some(node) = read_file(order, path, reader) else { continue };
         match &node.value {
-            Value::List(items) => tenants.extend(items.iter().filter_map(|item| TenantFile::from_node(item, reader))),
-            _ => tenants.extend(TenantFile::from_node(&node, reader)),
+            Value::List(items) => tenants.extend(items.iter().filter_map(|item| T::from_node(item, reader))),
+            _ => tenants.extend(T::from_node(&node, reader)),
         }
     }
     tenants

@@ -60,6 +60,9 @@ pub(super) fn parse(order: u32, file: &Arc<str>, text: &str, reader: &mut Reader
     loop {
         let error = match parse_once(&syntax::without(text, &left_out)) {
             Ok(raw) => {
+                if order == 0 {
+                    reader.of_syntax = reader.faults.len();
+                }
                 let mut node = source.node(raw, &mut Vec::new(), reader);
                 source.mark_broken(&mut node, &left_out);
                 return Some(node);

@@ -10,7 +10,7 @@ use crate::record::{Field, RecordKey};
 use super::Context;
 use super::draft::Draft;
 use super::ecs::Ecs;
-use super::flat::{ERROR, Facts, From, Key, MAX_CUSTOM, MAX_TEXT, OWN, PRODUCT, VENDOR, VERSION};
+use super::flat::{ERROR, ERROR_SEVERITY, ErrorKey, Facts, From, Key, OWN, PRODUCT, VENDOR, VERSION};
 use super::flat::{is_hidden, made_visible, shortened};
 
 /// Characters of a header field.
@@ -111,29 +111,30 @@ pub fn write(context: &Context<'_>, key: RecordKey, draft: &Draft<'_>, out: &mut
     }
 }
 
+/// The keys of what is no readable record, in their order.
+pub static ERROR_KEYS: [ErrorKey; 6] = [
+    ErrorKey::new("rt", "when it reached us, in milliseconds; `normalize` cannot know it"),
+    ErrorKey::new("reason", "why it cannot be read"),
+    ErrorKey::new("deviceExternalId", "the tenant of the feed"),
+    ErrorKey::new("msg", "the beginning of what it was"),
+    ErrorKey::custom("flexString1", "Tenant", "the name of the tenant"),
+    ErrorKey::custom("flexString2", "RecordKey", "the key of these bytes"),
+];
+
 /// Appends the message of something that is no readable record.
 pub fn write_error(context: &Context<'_>, key: RecordKey, record: &[u8], reason: &str, out: &mut Vec<u8>) {
-    write_header([OWN, OWN, VERSION, ERROR, "Unreadable record"], 5, out);
+    write_header([OWN, OWN, VERSION, ERROR, "Unreadable record"], ERROR_SEVERITY, out);
     let first = out.len();
     let received = context.received_ms.map(|ms| ms.to_string()).unwrap_or_default();
-    let key = key.to_hex();
-    let record = String::from_utf8_lossy(record);
-    for (name, value, limit) in [
-        ("rt", received.as_str(), MAX_TEXT),
-        ("reason", reason, MAX_TEXT),
-        ("deviceExternalId", context.tenant_id, MAX_TEXT),
-        ("msg", &record, MAX_TEXT),
-        ("flexString1", context.tenant_name, MAX_CUSTOM),
-        ("flexString2", &String::from_utf8_lossy(&key), MAX_CUSTOM),
-    ] {
-        if !value.is_empty() {
-            write_key(name, &shortened(value, limit), out.len() == first, out);
+    let (hex, record) = (key.to_hex(), String::from_utf8_lossy(record));
+    let hex = String::from_utf8_lossy(&hex);
+    let values = [received.as_str(), reason, context.tenant_id, &record, context.tenant_name, &hex];
+    for (key, value) in ERROR_KEYS.iter().zip(values).filter(|(_, value)| !value.is_empty()) {
+        write_key(key.name, &shortened(value, key.limit), out.len() == first, out);
+        if let Some(label) = key.label {
+            write_label(key.name, label, out);
         }
     }
-    if !context.tenant_name.is_empty() {
-        write_label("flexString1", "Tenant", out);
-    }
-    write_label("flexString2", "RecordKey", out);
 }
 
 fn write_header(fields: [&str; 5], severity: u8, out: &mut Vec<u8>) {

@@ -23,6 +23,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const OWN: &str = "auditferry";
 /// The event of what is no record.
 pub const ERROR: &str = "pipeline_error";
+/// Its severity: above a failure, below what Microsoft calls high.
+pub const ERROR_SEVERITY: u8 = 5;
 /// Where the record says nothing: a header has no empty fields.
 const UNKNOWN: &str = "unknown";
 
@@ -50,6 +52,25 @@ impl Key {
 
     pub const fn custom(name: &'static str, label: &'static str, from: From) -> Key {
         Key { name, label: Some(label), from, limit: MAX_CUSTOM }
+    }
+}
+
+/// One key of the message of what is no record, and what it holds, in words for the docs.
+pub struct ErrorKey {
+    pub name: &'static str,
+    pub label: Option<&'static str>,
+    pub words: &'static str,
+    /// As in [`Key`].
+    pub limit: usize,
+}
+
+impl ErrorKey {
+    pub const fn new(name: &'static str, words: &'static str) -> ErrorKey {
+        ErrorKey { name, label: None, words, limit: MAX_TEXT }
+    }
+
+    pub const fn custom(name: &'static str, label: &'static str, words: &'static str) -> ErrorKey {
+        ErrorKey { name, label: Some(label), words, limit: MAX_CUSTOM }
     }
 }
 

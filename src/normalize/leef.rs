@@ -12,7 +12,7 @@ use crate::record::{Field, RecordKey, instant};
 use super::Context;
 use super::draft::Draft;
 use super::ecs::Ecs;
-use super::flat::{ERROR, Facts, From, Key, MAX_TEXT, OWN, PRODUCT, VENDOR, VERSION};
+use super::flat::{ERROR, ERROR_SEVERITY, ErrorKey, Facts, From, Key, OWN, PRODUCT, VENDOR, VERSION};
 use super::flat::{is_hidden, made_visible, shortened};
 
 /// What stands between two keys; the header says it by its number.
@@ -109,6 +109,18 @@ pub fn write(context: &Context<'_>, key: RecordKey, draft: &Draft<'_>, out: &mut
     }
 }
 
+/// The keys of what is no readable record, in their order.
+pub static ERROR_KEYS: [ErrorKey; 8] = [
+    ErrorKey::new("devTime", "when it reached us; `normalize` cannot know it"),
+    ErrorKey::new("devTimeFormat", "how devTime is written"),
+    ErrorKey::new("sev", "the severity"),
+    ErrorKey::new("reason", "why it cannot be read"),
+    ErrorKey::new("tenantId", "the tenant of the feed"),
+    ErrorKey::new("tenant", "the name of the tenant"),
+    ErrorKey::new("recordKey", "the key of these bytes"),
+    ErrorKey::new("record", "the beginning of what it was"),
+];
+
 /// Appends the message of something that is no readable record.
 pub fn write_error(context: &Context<'_>, key: RecordKey, record: &[u8], reason: &str, out: &mut Vec<u8>) {
     write_header([OWN, OWN, VERSION, ERROR], out);
@@ -116,18 +128,11 @@ pub fn write_error(context: &Context<'_>, key: RecordKey, record: &[u8], reason:
     let mut received = String::new();
     time(context.received_ms, &mut received);
     let format = if received.is_empty() { "" } else { TIME_FORMAT };
-    let key = key.to_hex();
-    for (name, value) in [
-        ("devTime", received.as_str()),
-        ("devTimeFormat", format),
-        ("sev", "5"),
-        ("reason", reason),
-        ("tenantId", context.tenant_id),
-        ("tenant", context.tenant_name),
-        ("recordKey", &String::from_utf8_lossy(&key)),
-        ("record", &String::from_utf8_lossy(record)),
-    ] {
-        write_key(name, &shortened(value, MAX_TEXT), out.len() == first, out);
+    let (severity, hex) = (ERROR_SEVERITY.to_string(), key.to_hex());
+    let (hex, record) = (String::from_utf8_lossy(&hex), String::from_utf8_lossy(record));
+    let values = [received.as_str(), format, &severity, reason, context.tenant_id, context.tenant_name, &hex, &record];
+    for (key, value) in ERROR_KEYS.iter().zip(values) {
+        write_key(key.name, &shortened(value, key.limit), out.len() == first, out);
     }
 }
 

@@ -55,7 +55,7 @@ use crate::record::{RecordKey, View};
 pub use draft::Outcome;
 use draft::{Draft, Value};
 use ecs::Ecs;
-pub use flat::Key;
+pub use flat::{ERROR_SEVERITY, ErrorKey, Key};
 pub use profile::Profile;
 
 /// Where a record came from.
@@ -192,6 +192,15 @@ pub fn keys(form: Form) -> &'static [Key] {
         Form::Ecs(_) => &[],
         Form::Cef => cef::KEYS,
         Form::Leef => leef::KEYS,
+    }
+}
+
+/// The keys of the message of what is no record, in their order.
+pub fn error_keys(form: Form) -> &'static [ErrorKey] {
+    match form {
+        Form::Ecs(_) => &[],
+        Form::Cef => &cef::ERROR_KEYS,
+        Form::Leef => &leef::ERROR_KEYS,
     }
 }
 

@@ -501,4 +501,13 @@ fn formats_what_is_no_record_is_a_message_of_our_own() {
     let (head, got) = leef(&form(Form::Leef)).unwrap();
     assert_eq!((head[0].as_str(), head[3].as_str()), ("auditferry", "pipeline_error"));
     assert_eq!(got["record"], "{\"Id\": broken\\u000aCEF:0|x| act=forged\\u0009\u{fffd}\\");
+    // What the page of formats says of it.
+    let listed = |form| normalize::error_keys(form).iter().map(|key| key.name);
+    let mut leef: Vec<&str> = listed(Form::Leef).collect();
+    leef.sort_unstable();
+    assert!(leef.iter().eq(got.keys()), "{got:?}");
+    assert_eq!(got["sev"], "5");
+    let cef = form(Form::Cef);
+    assert!(cef.contains("|pipeline_error|Unreadable record|5|rt="), "{cef}");
+    assert!(listed(Form::Cef).all(|name| cef.contains(&format!("{name}="))), "{cef}");
 }

@@ -23,6 +23,7 @@ mod index;
 mod mapping;
 mod network;
 mod normalize;
+mod one_shot;
 mod papers;
 mod reload;
 mod routes;

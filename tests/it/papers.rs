@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use auditferry::advice::{CHAPTERS, page_of};
 use auditferry::metrics::CATALOGUE;
-use auditferry::normalize::{Form, keys};
+use auditferry::normalize::{ERROR_SEVERITY, Form, error_keys, keys};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -274,8 +274,8 @@ fn formats_page() -> String {
          * Values over 1,023 characters (custom strings of CEF: 4,000; header fields: 512) are cut and say by how many:\n\
            `…(+120 characters)`. Receivers may cut earlier: ArcSight has 63 characters for `act`.\n\
          * Several values of one field are joined by `, `.\n\
-         * What is no readable record is a message of vendor and product `auditferry`, event `pipeline_error`, with the reason and\n\
-           the beginning of what it was. All of it goes with `ecs` and `raw`.\n\
+         * What is no readable record is a message of vendor and product `auditferry`, event `pipeline_error`, with keys of its own,\n\
+           in the second table of each format. All of what it was goes with `ecs` and `raw`.\n\
          * `drop_fields`, `hash_fields` and `add_fields` do not go with these formats: one key is made of several fields.\n\n\
          The severity is from 0 to 10; LEEF has at least 1:\n\n\
          | the record | severity |\n|---|---|\n\
@@ -284,6 +284,7 @@ fn formats_page() -> String {
          | else `event.outcome: failure` | 4 |\n\
          | else | 2 |\n",
     );
+    writeln!(page, "| none that can be read: `pipeline_error` | {ERROR_SEVERITY} |").unwrap();
     let forms = [
         (
             Form::Cef,
@@ -304,6 +305,11 @@ fn formats_page() -> String {
         for key in keys(form) {
             let label = key.label.map(|label| format!("`{label}`")).unwrap_or_default();
             writeln!(page, "| `{}` | {label} | {} |", key.name, key.from.words()).unwrap();
+        }
+        writeln!(page, "\nOf what is no readable record:\n\n| key | label | value |\n|---|---|---|").unwrap();
+        for key in error_keys(form) {
+            let label = key.label.map(|label| format!("`{label}`")).unwrap_or_default();
+            writeln!(page, "| `{}` | {label} | {} |", key.name, key.words).unwrap();
         }
     }
     page

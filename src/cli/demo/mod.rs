@@ -5,6 +5,7 @@
 mod arrivals;
 mod gauges;
 mod notes;
+mod readers;
 mod scratch;
 mod summary;
 mod view;
@@ -42,7 +43,8 @@ const CALM: Duration = Duration::from_millis(1500);
 /// How long the last records may take after time is up: longer than any pause the simulator asks for.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Runs for `args.period`, or until told to stop, and says what happened.
+/// Runs for `args.period`, or until told to stop, and says what happened. Ends at once, in silence, where nobody reads its
+/// standard output any more (`| head`).
 pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
     let piped = !std::io::stdout().is_terminal();
     let world = World::start().await?;
@@ -100,6 +102,10 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<Exit> {
             ending = &mut running => break ending,
             () = &mut interrupted, if owed.is_none() => over = Duration::ZERO,
             _ = tick.tick() => {}
+        }
+        if piped && readers::are_gone(std::io::stdout()) {
+            // Its sink would be waited for to the end, and everything dies with the scratch directory anyway.
+            return Ok(Exit::Good);
         }
         if calm && began.elapsed() >= CALM {
             world.throw_faults()?;

@@ -12,6 +12,8 @@ use indicatif::ProgressBar;
 const SHOWN: u64 = 20;
 /// Characters of a reason that are shown: a parser may quote what it did not expect.
 const MAX_REASON: usize = 200;
+/// Of a reason that speaks of an input as a whole.
+const MAX_WHOLE: usize = 500;
 
 /// See the module's head.
 pub struct Faults<W> {
@@ -33,15 +35,18 @@ impl<W: Write> Faults<W> {
     pub fn unreadable(&mut self, file: &dyn Display, line: u64, reason: &str) {
         self.unreadable += 1;
         if self.unreadable <= SHOWN {
-            self.say(&format!("{file}:{line}: {}", shortened(&of_the_record(reason))));
+            self.say(&format!("{file}:{line}: {}", shortened(&of_the_record(reason), MAX_REASON)));
         }
     }
 
     /// An input that could not be opened, or not be read beyond `line`.
     pub fn broken(&mut self, file: &dyn Display, line: Option<u64>, reason: &dyn Display) {
         self.broken += 1;
-        let place = line.map(|line| format!(":{line}")).unwrap_or_default();
-        self.say(&format!("{file}{place}: cannot be read any further: {}", shortened(&reason.to_string())));
+        let (place, what) = match line {
+            Some(line) => (format!(":{line}"), "cannot be read any further"),
+            None => (String::new(), "cannot be read"),
+        };
+        self.say(&format!("{file}{place}: {what}: {}", shortened(&reason.to_string(), MAX_WHOLE)));
     }
 
     /// Says how many there were. True if there were any.
@@ -73,8 +78,8 @@ fn of_the_record(reason: &str) -> String {
     }
 }
 
-fn shortened(reason: &str) -> String {
-    match reason.char_indices().nth(MAX_REASON) {
+fn shortened(reason: &str, most: usize) -> String {
+    match reason.char_indices().nth(most) {
         // The end of the reason says where the fault is.
         Some((cut, _)) => {
             let tail = reason.rfind(" at line ").filter(|at| *at >= cut).map_or("", |at| &reason[at..]);

@@ -2,13 +2,16 @@
 //!
 //! Comes in: the bytes of a file or of standard input. Goes out: elements in order, each the bytes of what
 //! should be one record, with the line it begins in. gzip (also several members behind one another), UTF-16,
-//! and CSV exports are undone; everything else is taken for JSON. Lines are those of the text inside.
+//! CSV exports, lists in objects and what a search wraps around a record are undone; everything else is taken for JSON.
+//! Lines are those of the text inside.
 
 use std::io::{self, BufReader, Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 
+use super::audit_data::{self, Inside};
 use super::elements::Elements;
+use super::other_table;
 use super::portal::{Remark, Rows};
 use super::utf16::Utf16;
 use super::window::Window;
@@ -24,21 +27,45 @@ pub struct Element<'a> {
     /// The line, from 1, that it begins in.
     pub line: u64,
     pub bytes: &'a [u8],
-    /// What a row of a CSV export has to be said of.
+    /// What is to be said of a row of a CSV export, or of an object around a record.
     pub remark: Option<Remark>,
 }
 
 /// See the module's head.
 pub enum Input<'r> {
-    Json(Elements<Bytes<'r>>),
+    Json(Json<Bytes<'r>>),
     Export(Box<Rows<Bytes<'r>>>),
+}
+
+/// JSON, and what was undone in it.
+pub struct Json<R> {
+    pub elements: Elements<R>,
+    /// Room for a record that is a text in JSON.
+    text: String,
+    /// Records that were taken out of another object.
+    pub taken_out: u64,
+}
+
+impl<R: Read> Json<R> {
+    fn next_element(&mut self) -> Option<Element<'_>> {
+        let (line, bytes) = self.elements.next_element()?;
+        let (bytes, remark) = match audit_data::inside(bytes, &mut self.text) {
+            Inside::Itself => (bytes, None),
+            Inside::Nothing => (bytes, Some(Remark::NoRecordInside)),
+            Inside::Record(bytes) => {
+                self.taken_out += 1;
+                (bytes, None)
+            }
+        };
+        Some(Element { line, bytes, remark })
+    }
 }
 
 impl<'r> Input<'r> {
     /// Looks at the beginning of `reader` and knows what it is.
     ///
     /// # Errors
-    /// What the reader answers; a ZIP archive, which is also what a workbook of Excel is.
+    /// What the reader answers; a ZIP archive, which is also what a workbook of Excel is; a table without records.
     pub fn new(reader: impl Read + 'r) -> io::Result<Input<'r>> {
         let (head, reader) = peek(Box::new(BufReader::with_capacity(BLOCK, reader)))?;
         let reader: Bytes<'r> = match head {
@@ -59,14 +86,17 @@ impl<'r> Input<'r> {
         };
         Ok(match Rows::of(Window::new(reader)) {
             Ok(rows) => Input::Export(Box::new(rows)),
-            Err(window) => Input::Json(Elements::new(window)),
+            Err(mut window) => match other_table::reason(&mut window) {
+                Some(reason) => return Err(io::Error::new(io::ErrorKind::InvalidData, reason)),
+                None => Input::Json(Json { elements: Elements::new(window), text: String::new(), taken_out: 0 }),
+            },
         })
     }
 
     /// The next element, `None` at the end or where the reader failed.
     pub fn next_element(&mut self) -> Option<Element<'_>> {
         match self {
-            Input::Json(elements) => elements.next_element().map(|(line, bytes)| Element { line, bytes, remark: None }),
+            Input::Json(json) => json.next_element(),
             Input::Export(rows) => {
                 rows.next_row().map(|row| Element { line: row.line, bytes: row.bytes, remark: row.remark })
             }
@@ -76,7 +106,7 @@ impl<'r> Input<'r> {
     /// Why the text ended before its end, with the line that it ended in.
     pub fn failure(&mut self) -> Option<(u64, io::Error)> {
         match self {
-            Input::Json(elements) => elements.failure(),
+            Input::Json(json) => json.elements.failure(),
             Input::Export(rows) => rows.failure(),
         }
     }
@@ -154,6 +184,22 @@ mod tests {
         assert!(!all.is_empty() && line >= all.len() as u64, "{} {line}", all.len());
         let (all, failure) = elements(&[&whole[..], b"garbage"].concat());
         assert_eq!((all.len(), failure.unwrap().0), (1000, 1001));
+    }
+
+    #[test]
+    fn what_tools_wrap_around_records_is_undone() {
+        let shell = r#"[{"RecordType":15,
+            "AuditData":"{\"a\":1}"},
+            {"AuditData":null}]"#;
+        let record = r#"{"a":1}"#.to_owned();
+        assert_eq!(elements(shell.as_bytes()).0[0], (1, record.clone()));
+        let mut input = Input::new(shell.as_bytes()).unwrap();
+        let remarks: Vec<_> = std::iter::from_fn(|| input.next_element().map(|e| (e.line, e.remark))).collect();
+        assert_eq!(remarks, [(1, None), (3, Some(Remark::NoRecordInside))]);
+        let graph = "{\"@odata.context\":\"x\",\n\"value\":[\n{\"id\":\"1\",\"auditData\":{\"a\":1}}]}";
+        for bytes in [graph.into(), gzip(graph.as_bytes()), [b"\xff\xfe".to_vec(), utf16(graph)].concat()] {
+            assert_eq!(elements(&bytes), (vec![(3, record.clone())], None));
+        }
     }
 
     #[test]

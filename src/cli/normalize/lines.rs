@@ -5,6 +5,7 @@
 
 use clap::ValueEnum;
 
+use super::portal::Remark;
 use super::settings::Settings;
 use crate::normalize::{self, Context, Form, Scratch, hec};
 use crate::record::{Field, RecordKey, View, ViewBuffer};
@@ -42,7 +43,11 @@ impl Lines {
     ///
     /// # Errors
     /// Why it is no record; the line is then that of a pipeline error. `remark` is said with it.
-    pub fn write(&mut self, element: &[u8], remark: Option<&str>, line: &mut Vec<u8>) -> Result<(), String> {
+    pub fn write(&mut self, element: &[u8], remark: Option<Remark>, line: &mut Vec<u8>) -> Result<(), String> {
+        if let Some(remark @ Remark::NoRecordInside) = remark {
+            self.unreadable(element, remark.text(), line);
+            return Err(remark.text().to_owned());
+        }
         let reason = match View::parse_in(element, std::mem::take(&mut self.buffer)) {
             Ok(view) => {
                 self.readable(&view, line);
@@ -50,7 +55,7 @@ impl Lines {
                 return Ok(());
             }
             Err(error) => match remark {
-                Some(remark) => format!("{remark}; {error}"),
+                Some(remark) => format!("{}; {error}", remark.text()),
                 None => error.to_string(),
             },
         };

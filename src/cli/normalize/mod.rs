@@ -5,10 +5,12 @@
 //! be sent, in order; on stderr what could not be read, and a bar for long files. No network, no state,
 //! and never a whole file in memory.
 
+mod audit_data;
 mod elements;
 mod faults;
 mod input;
 mod lines;
+mod other_table;
 mod portal;
 mod progress;
 mod settings;
@@ -16,17 +18,18 @@ mod settings;
 pub(super) mod trial;
 mod utf16;
 mod window;
+mod wrapper;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 
 use super::Exit;
+use crate::config::{Fault, load_parts};
 use crate::normalize::Profile;
 use faults::Faults;
 use input::Input;
 use lines::{Lines, OutputFormat};
-use portal::Remark;
 use settings::Settings;
 
 /// Turn audit records into what a sink would be sent, without a network.
@@ -38,21 +41,37 @@ pub struct NormalizeArgs {
     /// What to write
     #[arg(long, value_enum, default_value_t = OutputFormat::Ecs)]
     pub format: OutputFormat,
-    /// Whose habits ECS documents follow, in place of what the configuration says
+    /// Whose habits ECS documents follow, in place of what the configuration says; with `--format ecs` only
     #[arg(long, value_enum)]
     pub profile: Option<Profile>,
-    /// Configuration to take `tenants` (their names), `normalize` and `enrich` from; the rest of it may be missing
-    #[arg(short, long, value_name = "FILE")]
+    /// Configuration to take `tenants`, `tenants_from` (names and ids), `normalize` and `enrich` from; the rest is not read
+    #[arg(short, long, value_name = "FILE", env = "AUDITFERRY_CONFIG")]
     pub config: Option<PathBuf>,
 }
 
 /// Does it, on standard output. Exit code 0 when everything could be read, else 1; the output has all the rest
-/// in both cases.
+/// in both cases. [`Exit::Usage`], and nothing else, where the configuration cannot be read.
 ///
 /// # Errors
-/// The configuration cannot be read, or standard output cannot be written.
+/// An option that would have no effect, or standard output cannot be written.
 pub fn run(args: &NormalizeArgs) -> anyhow::Result<Exit> {
-    let mut settings = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_else(Settings::usual);
+    if args.profile.is_some() && args.format != OutputFormat::Ecs {
+        anyhow::bail!(
+            "`--profile` says how ECS documents are written; with another `--format` than `ecs` leave it out"
+        );
+    }
+    let parts = match args.config.as_deref().map(load_parts).transpose() {
+        Ok(found) => {
+            let (parts, warnings) = found.unwrap_or_default();
+            warnings.iter().for_each(Fault::log);
+            parts
+        }
+        Err(faults) => {
+            eprintln!("{faults}");
+            return Ok(Exit::Usage);
+        }
+    };
+    let mut settings = Settings::of(parts);
     settings.profile = args.profile.unwrap_or(settings.profile);
     let bar = progress::bar(&args.files);
     let mut verb = Verb {
@@ -107,7 +126,7 @@ impl<O: Write, E: Write> Verb<O, E> {
         let mut line = Vec::new();
         while let Some(element) = input.next_element() {
             line.clear();
-            if let Err(reason) = self.lines.write(element.bytes, element.remark.map(Remark::text), &mut line) {
+            if let Err(reason) = self.lines.write(element.bytes, element.remark, &mut line) {
                 self.faults.unreadable(name, element.line, &reason);
             }
             line.push(b'\n');

@@ -45,6 +45,8 @@ pub enum Remark {
     NoRecord,
     /// As long as a cell of Excel can be.
     FullCell,
+    /// It is no row: an object with a member `AuditData` that holds no record.
+    NoRecordInside,
 }
 
 impl Remark {
@@ -52,6 +54,9 @@ impl Remark {
         match self {
             Remark::Quotes => "the quotes of this CSV row do not match: it was cut or changed",
             Remark::NoRecord => "this CSV row has nothing in the column `AuditData`",
+            Remark::NoRecordInside => {
+                "`AuditData` of this object holds no record; `ConvertTo-Json` cuts what is deep: give it `-Depth 20`"
+            }
             Remark::FullCell => "the cell has 32,767 characters: Excel has cut it, export it again",
         }
     }
@@ -215,6 +220,11 @@ fn header(line: &[u8]) -> Option<(Cells, usize)> {
         let column = cells.all(line).position(|cell| cell.trim_ascii() == COLUMN)?;
         Some((cells, column))
     })
+}
+
+/// The cells of one row of any table.
+pub fn cells_of(row: &[u8], delimiter: u8) -> Vec<String> {
+    Cells::new(delimiter).all(row).map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect()
 }
 
 /// True where a cell has as many characters as Excel lets it have.

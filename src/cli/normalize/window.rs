@@ -61,6 +61,11 @@ impl<R: Read> Window<R> {
         self.line
     }
 
+    /// The last place whose line was asked for.
+    pub fn counted(&self) -> usize {
+        self.counted
+    }
+
     /// Why the text ended before its end, with the line that it ended in.
     pub fn failure(&mut self) -> Option<(u64, io::Error)> {
         let error = self.failure.take()?;
