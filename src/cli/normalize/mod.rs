@@ -1,7 +1,7 @@
 //! `normalize`: audit records from files or standard input, one line each on standard output.
 //!
-//! Comes in: JSON one a line, in an array, printed prettily or as the bodies of blobs, and the CSV exports of
-//! the portal; packed with gzip or not, in any mix. Goes out: the same bytes that a sink of that format would
+//! Comes in: JSON one a line, in an array, printed prettily or as the bodies of blobs, also with what a service or a
+//! shell puts around records, and the CSV exports of the portal; packed with gzip or not, in any mix. Goes out: the same bytes that a sink of that format would
 //! be sent, in order; on stderr what could not be read, and a bar for long files. No network, no state,
 //! and never a whole file in memory.
 
@@ -35,7 +35,9 @@ use settings::Settings;
 /// Turn audit records into what a sink would be sent, without a network.
 #[derive(Debug, clap::Args)]
 pub struct NormalizeArgs {
-    /// Files with audit records: JSON in any form, or the portal's CSV export; gzip too. `-` or none: standard input
+    /// Files with audit records: JSON in any form, or the portal's CSV export; gzip too. `-` or none: standard input.
+    /// Lists in an object (`{"value":[…]}`) and records in the member `AuditData` of one (Search-UnifiedAuditLog |
+    /// ConvertTo-Json, Microsoft Graph) are taken out of it
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// What to write
