@@ -213,7 +213,7 @@ impl<'a> View<'a> {
             }
             let start = scan::blanks(bytes, colon + 1);
             let end = scan::value(bytes, start)?;
-            self.add(&text[at..end_of_name], &text[start..end], names);
+            self.add((at + 1, end_of_name - 1), (start, end), names);
             at = scan::blanks(bytes, end);
             match bytes.get(at)? {
                 b',' => at = scan::blanks(bytes, at + 1),
@@ -227,25 +227,21 @@ impl<'a> View<'a> {
         &self.record[start as usize..end as usize]
     }
 
-    fn offset(&self, part: &str) -> u32 {
-        // `part` is borrowed from `record`, whose length fits (checked in `read_first`).
-        u32::try_from(part.as_ptr() as usize - self.record.as_ptr() as usize).unwrap_or(u32::MAX)
+    /// Where a part that is borrowed from the record stands in it.
+    fn place(&self, part: &str) -> (usize, usize) {
+        let start = part.as_ptr() as usize - self.record.as_ptr() as usize;
+        (start, start + part.len())
     }
 
-    fn add(&mut self, quoted_name: &'a str, value: &'a str, names: &mut NameFilter) {
-        let name = &quoted_name[1..quoted_name.len() - 1];
+    fn add(&mut self, name: (usize, usize), value: (usize, usize), names: &mut NameFilter) {
+        let spelt = &self.record.as_bytes()[name.0..name.1];
         // A name that is known as it is spelt has no escape in it: most names.
-        let known = Field::of(name.as_bytes());
-        let escaped = known.is_none() && memchr::memchr(b'\\', name.as_bytes()).is_some();
-        let field = if escaped { Field::of(text::unescape(name).as_bytes()) } else { known };
-        let start = self.offset(name);
-        let value_start = self.offset(value);
-        self.members.push(Member {
-            name: (start, start + length(name)),
-            value: (value_start, value_start + length(value)),
-            field,
-            stands: true,
-        });
+        let known = Field::of(spelt);
+        let escaped = known.is_none() && memchr::memchr(b'\\', spelt).is_some();
+        let field = if escaped { Field::of(text::unescape(&self.record[name.0..name.1]).as_bytes()) } else { known };
+        // Whether the record is too long for these is seen when its end is known.
+        let narrow = |(from, to): (usize, usize)| (from as u32, to as u32);
+        self.members.push(Member { name: narrow(name), value: narrow(value), field, stands: true });
         match field {
             Some(field) => {
                 let slot = &mut self.slots[field as usize];
@@ -255,7 +251,7 @@ impl<'a> View<'a> {
                     self.superseded = true;
                 }
             }
-            None => names.add(name, escaped),
+            None => names.add(spelt, escaped),
         }
     }
 
@@ -279,10 +275,6 @@ impl<'a> View<'a> {
     pub fn has_superseded(&self) -> bool {
         self.superseded
     }
-}
-
-fn length(part: &str) -> u32 {
-    u32::try_from(part.len()).unwrap_or(u32::MAX)
 }
 
 /// The inside of a JSON string, or the text of a number or a truth value.
@@ -321,8 +313,8 @@ impl NameFilter {
         NameFilter { bits: [0; Self::WORDS], repeated: false }
     }
 
-    fn add(&mut self, name: &str, escaped: bool) {
-        let hash = hash_of_ends(name.as_bytes());
+    fn add(&mut self, name: &[u8], escaped: bool) {
+        let hash = hash_of_ends(name);
         let word = &mut self.bits[(hash >> 6) as usize % Self::WORDS];
         let bit = 1u64 << (hash & 63);
         self.repeated |= escaped || *word & bit != 0;
@@ -352,7 +344,9 @@ impl<'a> Visitor<'a> for MemberVisitor<'_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((name, value)) = map.next_entry::<&'a RawValue, &'a RawValue>()? {
-            self.view.add(name.get(), value.get(), self.names);
+            let (start, end) = self.view.place(name.get());
+            let value = self.view.place(value.get());
+            self.view.add((start + 1, end - 1), value, self.names);
         }
         Ok(())
     }
