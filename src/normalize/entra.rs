@@ -254,8 +254,16 @@ pub fn display_name(identities_: &str) -> Option<&str> {
 
 /// The ids of `Actor` or `Target` and their types, as text.
 fn identities(list: &str) -> impl Iterator<Item = (&str, &str)> {
-    nested::elements(list).filter_map(|element| {
-        let [id, kind] = nested::text_members(element, ["ID", "Type"]);
-        Some((id?, kind.unwrap_or_default()))
+    let mut elements = nested::elements(list);
+    let said = |value| scalar(value).filter(|text| !text.is_empty());
+    std::iter::from_fn(move || {
+        let (mut id, mut kind) = (None, None);
+        elements.next_with(|name, value| match name {
+            "ID" => id = said(value),
+            "Type" => kind = said(value),
+            _ => {}
+        })?;
+        Some(id.map(|id| (id, kind.unwrap_or_default())))
     })
+    .flatten()
 }

@@ -7,6 +7,7 @@
 //! expected stands whole under `_raw`.
 
 use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 
 use crate::escape::escape;
 use crate::record::view::{Entry, integer};
@@ -112,11 +113,15 @@ fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>)
     let (view, arena) = (draft.view(), draft.arena());
     let value = entry.value;
     if AS_STRINGS.contains(field) {
-        return match (is_number(value), integer(value)) {
-            // However it is spelt: `4.0E1` is 40.
-            (true, Some(number)) => json::escaped(entry.name, &number.to_string(), out),
-            (true, None) => json::escaped(entry.name, value, out),
-            (false, _) => verbatim(entry.name, value, out),
+        if !is_number(value) {
+            return verbatim(entry.name, value, out);
+        }
+        // However it is spelt: `4.0E1` is 40.
+        let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if is_plain { None } else { integer(value) };
+        return match number {
+            Some(number) => json::escaped(entry.name, &number.to_string(), out),
+            None => json::escaped(entry.name, value, out),
         };
     }
     match field {
@@ -146,7 +151,7 @@ fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>)
         }
         Field::ModifiedProperties => {
             json::key(entry.name, out);
-            old_and_new(value, draft.list(field), out);
+            old_and_new(value, draft.list(field), arena, out);
             out.push(b',');
         }
         Field::OperationProperties | Field::AdditionalInfo | Field::CopilotEventData if value.starts_with('"') => {
@@ -176,19 +181,22 @@ fn is_number(value: &str) -> bool {
 
 /// `[{"ID": …, "Type": 5}]` with the types as texts.
 fn identities(list: &str, out: &mut Vec<u8>) {
+    let mut elements = nested::elements(list);
     out.push(b'[');
-    for element in nested::elements(list) {
-        if !element.starts_with('{') {
-            json::one_line(element, out);
-        } else {
-            out.push(b'{');
-            for (name, value) in nested::members(element) {
-                match name == "Type" && is_number(value) {
-                    true => json::escaped(name, value, out),
-                    false => verbatim(name, value, out),
-                }
+    loop {
+        let from = out.len();
+        out.push(b'{');
+        let element = elements.next_with(|name, value| match name == "Type" && is_number(value) {
+            true => json::escaped(name, value, out),
+            false => verbatim(name, value, out),
+        });
+        match element {
+            Some(element) if element.starts_with('{') => json::end(b'}', out),
+            other => {
+                out.truncate(from);
+                let Some(element) = other else { break };
+                json::one_line(element, out);
             }
-            json::end(b'}', out);
         }
         out.push(b',');
     }
@@ -209,9 +217,9 @@ fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
 }
 
 /// `[{"Name": …, "Value": …}]` as an object.
-fn by_name(value: &str, list: &[Element<'_>], arena: &Bump, out: &mut Vec<u8>) {
+fn by_name<'a>(value: &str, list: &[Element<'a>], arena: &'a Bump, out: &mut Vec<u8>) {
     let is_whole = |entry: &name_value::Entry<'_>| entry.value.is_some() && entry.old.is_none() && entry.new.is_none();
-    let Some(list) = List::read(value, list, is_whole) else { return other(value, out) };
+    let Some(list) = List::read(value, list, arena, is_whole) else { return other(value, out) };
     list.write(&['.'], out, |entry, out| {
         let value = entry.value.unwrap_or("null");
         match value.as_bytes().first() {
@@ -224,8 +232,8 @@ fn by_name(value: &str, list: &[Element<'_>], arena: &Bump, out: &mut Vec<u8>) {
 
 /// `[{"Name": …, "OldValue": …, "NewValue": …}]` as an object of pairs. Elastic's rules ask for the names with
 /// `_` in place of dots and blanks.
-fn old_and_new(value: &str, list: &[Element<'_>], out: &mut Vec<u8>) {
-    let Some(list) = List::read(value, list, |entry| entry.value.is_none()) else { return other(value, out) };
+fn old_and_new<'a>(value: &str, list: &[Element<'a>], arena: &'a Bump, out: &mut Vec<u8>) {
+    let Some(list) = List::read(value, list, arena, |entry| entry.value.is_none()) else { return other(value, out) };
     list.write(&['.', ' '], out, |entry, out| {
         out.push(b'{');
         for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
@@ -248,8 +256,8 @@ const SHORT_LIST: usize = 16;
 
 /// A list of names and values; what in it is none stands under `_raw`, and hides nothing of the others.
 struct List<'a> {
-    entries: Vec<name_value::Entry<'a>>,
-    odd: Vec<&'a str>,
+    entries: ArenaVec<'a, name_value::Entry<'a>>,
+    odd: ArenaVec<'a, &'a str>,
 }
 
 impl<'a> List<'a> {
@@ -257,12 +265,14 @@ impl<'a> List<'a> {
     fn read(
         value: &str,
         elements: &[Element<'a>],
+        arena: &'a Bump,
         is_whole: impl Fn(&name_value::Entry<'a>) -> bool,
     ) -> Option<List<'a>> {
         if !value.starts_with('[') {
             return None;
         }
-        let mut list = List { entries: Vec::with_capacity(SHORT_LIST), odd: Vec::new() };
+        let mut list =
+            List { entries: ArenaVec::with_capacity_in(elements.len(), arena), odd: ArenaVec::new_in(arena) };
         for element in elements {
             match element.entry.filter(|entry| !entry.has_more && is_whole(entry)) {
                 Some(entry) => list.entries.push(entry),

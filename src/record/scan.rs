@@ -147,6 +147,7 @@ fn nest(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// The place of the value behind a name and its colon.
+#[inline(always)]
 fn name(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
