@@ -133,7 +133,7 @@ impl<'a> Elements<'a> {
             scan::value(bytes, start)?
         };
         self.at = behind_comma(bytes, end, b']');
-        self.json.get(start..end)
+        Some(&self.json[start..end])
     }
 }
 
@@ -145,7 +145,7 @@ impl<'a> Iterator for Elements<'a> {
         let start = scan::blanks(bytes, self.at);
         let end = scan::value(bytes, start)?;
         self.at = behind_comma(bytes, end, b']');
-        self.json.get(start..end)
+        Some(&self.json[start..end])
     }
 }
 
@@ -183,7 +183,7 @@ impl<'a> Iterator for Members<'a> {
         let value = scan::blanks(bytes, colon + 1);
         let end = scan::value(bytes, value)?;
         self.at = behind_comma(bytes, end, b'}');
-        Some((self.json.get(start + 1..end_of_name - 1)?, self.json.get(value..end)?))
+        Some((&self.json[start + 1..end_of_name - 1], &self.json[value..end]))
     }
 }
 

@@ -6,7 +6,6 @@
 //! name (ecs-mapping, section 8; detections, section 3.2). Nothing is left out: what has not the shape that is
 //! expected stands whole under `_raw`.
 
-use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 
 use crate::escape::escape;
@@ -14,7 +13,7 @@ use crate::record::view::{Entry, integer};
 use crate::record::{Field, FieldSet, View, text};
 
 use super::draft::Draft;
-use super::name_value::{self, Element};
+use super::name_value;
 use super::{json, nested};
 
 /// Numbers that are names, not quantities: written as strings, because different workloads send the
@@ -109,8 +108,8 @@ pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
     flush(&mut run, out);
 }
 
-fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>) {
-    let (view, arena) = (draft.view(), draft.arena());
+fn shaped<'a>(draft: &Draft<'a>, field: Field, entry: &Entry<'a>, out: &mut Vec<u8>) {
+    let view = draft.view();
     let value = entry.value;
     if AS_STRINGS.contains(field) {
         if !is_number(value) {
@@ -125,7 +124,7 @@ fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>)
         };
     }
     match field {
-        Field::Data if value.starts_with('"') => data(&value[1..value.len() - 1], arena, out),
+        Field::Data if value.starts_with('"') => data(draft, &value[1..value.len() - 1], out),
         Field::ExceptionInfo if value.starts_with('"') => {
             json::open("ExceptionInfo", out);
             verbatim("Reason", value, out);
@@ -146,17 +145,17 @@ fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>)
         }
         Field::Parameters | Field::ExtendedProperties => {
             json::key(entry.name, out);
-            by_name(value, draft.list(field), arena, out);
+            by_name(draft, value, field, out);
             out.push(b',');
         }
         Field::ModifiedProperties => {
             json::key(entry.name, out);
-            old_and_new(value, draft.list(field), arena, out);
+            old_and_new(draft, value, field, out);
             out.push(b',');
         }
         Field::OperationProperties | Field::AdditionalInfo | Field::CopilotEventData if value.starts_with('"') => {
             json::key(entry.name, out);
-            parsed(&value[1..value.len() - 1], arena, out);
+            parsed(draft, &value[1..value.len() - 1], out);
             out.push(b',');
         }
         _ => verbatim(entry.name, value, out),
@@ -205,10 +204,10 @@ fn identities(list: &str, out: &mut Vec<u8>) {
 
 /// `Data` of an alert or an investigation, JSON inside of a text: below `flattened`, as Elastic's mapping of the field
 /// has it, which holds any names without a field each.
-fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
+fn data<'a>(draft: &Draft<'a>, escaped: &'a str, out: &mut Vec<u8>) {
     json::open("Data", out);
     json::key("flattened", out);
-    match nested::embedded(escaped, arena).filter(|inside| inside.starts_with('{')) {
+    match draft.embedded(escaped).filter(|inside| inside.starts_with('{')) {
         Some(inside) => json::distinct(inside, out),
         None => raw(|out| json::quoted(escaped, out), out),
     }
@@ -217,14 +216,14 @@ fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
 }
 
 /// `[{"Name": …, "Value": …}]` as an object.
-fn by_name<'a>(value: &str, list: &[Element<'a>], arena: &'a Bump, out: &mut Vec<u8>) {
+fn by_name<'a>(draft: &Draft<'a>, value: &str, field: Field, out: &mut Vec<u8>) {
     let is_whole = |entry: &name_value::Entry<'_>| entry.value.is_some() && entry.old.is_none() && entry.new.is_none();
-    let Some(list) = List::read(value, list, arena, is_whole) else { return other(value, out) };
+    let Some(list) = List::read(draft, value, field, is_whole) else { return other(value, out) };
     list.write(&['.'], out, |entry, out| {
         let value = entry.value.unwrap_or("null");
         match value.as_bytes().first() {
             Some(b'{' | b'[') => json::string_of(value, out),
-            Some(b'"') if entry.name == "additionalDetails" => parsed(&value[1..value.len() - 1], arena, out),
+            Some(b'"') if entry.name == "additionalDetails" => parsed(draft, &value[1..value.len() - 1], out),
             _ => out.extend_from_slice(value.as_bytes()),
         }
     });
@@ -232,8 +231,8 @@ fn by_name<'a>(value: &str, list: &[Element<'a>], arena: &'a Bump, out: &mut Vec
 
 /// `[{"Name": …, "OldValue": …, "NewValue": …}]` as an object of pairs. Elastic's rules ask for the names with
 /// `_` in place of dots and blanks.
-fn old_and_new<'a>(value: &str, list: &[Element<'a>], arena: &'a Bump, out: &mut Vec<u8>) {
-    let Some(list) = List::read(value, list, arena, |entry| entry.value.is_none()) else { return other(value, out) };
+fn old_and_new<'a>(draft: &Draft<'a>, value: &str, field: Field, out: &mut Vec<u8>) {
+    let Some(list) = List::read(draft, value, field, |entry| entry.value.is_none()) else { return other(value, out) };
     list.write(&['.', ' '], out, |entry, out| {
         out.push(b'{');
         for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
@@ -263,14 +262,15 @@ struct List<'a> {
 impl<'a> List<'a> {
     /// `None` where the value is no list.
     fn read(
+        draft: &Draft<'a>,
         value: &str,
-        elements: &[Element<'a>],
-        arena: &'a Bump,
+        field: Field,
         is_whole: impl Fn(&name_value::Entry<'a>) -> bool,
     ) -> Option<List<'a>> {
         if !value.starts_with('[') {
             return None;
         }
+        let (elements, arena) = (draft.list(field), draft.arena());
         let mut list =
             List { entries: ArenaVec::with_capacity_in(elements.len(), arena), odd: ArenaVec::new_in(arena) };
         for element in elements {
@@ -398,8 +398,8 @@ fn raw(write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
 }
 
 /// The JSON inside of a text, or the text under `_raw`.
-fn parsed(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
-    match nested::embedded(escaped, arena) {
+fn parsed<'a>(draft: &Draft<'a>, escaped: &'a str, out: &mut Vec<u8>) {
+    match draft.embedded(escaped) {
         Some(inside) => json::distinct(inside, out),
         None => raw(|out| json::quoted(escaped, out), out),
     }

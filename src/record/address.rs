@@ -31,6 +31,13 @@ impl<'a> Address<'a> {
 
 /// `IP`, `[IP]`, `IP:port`, `[IP]:port`.
 fn literal(text: &str) -> Option<Address<'_>> {
+    // What begins otherwise is a name or nothing, and to see that costs less than to try to read it.
+    if !matches!(text.as_bytes().first()?, b'[' | b':' | b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') {
+        return None;
+    }
+    if let Some(ip) = ip(text) {
+        return Some(Address { ip: Some(ip), port: None, domain: None, text });
+    }
     let (host, port) = host_and_port(text)?;
     Some(Address { ip: Some(ip(host)?), port, domain: None, text: host })
 }
