@@ -407,6 +407,8 @@ fn parsed<'a>(draft: &Draft<'a>, escaped: &'a str, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use bumpalo::Bump;
+
     use super::*;
 
     fn rest(record: &str) -> String {
