@@ -84,11 +84,11 @@ pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
         }
     };
     for entry in view.entries() {
-        let (from, to) = entry.span;
+        let (from, to) = entry.span();
         match entry.field {
             Some(field) if moved.contains(field) => flush(&mut run, out),
             // Elasticsearch takes no name that is empty.
-            None if entry.name.is_empty() => {
+            None if entry.name().is_empty() => {
                 flush(&mut run, out);
                 renamed(view, &entry, "_", out);
             }
@@ -110,17 +110,17 @@ pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
 
 fn shaped<'a>(draft: &Draft<'a>, field: Field, entry: &Entry<'a>, out: &mut Vec<u8>) {
     let view = draft.view();
-    let value = entry.value;
+    let (name, value) = (entry.name(), entry.value());
     if AS_STRINGS.contains(field) {
         if !is_number(value) {
-            return verbatim(entry.name, value, out);
+            return verbatim(name, value, out);
         }
         // However it is spelt: `4.0E1` is 40.
         let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
         let number = if is_plain { None } else { integer(value) };
         return match number {
-            Some(number) => json::escaped(entry.name, &number.to_string(), out),
-            None => json::escaped(entry.name, value, out),
+            Some(number) => json::escaped(name, &number.to_string(), out),
+            None => json::escaped(name, value, out),
         };
     }
     match field {
@@ -131,7 +131,7 @@ fn shaped<'a>(draft: &Draft<'a>, field: Field, entry: &Entry<'a>, out: &mut Vec<
             json::close(out);
         }
         Field::Item | Field::Folder if !value.starts_with(['{', '[']) => {
-            json::key(entry.name, out);
+            json::key(name, out);
             other(value, out);
             out.push(b',');
         }
@@ -139,26 +139,26 @@ fn shaped<'a>(draft: &Draft<'a>, field: Field, entry: &Entry<'a>, out: &mut Vec<
         Field::Message if value.starts_with('{') => renamed(view, entry, "MessageObject", out),
         Field::Location if value.starts_with('{') => renamed(view, entry, "LocationObject", out),
         Field::Actor | Field::Target if value.starts_with('[') => {
-            json::key(entry.name, out);
+            json::key(name, out);
             identities(value, out);
             out.push(b',');
         }
         Field::Parameters | Field::ExtendedProperties => {
-            json::key(entry.name, out);
+            json::key(name, out);
             by_name(draft, value, field, out);
             out.push(b',');
         }
         Field::ModifiedProperties => {
-            json::key(entry.name, out);
+            json::key(name, out);
             old_and_new(draft, value, field, out);
             out.push(b',');
         }
         Field::OperationProperties | Field::AdditionalInfo | Field::CopilotEventData if value.starts_with('"') => {
-            json::key(entry.name, out);
+            json::key(name, out);
             parsed(draft, &value[1..value.len() - 1], out);
             out.push(b',');
         }
-        _ => verbatim(entry.name, value, out),
+        _ => verbatim(name, value, out),
     }
 }
 
@@ -170,8 +170,8 @@ fn verbatim(name: &str, value: &str, out: &mut Vec<u8>) {
 
 /// Under another name, unless the record has a member of that one.
 fn renamed(view: &View<'_>, entry: &Entry<'_>, name: &str, out: &mut Vec<u8>) {
-    let is_taken = view.entries().any(|other| text::unescape(other.name) == name);
-    verbatim(if is_taken { entry.name } else { name }, entry.value, out);
+    let is_taken = view.entries().any(|other| text::unescape(other.name()) == name);
+    verbatim(if is_taken { entry.name() } else { name }, entry.value(), out);
 }
 
 fn is_number(value: &str) -> bool {

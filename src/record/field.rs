@@ -630,6 +630,17 @@ static TABLE: [u16; SLOTS] = {
     table
 };
 
+/// The ends of each name.
+static ENDS: [(u64, u64); Field::COUNT] = {
+    let mut all = [(0, 0); Field::COUNT];
+    let mut next = 0;
+    while next < Field::COUNT {
+        all[next] = ends(Field::NAMES[next].as_bytes());
+        next += 1;
+    }
+    all
+};
+
 impl Field {
     /// How many there are.
     pub const COUNT: usize = Field::ALL.len();
@@ -641,10 +652,13 @@ impl Field {
 
     /// The field of this name (unescaped), if we know it.
     pub fn of(name: &[u8]) -> Option<Field> {
+        let ends = ends(name);
         let mut at = slot(name);
         while TABLE[at] != NONE {
             let number = usize::from(TABLE[at]);
-            if Field::NAMES[number].as_bytes() == name {
+            // The ends of a name of up to sixteen bytes are all of it.
+            let known = Field::NAMES[number].as_bytes();
+            if ENDS[number] == ends && known.len() == name.len() && (name.len() <= 16 || known == name) {
                 return Some(Field::ALL[number]);
             }
             at = (at + 1) % SLOTS;

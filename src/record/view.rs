@@ -62,13 +62,27 @@ impl ViewBuffer {
 /// One member as others see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// The name, inside of its quotes, still escaped.
-    pub name: &'a str,
-    /// The value, as sent.
-    pub value: &'a str,
+    record: &'a str,
+    name: (u32, u32),
+    value: (u32, u32),
     pub field: Option<Field>,
+}
+
+impl<'a> Entry<'a> {
+    /// The name, inside of its quotes, still escaped.
+    pub fn name(&self) -> &'a str {
+        slice(self.record, self.name)
+    }
+
+    /// The value, as sent.
+    pub fn value(&self) -> &'a str {
+        slice(self.record, self.value)
+    }
+
     /// Offset of the name's opening quote, and of the end of the value, in the record.
-    pub span: (usize, usize),
+    pub fn span(&self) -> (usize, usize) {
+        (self.name.0 as usize - 1, self.value.1 as usize)
+    }
 }
 
 /// See the module's head.
@@ -184,10 +198,10 @@ impl<'a> View<'a> {
     /// All members that stand, in the order of the record.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
         self.members.iter().filter(|member| member.stands).map(|member| Entry {
-            name: self.slice(member.name),
-            value: self.slice(member.value),
+            record: self.record,
+            name: member.name,
+            value: member.value,
             field: member.field,
-            span: (member.name.0 as usize - 1, member.value.1 as usize),
         })
     }
 
@@ -223,8 +237,8 @@ impl<'a> View<'a> {
         }
     }
 
-    fn slice(&self, (start, end): (u32, u32)) -> &'a str {
-        &self.record[start as usize..end as usize]
+    fn slice(&self, range: (u32, u32)) -> &'a str {
+        slice(self.record, range)
     }
 
     /// Where a part that is borrowed from the record stands in it.
@@ -275,6 +289,10 @@ impl<'a> View<'a> {
     pub fn has_superseded(&self) -> bool {
         self.superseded
     }
+}
+
+fn slice(record: &str, (start, end): (u32, u32)) -> &str {
+    &record[start as usize..end as usize]
 }
 
 /// The inside of a JSON string, or the text of a number or a truth value.
@@ -381,7 +399,7 @@ mod tests {
     fn a_field_given_twice_keeps_the_last_even_if_it_is_escaped() {
         let read = view(r#"{"Id":"1","Other":1,"\u0049d":"2","O\u0074her":2,"Third":3}"#);
         assert_eq!(read.string(Field::Id).as_deref(), Some("2"));
-        let left: Vec<_> = read.entries().map(|entry| entry.value).collect();
+        let left: Vec<_> = read.entries().map(|entry| entry.value()).collect();
         assert_eq!(left, [r#""2""#, "2", "3"]);
         assert!(read.has_superseded());
     }
@@ -405,7 +423,7 @@ mod tests {
             "]".repeat(300)
         );
         let read = view(&deep);
-        let values: Vec<_> = read.entries().map(|entry| entry.value).collect();
+        let values: Vec<_> = read.entries().map(|entry| entry.value()).collect();
         assert_eq!(values[1..], ["1156492.00", "123456789012345678901234567890"]);
     }
 
