@@ -49,7 +49,7 @@ impl Sighting {
             self.add(OPERATION, &operation);
         }
         for entry in view.entries().filter(|entry| entry.field.is_none()) {
-            self.add(FIELD, entry.name);
+            self.add(FIELD, entry.name());
         }
     }
 

@@ -56,7 +56,7 @@ fn describe(draft: &mut Draft<'_>) {
     draft.add(Ecs::EventType, Value::Text("info"));
     draft.set_text(Ecs::Message, draft.said(Field::Name));
     links(draft);
-    let data = draft.said(Field::Data).and_then(|data| nested::embedded(data, draft.arena())).unwrap_or_default();
+    let data = draft.said(Field::Data).and_then(|data| draft.embedded(data)).unwrap_or_default();
     if let Some(entity) = draft.said(Field::AlertEntityId) {
         // Of what somebody did (`suid`) the entity is who did it.
         let is_actor = nested::text_member(data, "suid").is_some_and(|actor| actor.eq_ignore_ascii_case(entity));

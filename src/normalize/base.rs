@@ -246,10 +246,7 @@ fn user_agent<'a>(draft: &Draft<'a>, properties: &'a str) -> Option<&'a str> {
         return name_value::last_of(draft.list(Field::ExtendedProperties), "UserAgent");
     }
     DETAILS.find(properties.as_bytes())?;
-    let details = nested::embedded(
-        name_value::last_of(draft.list(Field::ExtendedProperties), "additionalDetails")?,
-        draft.arena(),
-    )?;
+    let details = draft.embedded(name_value::last_of(draft.list(Field::ExtendedProperties), "additionalDetails")?)?;
     nested::text_member(details, "User-Agent")
 }
 

@@ -53,7 +53,7 @@ fn describe(draft: &mut Draft<'_>) {
     }
     let Some(data) = draft.raw(Field::CopilotEventData) else { return };
     let data = match data.starts_with('"') {
-        true => draft.said(Field::CopilotEventData).and_then(|data| nested::embedded(data, draft.arena())),
+        true => draft.said(Field::CopilotEventData).and_then(|data| draft.embedded(data)),
         false => Some(data),
     };
     for (name, value) in nested::members(data.unwrap_or_default()) {

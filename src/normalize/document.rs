@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::record::{RecordKey, instant};
 
 use super::draft::{Draft, Value};
-use super::ecs::{Ecs, Kind, LAYOUT, Layout, Shape};
+use super::ecs::{Ecs, LAYOUT, Layout, Slot};
 use super::{Context, Step, json, rest};
 
 /// What every document of ours begins with, audit record or pipeline error; leaves `event` open.
@@ -55,15 +55,11 @@ pub fn write(context: &Context<'_>, draft: &Draft<'_>, ecs_version: &str, step: 
     out.extend_from_slice(b"}}");
 }
 
-/// Objects within one another, at most; the table of fields has three.
-const DEPTH: usize = 8;
-
-/// The fields of a draft while they are written: which objects are open.
+/// The fields of a draft while they are written.
 struct Fields<'l> {
     layout: &'l Layout,
-    /// The innermost object that is open, and all around it.
-    open: [u8; DEPTH],
-    depth: usize,
+    /// The innermost object that is open.
+    open: u8,
     /// The address that was written last, and where: most documents have the same one five times.
     address: Option<(IpAddr, Range<usize>)>,
 }
@@ -71,52 +67,60 @@ struct Fields<'l> {
 impl Fields<'_> {
     fn write(context: &Context<'_>, draft: &Draft<'_>, out: &mut Vec<u8>) {
         let layout = &*LAYOUT;
-        let mut fields = Fields { layout, open: [0; DEPTH], depth: 0, address: None };
         // The head has left it open.
-        if let Some(event) = layout.object_of[Ecs::EventId as usize] {
-            (fields.open[0], fields.depth) = (event, 1);
-        }
+        let event = layout.slots[Ecs::EventId as usize].object;
+        let mut fields = Fields { layout, open: event, address: None };
         for field in draft.fields() {
-            fields.go_to(layout.object_of[field as usize], out);
-            match field.kind() {
-                Kind::LookUp => look_up(context, draft.get(field), draft, out),
-                _ => fields.value(draft, field, out),
+            let slot = &layout.slots[field as usize];
+            fields.go_to(slot.object, out);
+            match slot.is_look_up {
+                true => look_up(context, draft.get(field), draft, out),
+                false => fields.write_field(draft, field, slot, out),
             }
         }
-        fields.go_to(None, out);
+        fields.go_to(Layout::TOP, out);
     }
 
     /// Closes and opens objects until the one that is asked for is the innermost.
-    fn go_to(&mut self, object: Option<u8>, out: &mut Vec<u8>) {
-        if self.open[..self.depth].last().copied() == object {
+    fn go_to(&mut self, object: u8, out: &mut Vec<u8>) {
+        if self.open == object {
             return;
         }
-        let lineage: &[u8] = object.map_or(&[], |object| &self.layout.objects[object as usize].lineage);
-        let shared = self.open[..self.depth].iter().zip(lineage).take_while(|(open, wanted)| open == wanted).count();
-        for _ in shared..self.depth {
-            json::close(out);
+        let between = self.layout.between(self.open, object);
+        // What closes takes the comma behind the last member back.
+        if between.first() == Some(&b'}') && out.last() == Some(&b',') {
+            out.pop();
         }
-        for object in &lineage[shared..] {
-            out.extend_from_slice(&self.layout.objects[*object as usize].open);
-        }
-        self.open[shared..lineage.len()].copy_from_slice(&lineage[shared..]);
-        self.depth = lineage.len();
+        out.extend_from_slice(between);
+        self.open = object;
     }
 
-    fn value(&mut self, draft: &Draft<'_>, field: Ecs, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.layout.keys[field as usize]);
-        let is_list = field.shape() == Shape::List || draft.count(field) > 1;
-        if is_list {
+    fn write_field(&mut self, draft: &Draft<'_>, field: Ecs, slot: &Slot, out: &mut Vec<u8>) {
+        if slot.is_list || draft.count(field) > 1 {
+            out.extend_from_slice(slot.key());
             out.push(b'[');
             for value in draft.all(field) {
                 self.write_value(draft, value, out);
                 out.push(b',');
             }
             json::end(b']', out);
-        } else if let Some(value) = draft.get(field) {
-            self.write_value(draft, value, out);
+            out.push(b',');
+            return;
         }
-        out.push(b',');
+        match draft.get(field) {
+            // Most fields; their key and the opening quote are one copy.
+            Some(Value::Text(text)) => {
+                out.extend_from_slice(&slot.key_and_quote);
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(b"\",");
+            }
+            Some(value) => {
+                out.extend_from_slice(slot.key());
+                self.write_value(draft, value, out);
+                out.push(b',');
+            }
+            None => {}
+        }
     }
 
     fn write_value(&mut self, draft: &Draft<'_>, value: Value<'_>, out: &mut Vec<u8>) {
@@ -142,10 +146,17 @@ impl Fields<'_> {
 
     fn write_address(&mut self, ip: IpAddr, out: &mut Vec<u8>) {
         let from = out.len();
-        match &self.address {
-            Some((known, place)) if *known == ip => out.extend_from_within(place.clone()),
+        match (&self.address, ip) {
+            (Some((known, place)), _) if *known == ip => out.extend_from_within(place.clone()),
+            (_, IpAddr::V4(v4)) => {
+                for (place, octet) in v4.octets().into_iter().enumerate() {
+                    out.push(if place == 0 { b'"' } else { b'.' });
+                    json::decimal(octet.into(), out);
+                }
+                out.push(b'"');
+            }
             // Writing into a Vec cannot fail.
-            _ => _ = write!(out, "\"{ip}\""),
+            (_, IpAddr::V6(v6)) => _ = write!(out, "\"{v6}\""),
         }
         self.address = Some((ip, from..out.len()));
     }

@@ -104,6 +104,8 @@ pub struct Draft<'a> {
     seen: HashSet<(Ecs, Value<'a>)>,
     /// What [`Draft::list`] has read.
     lists: [Cell<Option<&'a [Element<'a>]>>; LISTS.len()],
+    /// The text that [`Draft::embedded`] has read last, and what it found.
+    embedded: Cell<(&'a str, Option<&'a str>)>,
 }
 
 /// Lists of names and values that are looked into and written anew, so that each is read once.
@@ -128,6 +130,7 @@ impl<'a> Draft<'a> {
             present: EcsSet::EMPTY,
             seen: HashSet::new(),
             lists: Default::default(),
+            embedded: Cell::default(),
         }
     }
 
@@ -155,6 +158,18 @@ impl<'a> Draft<'a> {
         let list = kept.get().unwrap_or_else(read);
         kept.set(Some(list));
         list
+    }
+
+    /// The JSON inside of a text of the record; see [`nested::embedded`]. The same text is asked for more than once,
+    /// and read once.
+    pub fn embedded(&self, escaped: &'a str) -> Option<&'a str> {
+        let (known, inside) = self.embedded.get();
+        if std::ptr::eq(known, escaped) {
+            return inside;
+        }
+        let inside = nested::embedded(escaped, self.arena);
+        self.embedded.set((escaped, inside));
+        inside
     }
 
     /// The operation, unescaped; empty where there is none.

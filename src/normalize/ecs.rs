@@ -252,49 +252,76 @@ pub fn written() -> impl Iterator<Item = (&'static str, Kind)> {
     own.chain(LOOK_UPS.iter().map(|member| (member.path, member.kind))).chain(OF_ERRORS.iter().copied())
 }
 
-/// An object of the document: `user.target` is one, below `user`.
-pub(super) struct Object {
-    /// `"target":{`
-    pub open: Box<[u8]>,
-    /// The objects around it, outermost first, itself last; [`Layout::objects`] has them by these numbers.
-    pub lineage: Box<[u8]>,
+/// Where a field lies, and the bytes that lead to it.
+pub(super) struct Slot {
+    /// The number of its object; [`Layout::TOP`] is that of the document.
+    pub object: u8,
+    pub is_list: bool,
+    pub is_look_up: bool,
+    /// `"name":"`
+    pub key_and_quote: Box<[u8]>,
 }
 
-/// Where each field lies, and the bytes that lead to it.
+impl Slot {
+    /// `"name":`
+    pub fn key(&self) -> &[u8] {
+        &self.key_and_quote[..self.key_and_quote.len() - 1]
+    }
+}
+
+/// The objects of a document and what of it lies in which.
 pub(super) struct Layout {
-    pub objects: Vec<Object>,
-    /// By field: the number of its object, or `None` on top.
-    pub object_of: Vec<Option<u8>>,
-    /// By field: `"name":`.
-    pub keys: Vec<Box<[u8]>>,
+    /// By field.
+    pub slots: Vec<Slot>,
+    /// By the object that is open and the one that is asked for: what closes the one and opens the other.
+    between: Vec<Box<[u8]>>,
+    objects: usize,
+}
+
+impl Layout {
+    pub const TOP: u8 = 0;
+
+    fn new() -> Layout {
+        // By number: the names from the outermost on. `user.target` is below `user`.
+        let mut objects: Vec<Vec<&'static str>> = vec![Vec::new()];
+        let mut slots = Vec::with_capacity(Ecs::COUNT);
+        for field in Ecs::ALL {
+            let mut parents: Vec<&str> = field.path().split('.').collect();
+            let leaf = parents.pop().unwrap_or_default();
+            let object = objects.iter().position(|known| *known == parents).unwrap_or_else(|| {
+                objects.push(parents);
+                objects.len() - 1
+            });
+            slots.push(Slot {
+                object: object as u8,
+                is_list: field.shape() == Shape::List,
+                is_look_up: field.kind() == Kind::LookUp,
+                key_and_quote: format!("\"{leaf}\":\"").into_bytes().into(),
+            });
+        }
+        let pairs = objects.iter().flat_map(|from| objects.iter().map(move |to| path_between(from, to)));
+        Layout { slots, between: pairs.collect(), objects: objects.len() }
+    }
+
+    /// What leads from inside of one object into another, where a member with a comma behind it was the last. Where
+    /// it begins with a brace, that comma must go.
+    pub fn between(&self, from: u8, to: u8) -> &[u8] {
+        &self.between[from as usize * self.objects + to as usize]
+    }
+}
+
+fn path_between(from: &[&str], to: &[&str]) -> Box<[u8]> {
+    let shared = from.iter().zip(to).take_while(|(one, other)| one == other).count();
+    let mut path = "}".repeat(from.len() - shared);
+    if !path.is_empty() {
+        path.push(',');
+    }
+    to[shared..].iter().for_each(|name| path.extend(["\"", name, "\":{"]));
+    path.into_bytes().into()
 }
 
 /// Made once, of the table above.
-pub(super) static LAYOUT: LazyLock<Layout> = LazyLock::new(|| {
-    let mut layout = Layout { objects: Vec::new(), object_of: Vec::new(), keys: Vec::new() };
-    let mut names: Vec<String> = Vec::new();
-    for field in Ecs::ALL {
-        let segments: Vec<&str> = field.path().split('.').collect();
-        let Some((leaf, parents)) = segments.split_last() else { continue };
-        let mut lineage: Vec<u8> = Vec::new();
-        for depth in 1..=parents.len() {
-            let name = parents[..depth].join(".");
-            let number = names.iter().position(|known| *known == name).unwrap_or_else(|| {
-                names.push(name.clone());
-                let number = names.len() - 1;
-                let mut line = lineage.clone();
-                line.push(number as u8);
-                let open = format!("\"{}\":{{", parents[depth - 1]).into_bytes().into();
-                layout.objects.push(Object { open, lineage: line.into() });
-                number
-            });
-            lineage.push(number as u8);
-        }
-        layout.object_of.push(lineage.last().copied());
-        layout.keys.push(format!("\"{leaf}\":").into_bytes().into());
-    }
-    layout
-});
+pub(super) static LAYOUT: LazyLock<Layout> = LazyLock::new(Layout::new);
 
 /// A set of fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

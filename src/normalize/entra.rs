@@ -96,7 +96,7 @@ fn describe_risk(draft: &mut Draft<'_>) {
     {
         identity::set_address(draft, identity::USER, name);
     }
-    let details = draft.said(Field::AdditionalInfo).and_then(|text| nested::embedded(text, draft.arena()));
+    let details = draft.said(Field::AdditionalInfo).and_then(|text| draft.embedded(text));
     let agent = details.and_then(|details| name_value::last_value(details, "userAgent"));
     base::fill_user_agent(draft, agent);
     if !draft.has(Ecs::SourceIp)
@@ -184,7 +184,7 @@ fn describe_device(draft: &mut Draft<'_>) {
         return;
     }
     let details = name_value::last_of(draft.list(Field::ExtendedProperties), "additionalDetails");
-    let details = details.and_then(|text| nested::embedded(text, draft.arena())).unwrap_or_default();
+    let details = details.and_then(|text| draft.embedded(text)).unwrap_or_default();
     draft.set_text(Ecs::DeviceId, nested::text_member(details, "DeviceId"));
 }
 
@@ -254,8 +254,16 @@ pub fn display_name(identities_: &str) -> Option<&str> {
 
 /// The ids of `Actor` or `Target` and their types, as text.
 fn identities(list: &str) -> impl Iterator<Item = (&str, &str)> {
-    nested::elements(list).filter_map(|element| {
-        let [id, kind] = nested::text_members(element, ["ID", "Type"]);
-        Some((id?, kind.unwrap_or_default()))
+    let mut elements = nested::elements(list);
+    let said = |value| scalar(value).filter(|text| !text.is_empty());
+    std::iter::from_fn(move || {
+        let (mut id, mut kind) = (None, None);
+        elements.next_with(|name, value| match name {
+            "ID" => id = said(value),
+            "Type" => kind = said(value),
+            _ => {}
+        })?;
+        Some(id.map(|id| (id, kind.unwrap_or_default())))
     })
+    .flatten()
 }

@@ -56,7 +56,10 @@ pub fn is_somebody(text: &str) -> bool {
 /// Name and domain of an address: it has exactly one `@` with something on both sides. `text` is escaped in the usual
 /// way ([`Draft::canonical`]), so that no `@` hides in it.
 pub fn address(text: &str) -> Option<(&str, &str)> {
-    text.split_once('@').filter(|(name, domain)| !name.is_empty() && !domain.is_empty() && !domain.contains('@'))
+    let at = memchr::memchr(b'@', text.as_bytes())?;
+    let (name, domain) = (&text[..at], &text[at + 1..]);
+    let is_address = !name.is_empty() && !domain.is_empty() && memchr::memchr(b'@', domain.as_bytes()).is_none();
+    is_address.then_some((name, domain))
 }
 
 /// Adds an address to the related users; other texts are passed over. `smtp:a@b` and `"A" [SMTP:a@b]` are read.

@@ -20,7 +20,7 @@ pub fn describe(draft: &mut Draft<'_>) {
         Some("Completed" | "Remediated") => Some(Outcome::Success),
         _ => None,
     });
-    let data = draft.said(Field::Data).and_then(|data| nested::embedded(data, draft.arena()));
+    let data = draft.said(Field::Data).and_then(|data| draft.embedded(data));
     let Some(data) = data.or_else(|| draft.raw(Field::Data)) else { return };
     for entity in nested::elements(nested::member(data, "Entities").unwrap_or_default()) {
         describe_entity(draft, entity);

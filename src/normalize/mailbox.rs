@@ -69,23 +69,14 @@ fn describe(draft: &mut Draft<'_>) {
     }
     describe_rule(draft);
     base::fill_user_agent(draft, draft.said(Field::ClientInfoString));
-    if let Some(item) = the_one_item(draft) {
-        let [subject, id] = nested::text_members(item, ["Subject", "InternetMessageId"]);
-        draft.set_text(Ecs::EmailSubject, subject);
-        draft.set_text(Ecs::EmailMessageId, id);
-    }
-    let single = draft.raw(Field::Item).filter(|item| item.starts_with('{')).into_iter();
-    for item in nested::elements(draft.raw(Field::AffectedItems).unwrap_or_default()).chain(single) {
-        attachments(draft, nested::text_member(item, "Attachments").unwrap_or_default());
-    }
+    describe_items(draft);
     exchange_admin::server(draft);
 }
 
 /// Whom a rule that a client has set sends mail to (`UpdateInboxRules`).
 fn describe_rule(draft: &mut Draft<'_>) {
     let properties = draft.raw(Field::OperationProperties).unwrap_or_default();
-    let actions =
-        name_value::last_value(properties, "RuleActions").and_then(|text| nested::embedded(text, draft.arena()));
+    let actions = name_value::last_value(properties, "RuleActions").and_then(|text| draft.embedded(text));
     for action in nested::elements(actions.unwrap_or_default()) {
         for recipient in nested::texts(nested::member(action, "Recipients").unwrap_or_default()) {
             identity::add_related(draft, recipient);
@@ -93,13 +84,27 @@ fn describe_rule(draft: &mut Draft<'_>) {
     }
 }
 
-/// The item of the record, where it is about one alone.
-fn the_one_item<'a>(draft: &Draft<'a>) -> Option<&'a str> {
-    let mut items = nested::elements(draft.raw(Field::AffectedItems).unwrap_or_default());
-    match (items.next(), items.next()) {
-        (Some(item), None) => Some(item),
-        (Some(_), Some(_)) => None,
-        _ => draft.raw(Field::Item).filter(|item| item.starts_with('{')),
+/// The items of the record: the attachments of each, and what it was about where it is one alone.
+fn describe_items(draft: &mut Draft<'_>) {
+    const MEMBERS: [&str; 3] = ["Subject", "InternetMessageId", "Attachments"];
+    let mut about = [None; 2];
+    let mut count = 0;
+    for item in nested::elements(draft.raw(Field::AffectedItems).unwrap_or_default()) {
+        let [subject, id, files] = nested::text_members(item, MEMBERS);
+        attachments(draft, files.unwrap_or_default());
+        about = [subject, id];
+        count += 1;
+    }
+    if let Some(item) = draft.raw(Field::Item).filter(|item| item.starts_with('{')) {
+        let [subject, id, files] = nested::text_members(item, MEMBERS);
+        attachments(draft, files.unwrap_or_default());
+        if count == 0 {
+            about = [subject, id];
+        }
+    }
+    if count < 2 {
+        draft.set_text(Ecs::EmailSubject, about[0]);
+        draft.set_text(Ecs::EmailMessageId, about[1]);
     }
 }
 

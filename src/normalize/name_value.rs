@@ -22,17 +22,27 @@ pub struct Entry<'a> {
     pub has_more: bool,
 }
 
-/// An element of such a list, where it is an object with a name.
-pub fn entry(element: &str) -> Option<Entry<'_>> {
-    let mut entry = Entry::default();
-    let mut is_named = false;
-    for (name, value) in nested::members(element) {
+/// An entry whose members are being read.
+#[derive(Default)]
+struct Reading<'a> {
+    entry: Entry<'a>,
+    is_named: bool,
+    /// Its name is no text.
+    is_odd: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn take(&mut self, name: &str, value: &'a str) {
+        let entry = &mut self.entry;
         match name {
             "Name" | "Key" => {
-                entry.name = value.strip_prefix('"')?.strip_suffix('"')?;
                 // Of two names one would be lost.
-                entry.has_more |= is_named;
-                is_named = true;
+                entry.has_more |= self.is_named;
+                self.is_named = true;
+                match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
+                    Some(text) => entry.name = text,
+                    None => self.is_odd = true,
+                }
             }
             "Value" => entry.value = Some(value),
             "OldValue" => entry.old = Some(value),
@@ -40,7 +50,11 @@ pub fn entry(element: &str) -> Option<Entry<'_>> {
             _ => entry.has_more = true,
         }
     }
-    is_named.then_some(entry)
+
+    /// The entry, where it has a name.
+    fn done(self) -> Option<Entry<'a>> {
+        (self.is_named && !self.is_odd).then_some(self.entry)
+    }
 }
 
 /// An element of such a list as sent, and as an entry where it is one.
@@ -53,8 +67,17 @@ pub struct Element<'a> {
 /// All elements of a list.
 pub fn read<'a>(list: &'a str, arena: &'a Bump) -> &'a [Element<'a>] {
     let mut read = ArenaVec::with_capacity_in(USUAL_ENTRIES, arena);
-    read.extend(nested::elements(list).map(|raw| Element { raw, entry: entry(raw) }));
+    read.extend(walk(list));
     read.into_bump_slice()
+}
+
+fn walk(list: &str) -> impl Iterator<Item = Element<'_>> {
+    let mut elements = nested::elements(list);
+    std::iter::from_fn(move || {
+        let mut reading = Reading::default();
+        let raw = elements.next_with(|name, value| reading.take(name, value))?;
+        Some(Element { raw, entry: reading.done() })
+    })
 }
 
 /// Entries that a list usually has fewer of.
@@ -68,7 +91,7 @@ pub fn last_of<'a>(list: &[Element<'a>], name: &str) -> Option<&'a str> {
 
 /// The entries of a list; what is no entry is passed over.
 fn entries(list: &str) -> impl Iterator<Item = Entry<'_>> {
-    nested::elements(list).filter_map(entry)
+    walk(list).filter_map(|element| element.entry)
 }
 
 /// The value of the last entry of this name, as the inside of a JSON string.

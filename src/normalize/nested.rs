@@ -120,6 +120,23 @@ pub struct Elements<'a> {
     at: usize,
 }
 
+impl<'a> Elements<'a> {
+    /// The next element. Where it is an object, `take` gets its members: they are found in the same walk as its end.
+    pub fn next_with(&mut self, mut take: impl FnMut(&'a str, &'a str)) -> Option<&'a str> {
+        let bytes = self.json.as_bytes();
+        let start = scan::blanks(bytes, self.at);
+        let end = if bytes.get(start) == Some(&b'{') {
+            let mut members = Members { json: self.json, at: start + 1 };
+            members.by_ref().for_each(|(name, value)| take(name, value));
+            members.end()?
+        } else {
+            scan::value(bytes, start)?
+        };
+        self.at = behind_comma(bytes, end, b']');
+        Some(&self.json[start..end])
+    }
+}
+
 impl<'a> Iterator for Elements<'a> {
     type Item = &'a str;
 
@@ -127,8 +144,8 @@ impl<'a> Iterator for Elements<'a> {
         let bytes = self.json.as_bytes();
         let start = scan::blanks(bytes, self.at);
         let end = scan::value(bytes, start)?;
-        self.at = behind_comma(bytes, end);
-        self.json.get(start..end)
+        self.at = behind_comma(bytes, end, b']');
+        Some(&self.json[start..end])
     }
 }
 
@@ -138,6 +155,15 @@ pub struct Members<'a> {
     json: &'a str,
     /// Where the next one is due.
     at: usize,
+}
+
+impl Members<'_> {
+    /// The place behind the object, where all its members have been walked over.
+    fn end(&self) -> Option<usize> {
+        let bytes = self.json.as_bytes();
+        let brace = scan::blanks(bytes, self.at);
+        (bytes.get(brace) == Some(&b'}')).then_some(brace + 1)
+    }
 }
 
 impl<'a> Iterator for Members<'a> {
@@ -156,8 +182,8 @@ impl<'a> Iterator for Members<'a> {
         }
         let value = scan::blanks(bytes, colon + 1);
         let end = scan::value(bytes, value)?;
-        self.at = behind_comma(bytes, end);
-        Some((self.json.get(start + 1..end_of_name - 1)?, self.json.get(value..end)?))
+        self.at = behind_comma(bytes, end, b'}');
+        Some((&self.json[start + 1..end_of_name - 1], &self.json[value..end]))
     }
 }
 
@@ -168,10 +194,14 @@ fn inside(json: &str, bracket: u8) -> usize {
     if bytes.get(at) == Some(&bracket) { at + 1 } else { bytes.len() }
 }
 
-/// The place behind the comma that follows a value; the end where none does.
-fn behind_comma(bytes: &[u8], end: usize) -> usize {
-    let comma = scan::blanks(bytes, end);
-    if bytes.get(comma) == Some(&b',') { comma + 1 } else { bytes.len() }
+/// The place behind the comma that follows a value, or of the bracket that does; the end where it is neither.
+fn behind_comma(bytes: &[u8], end: usize, bracket: u8) -> usize {
+    let at = scan::blanks(bytes, end);
+    match bytes.get(at) {
+        Some(b',') => at + 1,
+        Some(byte) if *byte == bracket => at,
+        _ => bytes.len(),
+    }
 }
 
 #[cfg(test)]

@@ -348,7 +348,7 @@ fn owner_as_actor(draft: &mut Draft<'_>) {
     }
     if is_of(draft, &[40])
         && !draft.has(Ecs::UserEmail)
-        && let Some(data) = draft.said(Field::Data).and_then(|data| nested::embedded(data, draft.arena()))
+        && let Some(data) = draft.said(Field::Data).and_then(|data| draft.embedded(data))
         && let Some(user) = nested::text_member(data, "f3u").filter(|user| identity::address(user).is_some())
     {
         draft.set_text(Ecs::UserEmail, Some(user));

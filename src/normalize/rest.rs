@@ -6,14 +6,14 @@
 //! name (ecs-mapping, section 8; detections, section 3.2). Nothing is left out: what has not the shape that is
 //! expected stands whole under `_raw`.
 
-use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 
 use crate::escape::escape;
 use crate::record::view::{Entry, integer};
 use crate::record::{Field, FieldSet, View, text};
 
 use super::draft::Draft;
-use super::name_value::{self, Element};
+use super::name_value;
 use super::{json, nested};
 
 /// Numbers that are names, not quantities: written as strings, because different workloads send the
@@ -84,11 +84,11 @@ pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
         }
     };
     for entry in view.entries() {
-        let (from, to) = entry.span;
+        let (from, to) = entry.span();
         match entry.field {
             Some(field) if moved.contains(field) => flush(&mut run, out),
             // Elasticsearch takes no name that is empty.
-            None if entry.name.is_empty() => {
+            None if entry.name().is_empty() => {
                 flush(&mut run, out);
                 renamed(view, &entry, "_", out);
             }
@@ -108,26 +108,30 @@ pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
     flush(&mut run, out);
 }
 
-fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>) {
-    let (view, arena) = (draft.view(), draft.arena());
-    let value = entry.value;
+fn shaped<'a>(draft: &Draft<'a>, field: Field, entry: &Entry<'a>, out: &mut Vec<u8>) {
+    let view = draft.view();
+    let (name, value) = (entry.name(), entry.value());
     if AS_STRINGS.contains(field) {
-        return match (is_number(value), integer(value)) {
-            // However it is spelt: `4.0E1` is 40.
-            (true, Some(number)) => json::escaped(entry.name, &number.to_string(), out),
-            (true, None) => json::escaped(entry.name, value, out),
-            (false, _) => verbatim(entry.name, value, out),
+        if !is_number(value) {
+            return verbatim(name, value, out);
+        }
+        // However it is spelt: `4.0E1` is 40.
+        let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if is_plain { None } else { integer(value) };
+        return match number {
+            Some(number) => json::escaped(name, &number.to_string(), out),
+            None => json::escaped(name, value, out),
         };
     }
     match field {
-        Field::Data if value.starts_with('"') => data(&value[1..value.len() - 1], arena, out),
+        Field::Data if value.starts_with('"') => data(draft, &value[1..value.len() - 1], out),
         Field::ExceptionInfo if value.starts_with('"') => {
             json::open("ExceptionInfo", out);
             verbatim("Reason", value, out);
             json::close(out);
         }
         Field::Item | Field::Folder if !value.starts_with(['{', '[']) => {
-            json::key(entry.name, out);
+            json::key(name, out);
             other(value, out);
             out.push(b',');
         }
@@ -135,26 +139,26 @@ fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>)
         Field::Message if value.starts_with('{') => renamed(view, entry, "MessageObject", out),
         Field::Location if value.starts_with('{') => renamed(view, entry, "LocationObject", out),
         Field::Actor | Field::Target if value.starts_with('[') => {
-            json::key(entry.name, out);
+            json::key(name, out);
             identities(value, out);
             out.push(b',');
         }
         Field::Parameters | Field::ExtendedProperties => {
-            json::key(entry.name, out);
-            by_name(value, draft.list(field), arena, out);
+            json::key(name, out);
+            by_name(draft, value, field, out);
             out.push(b',');
         }
         Field::ModifiedProperties => {
-            json::key(entry.name, out);
-            old_and_new(value, draft.list(field), out);
+            json::key(name, out);
+            old_and_new(draft, value, field, out);
             out.push(b',');
         }
         Field::OperationProperties | Field::AdditionalInfo | Field::CopilotEventData if value.starts_with('"') => {
-            json::key(entry.name, out);
-            parsed(&value[1..value.len() - 1], arena, out);
+            json::key(name, out);
+            parsed(draft, &value[1..value.len() - 1], out);
             out.push(b',');
         }
-        _ => verbatim(entry.name, value, out),
+        _ => verbatim(name, value, out),
     }
 }
 
@@ -166,8 +170,8 @@ fn verbatim(name: &str, value: &str, out: &mut Vec<u8>) {
 
 /// Under another name, unless the record has a member of that one.
 fn renamed(view: &View<'_>, entry: &Entry<'_>, name: &str, out: &mut Vec<u8>) {
-    let is_taken = view.entries().any(|other| text::unescape(other.name) == name);
-    verbatim(if is_taken { entry.name } else { name }, entry.value, out);
+    let is_taken = view.entries().any(|other| text::unescape(other.name()) == name);
+    verbatim(if is_taken { entry.name() } else { name }, entry.value(), out);
 }
 
 fn is_number(value: &str) -> bool {
@@ -176,19 +180,22 @@ fn is_number(value: &str) -> bool {
 
 /// `[{"ID": …, "Type": 5}]` with the types as texts.
 fn identities(list: &str, out: &mut Vec<u8>) {
+    let mut elements = nested::elements(list);
     out.push(b'[');
-    for element in nested::elements(list) {
-        if !element.starts_with('{') {
-            json::one_line(element, out);
-        } else {
-            out.push(b'{');
-            for (name, value) in nested::members(element) {
-                match name == "Type" && is_number(value) {
-                    true => json::escaped(name, value, out),
-                    false => verbatim(name, value, out),
-                }
+    loop {
+        let from = out.len();
+        out.push(b'{');
+        let element = elements.next_with(|name, value| match name == "Type" && is_number(value) {
+            true => json::escaped(name, value, out),
+            false => verbatim(name, value, out),
+        });
+        match element {
+            Some(element) if element.starts_with('{') => json::end(b'}', out),
+            other => {
+                out.truncate(from);
+                let Some(element) = other else { break };
+                json::one_line(element, out);
             }
-            json::end(b'}', out);
         }
         out.push(b',');
     }
@@ -197,10 +204,10 @@ fn identities(list: &str, out: &mut Vec<u8>) {
 
 /// `Data` of an alert or an investigation, JSON inside of a text: below `flattened`, as Elastic's mapping of the field
 /// has it, which holds any names without a field each.
-fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
+fn data<'a>(draft: &Draft<'a>, escaped: &'a str, out: &mut Vec<u8>) {
     json::open("Data", out);
     json::key("flattened", out);
-    match nested::embedded(escaped, arena).filter(|inside| inside.starts_with('{')) {
+    match draft.embedded(escaped).filter(|inside| inside.starts_with('{')) {
         Some(inside) => json::distinct(inside, out),
         None => raw(|out| json::quoted(escaped, out), out),
     }
@@ -209,14 +216,14 @@ fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
 }
 
 /// `[{"Name": …, "Value": …}]` as an object.
-fn by_name(value: &str, list: &[Element<'_>], arena: &Bump, out: &mut Vec<u8>) {
+fn by_name<'a>(draft: &Draft<'a>, value: &str, field: Field, out: &mut Vec<u8>) {
     let is_whole = |entry: &name_value::Entry<'_>| entry.value.is_some() && entry.old.is_none() && entry.new.is_none();
-    let Some(list) = List::read(value, list, is_whole) else { return other(value, out) };
+    let Some(list) = List::read(draft, value, field, is_whole) else { return other(value, out) };
     list.write(&['.'], out, |entry, out| {
         let value = entry.value.unwrap_or("null");
         match value.as_bytes().first() {
             Some(b'{' | b'[') => json::string_of(value, out),
-            Some(b'"') if entry.name == "additionalDetails" => parsed(&value[1..value.len() - 1], arena, out),
+            Some(b'"') if entry.name == "additionalDetails" => parsed(draft, &value[1..value.len() - 1], out),
             _ => out.extend_from_slice(value.as_bytes()),
         }
     });
@@ -224,8 +231,8 @@ fn by_name(value: &str, list: &[Element<'_>], arena: &Bump, out: &mut Vec<u8>) {
 
 /// `[{"Name": …, "OldValue": …, "NewValue": …}]` as an object of pairs. Elastic's rules ask for the names with
 /// `_` in place of dots and blanks.
-fn old_and_new(value: &str, list: &[Element<'_>], out: &mut Vec<u8>) {
-    let Some(list) = List::read(value, list, |entry| entry.value.is_none()) else { return other(value, out) };
+fn old_and_new<'a>(draft: &Draft<'a>, value: &str, field: Field, out: &mut Vec<u8>) {
+    let Some(list) = List::read(draft, value, field, |entry| entry.value.is_none()) else { return other(value, out) };
     list.write(&['.', ' '], out, |entry, out| {
         out.push(b'{');
         for (name, value) in [("NewValue", entry.new), ("OldValue", entry.old)] {
@@ -248,21 +255,24 @@ const SHORT_LIST: usize = 16;
 
 /// A list of names and values; what in it is none stands under `_raw`, and hides nothing of the others.
 struct List<'a> {
-    entries: Vec<name_value::Entry<'a>>,
-    odd: Vec<&'a str>,
+    entries: ArenaVec<'a, name_value::Entry<'a>>,
+    odd: ArenaVec<'a, &'a str>,
 }
 
 impl<'a> List<'a> {
     /// `None` where the value is no list.
     fn read(
+        draft: &Draft<'a>,
         value: &str,
-        elements: &[Element<'a>],
+        field: Field,
         is_whole: impl Fn(&name_value::Entry<'a>) -> bool,
     ) -> Option<List<'a>> {
         if !value.starts_with('[') {
             return None;
         }
-        let mut list = List { entries: Vec::with_capacity(SHORT_LIST), odd: Vec::new() };
+        let (elements, arena) = (draft.list(field), draft.arena());
+        let mut list =
+            List { entries: ArenaVec::with_capacity_in(elements.len(), arena), odd: ArenaVec::new_in(arena) };
         for element in elements {
             match element.entry.filter(|entry| !entry.has_more && is_whole(entry)) {
                 Some(entry) => list.entries.push(entry),
@@ -388,8 +398,8 @@ fn raw(write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
 }
 
 /// The JSON inside of a text, or the text under `_raw`.
-fn parsed(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
-    match nested::embedded(escaped, arena) {
+fn parsed<'a>(draft: &Draft<'a>, escaped: &'a str, out: &mut Vec<u8>) {
+    match draft.embedded(escaped) {
         Some(inside) => json::distinct(inside, out),
         None => raw(|out| json::quoted(escaped, out), out),
     }
@@ -397,6 +407,8 @@ fn parsed(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use bumpalo::Bump;
+
     use super::*;
 
     fn rest(record: &str) -> String {

@@ -4,7 +4,7 @@
 //! Forms seen: ecs-mapping, section 2, and activity-api, section 5. Nothing is looked up and nothing
 //! guessed: what is no IP address stays text.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// An address in its parts, borrowed from the text it was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,13 @@ impl<'a> Address<'a> {
 
 /// `IP`, `[IP]`, `IP:port`, `[IP]:port`.
 fn literal(text: &str) -> Option<Address<'_>> {
+    // What begins otherwise is a name or nothing, and to see that costs less than to try to read it.
+    if !matches!(text.as_bytes().first()?, b'[' | b':' | b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') {
+        return None;
+    }
+    if let Some(ip) = ip(text) {
+        return Some(Address { ip: Some(ip), port: None, domain: None, text });
+    }
     let (host, port) = host_and_port(text)?;
     Some(Address { ip: Some(ip(host)?), port, domain: None, text: host })
 }
@@ -61,11 +68,17 @@ fn port(digits: &str) -> Option<u16> {
 /// An IP address. `ffff:a.b.c.d`, a mapped address that lost its `::`, is read as the IPv4 address it
 /// carries (activity-api, section 5); a zone (`%eth0`) is left out.
 fn ip(text: &str) -> Option<IpAddr> {
-    if let Ok(v4) = text.parse::<Ipv4Addr>() {
-        return Some(IpAddr::V4(v4));
+    // Names are many; to see that one is no address costs less than to try to read it.
+    let colons = text.bytes().filter(|byte| *byte == b':').count();
+    if colons == 0 {
+        let begins = text.as_bytes().first().is_some_and(u8::is_ascii_digit);
+        return if begins { text.parse().ok().map(IpAddr::V4) } else { None };
     }
     let text = text.split_once('%').map_or(text, |(address, _zone)| address);
-    if let Ok(v6) = text.parse::<Ipv6Addr>() {
+    // An IPv6 address has two colons at least.
+    if colons > 1
+        && let Ok(v6) = text.parse::<Ipv6Addr>()
+    {
         return Some(v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4));
     }
     let mapped = text.get(..5).filter(|prefix| prefix.eq_ignore_ascii_case("ffff:"))?;

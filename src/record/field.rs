@@ -590,17 +590,20 @@ fields! {
 const SLOTS: usize = 4096;
 const NONE: u16 = u16::MAX;
 
-/// The first and the last eight bytes of a name, which may overlap; all of a shorter one, and nothing.
+/// The first and the last eight bytes of a name, which may overlap; of a shorter one four, or all of it and nothing.
 pub(super) const fn ends(name: &[u8]) -> (u64, u64) {
     if let (Some(first), Some(last)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
         return (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
     }
-    let (mut word, mut next) = (0, 0);
-    while next < name.len() {
-        word = word << 8 | name[next] as u64;
-        next += 1;
+    if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        return (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64);
     }
-    (word, 0)
+    match name {
+        [one, two, three] => (u32::from_le_bytes([*one, *two, *three, 0]) as u64, 0),
+        [one, two] => (u16::from_le_bytes([*one, *two]) as u64, 0),
+        [one] => (*one as u64, 0),
+        _ => (0, 0),
+    }
 }
 
 /// One end is turned, because a name of eight bytes, such as `ClientIP`, is both of its ends and would
@@ -627,6 +630,17 @@ static TABLE: [u16; SLOTS] = {
     table
 };
 
+/// The ends of each name.
+static ENDS: [(u64, u64); Field::COUNT] = {
+    let mut all = [(0, 0); Field::COUNT];
+    let mut next = 0;
+    while next < Field::COUNT {
+        all[next] = ends(Field::NAMES[next].as_bytes());
+        next += 1;
+    }
+    all
+};
+
 impl Field {
     /// How many there are.
     pub const COUNT: usize = Field::ALL.len();
@@ -638,10 +652,13 @@ impl Field {
 
     /// The field of this name (unescaped), if we know it.
     pub fn of(name: &[u8]) -> Option<Field> {
+        let ends = ends(name);
         let mut at = slot(name);
         while TABLE[at] != NONE {
             let number = usize::from(TABLE[at]);
-            if Field::NAMES[number].as_bytes() == name {
+            // The ends of a name of up to sixteen bytes are all of it.
+            let known = Field::NAMES[number].as_bytes();
+            if ENDS[number] == ends && known.len() == name.len() && (name.len() <= 16 || known == name) {
                 return Some(Field::ALL[number]);
             }
             at = (at + 1) % SLOTS;

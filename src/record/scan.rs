@@ -38,44 +38,44 @@ const fn ends(word: u64) -> u64 {
 /// The end of the string whose opening quote stands at `at`.
 #[inline]
 pub fn string(bytes: &[u8], at: usize) -> Option<usize> {
-    let mut at = at + 1;
+    let mut rest = bytes.get(at + 1..)?;
     loop {
-        while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        while let Some((chunk, behind)) = rest.split_first_chunk::<8>() {
             let found = ends(u64::from_le_bytes(*chunk));
             if found != 0 {
-                at += found.trailing_zeros() as usize / 8;
+                rest = &rest[found.trailing_zeros() as usize / 8..];
                 break;
             }
-            at += 8;
+            rest = behind;
         }
-        match *bytes.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => match *bytes.get(at + 1)? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => at += 2,
-                b'u' => {
-                    let digits = bytes.get(at + 2..at + 6)?;
-                    if !digits.iter().all(u8::is_ascii_hexdigit) {
-                        return None;
-                    }
-                    at += 6;
-                }
-                _ => return None,
-            },
+        match *rest.first()? {
+            b'"' => return Some(bytes.len() - rest.len() + 1),
+            b'\\' => rest = &rest[escape(rest)?..],
             byte if byte < 0x20 => return None,
-            _ => at += 1,
+            _ => rest = &rest[1..],
         }
+    }
+}
+
+/// The length of the escape that the text begins with. Apart, because few strings have one.
+#[inline(never)]
+fn escape(text: &[u8]) -> Option<usize> {
+    match *text.get(1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
+        b'u' => text.get(2..6)?.iter().all(u8::is_ascii_hexdigit).then_some(6),
+        _ => None,
     }
 }
 
 /// The end of a number or a word.
 fn scalar(bytes: &[u8], at: usize) -> Option<usize> {
-    let rest = &bytes[at..];
-    for word in [&b"true"[..], b"false", b"null"] {
-        if rest.starts_with(word) {
-            return Some(at + word.len());
-        }
-    }
-    number(bytes, at)
+    let word: &[u8] = match *bytes.get(at)? {
+        b't' => b"true",
+        b'f' => b"false",
+        b'n' => b"null",
+        _ => return number(bytes, at),
+    };
+    bytes[at..].starts_with(word).then_some(at + word.len())
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<usize> {
@@ -147,6 +147,7 @@ fn nest(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// The place of the value behind a name and its colon.
+#[inline(always)]
 fn name(bytes: &[u8], at: usize) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;

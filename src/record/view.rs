@@ -62,13 +62,27 @@ impl ViewBuffer {
 /// One member as others see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// The name, inside of its quotes, still escaped.
-    pub name: &'a str,
-    /// The value, as sent.
-    pub value: &'a str,
+    record: &'a str,
+    name: (u32, u32),
+    value: (u32, u32),
     pub field: Option<Field>,
+}
+
+impl<'a> Entry<'a> {
+    /// The name, inside of its quotes, still escaped.
+    pub fn name(&self) -> &'a str {
+        slice(self.record, self.name)
+    }
+
+    /// The value, as sent.
+    pub fn value(&self) -> &'a str {
+        slice(self.record, self.value)
+    }
+
     /// Offset of the name's opening quote, and of the end of the value, in the record.
-    pub span: (usize, usize),
+    pub fn span(&self) -> (usize, usize) {
+        (self.name.0 as usize - 1, self.value.1 as usize)
+    }
 }
 
 /// See the module's head.
@@ -184,10 +198,10 @@ impl<'a> View<'a> {
     /// All members that stand, in the order of the record.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
         self.members.iter().filter(|member| member.stands).map(|member| Entry {
-            name: self.slice(member.name),
-            value: self.slice(member.value),
+            record: self.record,
+            name: member.name,
+            value: member.value,
             field: member.field,
-            span: (member.name.0 as usize - 1, member.value.1 as usize),
         })
     }
 
@@ -213,7 +227,7 @@ impl<'a> View<'a> {
             }
             let start = scan::blanks(bytes, colon + 1);
             let end = scan::value(bytes, start)?;
-            self.add(&text[at..end_of_name], &text[start..end], names);
+            self.add((at + 1, end_of_name - 1), (start, end), names);
             at = scan::blanks(bytes, end);
             match bytes.get(at)? {
                 b',' => at = scan::blanks(bytes, at + 1),
@@ -223,29 +237,25 @@ impl<'a> View<'a> {
         }
     }
 
-    fn slice(&self, (start, end): (u32, u32)) -> &'a str {
-        &self.record[start as usize..end as usize]
+    fn slice(&self, range: (u32, u32)) -> &'a str {
+        slice(self.record, range)
     }
 
-    fn offset(&self, part: &str) -> u32 {
-        // `part` is borrowed from `record`, whose length fits (checked in `read_first`).
-        u32::try_from(part.as_ptr() as usize - self.record.as_ptr() as usize).unwrap_or(u32::MAX)
+    /// Where a part that is borrowed from the record stands in it.
+    fn place(&self, part: &str) -> (usize, usize) {
+        let start = part.as_ptr() as usize - self.record.as_ptr() as usize;
+        (start, start + part.len())
     }
 
-    fn add(&mut self, quoted_name: &'a str, value: &'a str, names: &mut NameFilter) {
-        let name = &quoted_name[1..quoted_name.len() - 1];
+    fn add(&mut self, name: (usize, usize), value: (usize, usize), names: &mut NameFilter) {
+        let spelt = &self.record.as_bytes()[name.0..name.1];
         // A name that is known as it is spelt has no escape in it: most names.
-        let known = Field::of(name.as_bytes());
-        let escaped = known.is_none() && memchr::memchr(b'\\', name.as_bytes()).is_some();
-        let field = if escaped { Field::of(text::unescape(name).as_bytes()) } else { known };
-        let start = self.offset(name);
-        let value_start = self.offset(value);
-        self.members.push(Member {
-            name: (start, start + length(name)),
-            value: (value_start, value_start + length(value)),
-            field,
-            stands: true,
-        });
+        let known = Field::of(spelt);
+        let escaped = known.is_none() && memchr::memchr(b'\\', spelt).is_some();
+        let field = if escaped { Field::of(text::unescape(&self.record[name.0..name.1]).as_bytes()) } else { known };
+        // Whether the record is too long for these is seen when its end is known.
+        let narrow = |(from, to): (usize, usize)| (from as u32, to as u32);
+        self.members.push(Member { name: narrow(name), value: narrow(value), field, stands: true });
         match field {
             Some(field) => {
                 let slot = &mut self.slots[field as usize];
@@ -255,7 +265,7 @@ impl<'a> View<'a> {
                     self.superseded = true;
                 }
             }
-            None => names.add(name, escaped),
+            None => names.add(spelt, escaped),
         }
     }
 
@@ -281,8 +291,8 @@ impl<'a> View<'a> {
     }
 }
 
-fn length(part: &str) -> u32 {
-    u32::try_from(part.len()).unwrap_or(u32::MAX)
+fn slice(record: &str, (start, end): (u32, u32)) -> &str {
+    &record[start as usize..end as usize]
 }
 
 /// The inside of a JSON string, or the text of a number or a truth value.
@@ -321,8 +331,8 @@ impl NameFilter {
         NameFilter { bits: [0; Self::WORDS], repeated: false }
     }
 
-    fn add(&mut self, name: &str, escaped: bool) {
-        let hash = hash_of_ends(name.as_bytes());
+    fn add(&mut self, name: &[u8], escaped: bool) {
+        let hash = hash_of_ends(name);
         let word = &mut self.bits[(hash >> 6) as usize % Self::WORDS];
         let bit = 1u64 << (hash & 63);
         self.repeated |= escaped || *word & bit != 0;
@@ -352,7 +362,9 @@ impl<'a> Visitor<'a> for MemberVisitor<'_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((name, value)) = map.next_entry::<&'a RawValue, &'a RawValue>()? {
-            self.view.add(name.get(), value.get(), self.names);
+            let (start, end) = self.view.place(name.get());
+            let value = self.view.place(value.get());
+            self.view.add((start + 1, end - 1), value, self.names);
         }
         Ok(())
     }
@@ -387,7 +399,7 @@ mod tests {
     fn a_field_given_twice_keeps_the_last_even_if_it_is_escaped() {
         let read = view(r#"{"Id":"1","Other":1,"\u0049d":"2","O\u0074her":2,"Third":3}"#);
         assert_eq!(read.string(Field::Id).as_deref(), Some("2"));
-        let left: Vec<_> = read.entries().map(|entry| entry.value).collect();
+        let left: Vec<_> = read.entries().map(|entry| entry.value()).collect();
         assert_eq!(left, [r#""2""#, "2", "3"]);
         assert!(read.has_superseded());
     }
@@ -411,7 +423,7 @@ mod tests {
             "]".repeat(300)
         );
         let read = view(&deep);
-        let values: Vec<_> = read.entries().map(|entry| entry.value).collect();
+        let values: Vec<_> = read.entries().map(|entry| entry.value()).collect();
         assert_eq!(values[1..], ["1156492.00", "123456789012345678901234567890"]);
     }
 
