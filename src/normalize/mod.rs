@@ -13,6 +13,7 @@ mod cef;
 mod cmdlet;
 mod copilot;
 mod defender;
+mod distinct;
 mod dlp;
 mod document;
 mod draft;

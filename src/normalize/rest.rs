@@ -14,7 +14,7 @@ use crate::record::{Field, FieldSet, View, text};
 
 use super::draft::Draft;
 use super::name_value::{self, Element};
-use super::{json, nested};
+use super::{distinct, json, nested};
 
 /// Numbers that are names, not quantities: written as strings, because different workloads send the
 /// same field as number and as text (ecs-mapping, section 8).
@@ -75,7 +75,7 @@ const SHAPED: FieldSet = {
 
 /// Appends the members, each with a comma behind it. Members that follow one another are one copy.
 pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
-    let (view, moved) = (draft.view(), draft.moved);
+    let (view, moved, start) = (draft.view(), draft.moved, out.len());
     let mut run: Option<(usize, usize)> = None;
     let flush = |run: &mut Option<(usize, usize)>, out: &mut Vec<u8>| {
         if let Some((from, to)) = run.take() {
@@ -106,6 +106,9 @@ pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
         }
     }
     flush(&mut run, out);
+    if view.may_repeat_inside() {
+        distinct::keep_last(out, start);
+    }
 }
 
 fn shaped(draft: &Draft<'_>, field: Field, entry: &Entry<'_>, out: &mut Vec<u8>) {
@@ -201,7 +204,7 @@ fn data(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
     json::open("Data", out);
     json::key("flattened", out);
     match nested::embedded(escaped, arena).filter(|inside| inside.starts_with('{')) {
-        Some(inside) => json::distinct(inside, out),
+        Some(inside) => distinct::copy(inside, out),
         None => raw(|out| json::quoted(escaped, out), out),
     }
     out.push(b',');
@@ -390,7 +393,7 @@ fn raw(write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
 /// The JSON inside of a text, or the text under `_raw`.
 fn parsed(escaped: &str, arena: &Bump, out: &mut Vec<u8>) {
     match nested::embedded(escaped, arena) {
-        Some(inside) => json::distinct(inside, out),
+        Some(inside) => distinct::copy(inside, out),
         None => raw(|out| json::quoted(escaped, out), out),
     }
 }
