@@ -48,10 +48,7 @@ fn describe_entity<'a>(draft: &mut Draft<'a>, entity: &'a str) {
             "P1Sender" => draft.add_text(Ecs::EmailSender, text),
             "P2Sender" => draft.add_text(Ecs::EmailFrom, text),
             "Subject" => draft.add_text(Ecs::EmailSubject, text),
-            "Recipient" => {
-                draft.add_text(Ecs::EmailTo, text);
-                identity::add_related(draft, text);
-            }
+            "Recipient" => draft.add_text(Ecs::EmailTo, text),
             "Upn" | "UserPrincipalName" | "MailboxPrimaryAddress" => identity::add_related(draft, text),
             "SenderIP" | "Address" => {
                 if let Some(ip) = Address::parse(text).and_then(|address| address.ip) {
