@@ -28,6 +28,7 @@ mod identity;
 mod investigation;
 mod json;
 mod leef;
+mod location;
 mod mailbox;
 mod name_value;
 mod nested;
