@@ -80,6 +80,9 @@ fn document(mut record: Record, tables: &mut Tables) -> Value {
     finish(&mut doc);
     related(&mut doc);
     tables.look_up(&mut doc);
+    if record_type == Some(294) && !doc.has("source.geo") {
+        people::place_of_risk(&record, &mut doc);
+    }
     doc.set("o365.audit", rest::shaped(record));
     Value::Object(doc.root)
 }
@@ -313,7 +316,9 @@ fn finish(doc: &mut Doc) {
     {
         doc.fill_text("file.extension", Some(extension.to_owned()));
     }
-    for path in ["email.sender.address", "email.from.address", "email.to.address"] {
+    const PEOPLE: [&str; 5] =
+        ["email.sender.address", "email.from.address", "email.to.address", "email.cc.address", "email.bcc.address"];
+    for path in PEOPLE {
         for person in doc.get(path).map(texts).unwrap_or_default() {
             doc.add_person(&person);
         }

@@ -307,7 +307,10 @@ fn no_document_has_a_name_that_is_not_in_the_list() {
         let value: Value = serde_json::from_str(&text).unwrap();
         ends(&value, "", &mut found);
     }
-    let strange: Vec<_> = found.iter().filter(|name| !WRITTEN.contains(&name.as_str())).collect();
+    // The two ends of a point on the earth are one value.
+    let whole =
+        |name: &str| if name.starts_with("source.geo.location.") { "source.geo.location" } else { name }.to_owned();
+    let strange: Vec<_> = found.iter().filter(|name| !WRITTEN.contains(&whole(name).as_str())).collect();
     assert!(strange.is_empty(), "{strange:?}");
 
     let is = |test: fn(&FieldPath) -> bool, name: &str| test(&FieldPath::parse(name).unwrap());

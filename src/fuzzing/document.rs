@@ -1,7 +1,7 @@
 //! What must hold for the document of any record, in both profiles.
 //!
 //! Comes in: any bytes. Goes out: nothing, or a panic that names what is broken: one line of JSON, no name twice in an
-//! object that we make, the Id and every leaf of the record in it, not longer than a multiple of the record.
+//! object, the Id and every leaf of the record in it, not longer than a multiple of the record.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -58,7 +58,7 @@ pub fn normalized(record: &[u8]) {
 fn judge(record: &Map<String, Value>, view: &View<'_>, line: &[u8]) {
     let document: Value = serde_json::from_slice(line).unwrap_or_default();
     let tree: Tree = serde_json::from_slice(line).unwrap_or(Tree::Leaf);
-    tree.assert_distinct("", record);
+    tree.assert_distinct("");
     let audit = &document["o365"]["audit"];
     if let Some(id) = view.string(Field::Id).filter(|id| !id.is_empty()) {
         assert!(document["event"]["id"] == *id || audit["Id"] == record["Id"], "the Id `{id}` is gone");
@@ -128,37 +128,21 @@ enum Tree {
     Object(Vec<(String, Tree)>),
 }
 
-/// Below the fields of `o365.audit`, what was sent is copied, twice where it was sent twice.
-const AUDIT: &str = ".o365.audit.";
-/// Fields of it that are made objects of, where a list was sent; and those where a text was.
-const OF_LISTS: [&str; 3] = ["Parameters", "ExtendedProperties", "ModifiedProperties"];
-const OF_TEXTS: [&str; 2] = ["OperationProperties", "AdditionalInfo"];
-
 impl Tree {
     /// `path` is that of this value, each name with a dot before it.
-    fn assert_distinct(&self, path: &str, record: &Map<String, Value>) {
+    fn assert_distinct(&self, path: &str) {
         match self {
             Tree::Leaf => {}
-            Tree::List(list) => list.iter().for_each(|one| one.assert_distinct(path, record)),
+            Tree::List(list) => list.iter().for_each(|one| one.assert_distinct(path)),
             Tree::Object(members) => {
                 let mut known = HashSet::new();
-                let is_ours = is_ours(path, record);
                 for (name, value) in members {
-                    assert!(known.insert(name) || !is_ours, "`{name}` stands twice in `{path}`");
-                    value.assert_distinct(&format!("{path}.{name}"), record);
+                    assert!(known.insert(name), "`{name}` stands twice in `{path}`");
+                    value.assert_distinct(&format!("{path}.{name}"));
                 }
             }
         }
     }
-}
-
-fn is_ours(path: &str, record: &Map<String, Value>) -> bool {
-    let Some(below) = path.strip_prefix(AUDIT) else { return true };
-    if let Some(name) = OF_LISTS.iter().find(|name| **name == below) {
-        return record.get(*name).is_some_and(Value::is_array);
-    }
-    let first = below.split('.').next().unwrap_or_default();
-    OF_TEXTS.contains(&first) && record.get(first).is_some_and(Value::is_string)
 }
 
 impl<'de> Deserialize<'de> for Tree {

@@ -37,7 +37,7 @@ const RULES: &[Rule] = &[
     made(Ecs::EmailSubject, "Data.ms", "its subject"),
     made(Ecs::EmailMessageId, "Data.imsgid", "its message id"),
     made(Ecs::EmailLocalId, "Data.aii", "its id at Microsoft"),
-    made(Ecs::RelatedUser, "Data f3u, suid, user, rcpt, tsd, trc; AlertEntityId", "every address"),
+    made(Ecs::RelatedUser, "Data f3u, suid, user, rcpt; AlertEntityId", "every address"),
     made(Ecs::RelatedIp, "Data sip, ips[]", "every address"),
     copied(Ecs::HostName, Field::DeviceName),
 ];
@@ -121,8 +121,5 @@ fn describe_data<'a>(draft: &mut Draft<'a>, data: &'a str) {
             _ => continue,
         };
         draft.set_text(field, Some(text));
-        if matches!(name, "tsd" | "trc") {
-            identity::add_related(draft, text);
-        }
     }
 }

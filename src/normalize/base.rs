@@ -129,7 +129,7 @@ pub const RULES: &[Rule] = &[
     made(Ecs::RelatedIp, "every address of the record, SenderIp", "none twice"),
     made(
         Ecs::RelatedUser,
-        "every user of the document, by id, name and address, but accounts of the service itself; the people of a mail",
+        "every user of the document, by id, name and address, but accounts of the service itself; every address among the people of a mail (`email.*`)",
         "none twice",
     ),
     made(Ecs::RelatedHosts, "source.domain, server.domain, destination.domain, url.domain, host.name", "none twice"),
@@ -352,8 +352,15 @@ pub fn finish(draft: &mut Draft<'_>) {
     {
         draft.fill_text(Ecs::FileExtension, Some(extension));
     }
-    // People of a mail, whatever told of it.
-    for field in [Ecs::EmailSender, Ecs::EmailFrom, Ecs::EmailTo] {
+    add_people_of_mail(draft);
+}
+
+/// Fields whose values are people of a mail.
+const PEOPLE_OF_MAIL: [Ecs; 5] = [Ecs::EmailSender, Ecs::EmailFrom, Ecs::EmailTo, Ecs::EmailCc, Ecs::EmailBcc];
+
+/// Adds the people of a mail to the related users, whatever told of it.
+pub fn add_people_of_mail(draft: &mut Draft<'_>) {
+    for field in PEOPLE_OF_MAIL {
         let mut at = draft.first(field);
         while let Some((value, next)) = draft.at(at) {
             if let Value::Text(person) = value {

@@ -78,7 +78,9 @@ pub static KEYS: &[Key] = &[
     Key::custom(
         "cs4",
         "SourceCountry",
-        From::Made("`source.geo.country_iso_code`, where `enrich` knows it", |facts, out| facts.source_country(out)),
+        From::Made("`source.geo.country_iso_code`, where `enrich` or the record knows it", |facts, out| {
+            facts.source_country(out)
+        }),
     ),
     Key::custom("cs5", "Rules", From::Ecs(&[Ecs::RuleName])),
     Key::custom("cs6", "ContentType", From::Made("the content type of the feed", |facts, out| facts.content_type(out))),

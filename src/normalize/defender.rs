@@ -100,7 +100,7 @@ const RULES: &[Rule] = &[
     made(Ecs::RelatedHash, "AttachmentData[].SHA256", "all"),
     made(
         Ecs::RelatedUser,
-        "LastModifiedBy; Data.Entities[] Upn, UserPrincipalName, MailboxPrimaryAddress, Recipient",
+        "LastModifiedBy; Data.Entities[] Upn, UserPrincipalName, MailboxPrimaryAddress",
         "every address",
     ),
 ];

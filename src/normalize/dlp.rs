@@ -58,7 +58,11 @@ const RULES: &[Rule] = &[
     made(Ecs::FileTargetPath, "EndpointMetaData.TargetFilePath; TargetFilePath", "where it was copied to"),
     made(Ecs::DestinationDomain, "EndpointMetaData.TargetDomain; TargetDomain", "the site it was sent to"),
     made(Ecs::DeviceId, "EndpointMetaData.MDATPDeviceId; MDATPDeviceId", "as sent"),
-    made(Ecs::RelatedUser, "ExchangeMetaData From, To, CC, BCC; SharePointMetaData From, FileOwner", "every address"),
+    made(
+        Ecs::RelatedUser,
+        "SharePointMetaData From, FileOwner; ExchangeMetaData From, To, CC, BCC",
+        "every address, of a chat message too",
+    ),
 ];
 
 /// What a chat message has not.
@@ -100,6 +104,7 @@ fn describe(draft: &mut Draft<'_>) {
     if let Some(mail) = draft.raw(Field::ExchangeMetaData) {
         describe_mail(draft, mail);
         if is_chat {
+            base::add_people_of_mail(draft);
             MAIL.iter().for_each(|field| draft.clear(*field));
         }
     }
@@ -153,10 +158,7 @@ fn describe_mail<'a>(draft: &mut Draft<'a>, mail: &'a str) {
             "Subject" => draft.set_text(Ecs::EmailSubject, scalar(value)),
             "MessageID" => draft.set_text(Ecs::EmailMessageId, scalar(value)),
             "Sent" => draft.set_raw(Ecs::EmailOriginationTimestamp, value),
-            _ => continue,
-        }
-        if matches!(name, "From" | "To" | "CC" | "BCC") {
-            nested::texts(value).for_each(|address| identity::add_related(draft, address));
+            _ => {}
         }
     }
 }

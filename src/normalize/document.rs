@@ -74,7 +74,7 @@ impl Fields<'_> {
             let slot = &layout.slots[field as usize];
             fields.go_to(slot.object, out);
             match slot.is_look_up {
-                true => look_up(context, draft.get(field), draft, out),
+                true => look_up(context, field, draft, out),
                 false => fields.write_field(draft, field, slot, out),
             }
         }
@@ -162,11 +162,18 @@ impl Fields<'_> {
     }
 }
 
-/// Appends what the tables outside of the record have of a value: members, each with a comma behind it, or nothing.
-fn look_up<'a>(context: &Context<'_>, value: Option<Value<'a>>, draft: &Draft<'a>, out: &mut Vec<u8>) {
-    match (context.enrich, value) {
-        (Some(enricher), Some(Value::Ip(ip))) => enricher.place(ip, out),
-        (Some(enricher), Some(Value::Text(agent))) => enricher.user_agent(draft.plain(agent), out),
-        _ => {}
+/// Appends what the tables outside of the record have of a value: members, each with a comma behind it, or nothing. What
+/// the record itself says of the place stands where they have none.
+pub fn look_up(context: &Context<'_>, field: Ecs, draft: &Draft<'_>, out: &mut Vec<u8>) {
+    let from = out.len();
+    for value in draft.all(field) {
+        match (context.enrich, value) {
+            (Some(enricher), Value::Ip(ip)) => enricher.place(ip, out),
+            (Some(enricher), Value::Text(agent)) => enricher.user_agent(draft.plain(agent), out),
+            (_, Value::Json(place)) if memchr::memmem::find(&out[from..], b"\"geo\":{").is_none() => {
+                out.extend_from_slice(place.as_bytes());
+            }
+            _ => {}
+        }
     }
 }

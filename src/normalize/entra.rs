@@ -16,7 +16,7 @@ use crate::record::view::scalar;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made};
-use super::{base, identity, name_value, nested};
+use super::{base, identity, location, name_value, nested};
 
 pub static FAMILY: Family = Family { name: "Entra directory", record_types: &[8, 294], rules: RULES, describe };
 
@@ -35,6 +35,11 @@ const RULES: &[Rule] = &[
     made(Ecs::UserEmail, "UserPrincipalName", "of a risk whose UserId is no address"),
     made(Ecs::UserAgentOriginal, "AdditionalInfo userAgent", "of a risk"),
     made(Ecs::SourceIp, "IpAddress", "of a risk that has no other address"),
+    made(
+        Ecs::SourcePlace,
+        "Location City, State, CountryOrRegion, GeoCoordinates",
+        "of a risk: `source.geo`, where no database that is configured gives one for source.ip",
+    ),
     copied(Ecs::EventStart, Field::ActivityDateTime),
     copied(Ecs::UserFullName, Field::UserDisplayName),
     made(
@@ -104,6 +109,7 @@ fn describe_risk(draft: &mut Draft<'_>) {
     {
         base::set_source(draft, address);
     }
+    location::add_source(draft, draft.raw(Field::Location).unwrap_or_default());
 }
 
 fn describe_target(draft: &mut Draft<'_>) {

@@ -9,7 +9,7 @@ use crate::record::address::Address;
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, made};
-use super::{cmdlet, identity, nested};
+use super::{cmdlet, identity, nested, verb};
 use crate::record::view::scalar;
 
 pub static FAMILY: Family = Family { name: "Exchange administration", record_types: &[1, 10], rules: RULES, describe };
@@ -79,7 +79,8 @@ const OF_MAILBOXES: [&str; 6] = ["Mailbox", "CASMailbox", "Recipient", "InboxRul
 const DATA_CENTRE: i64 = 10;
 
 fn describe(draft: &mut Draft<'_>) {
-    describe_cmdlet(draft);
+    let parameters = parameters(draft);
+    describe_cmdlet(draft, &parameters);
     server(draft);
     if draft.record_type == Some(DATA_CENTRE) {
         draft.copy(Ecs::EventStart, Field::StartTime);
@@ -91,18 +92,13 @@ fn describe(draft: &mut Draft<'_>) {
 }
 
 /// What is known of a cmdlet and its parameters; Purview's cmdlets are like Exchange's.
-pub fn describe_cmdlet(draft: &mut Draft<'_>) {
+pub fn describe_cmdlet<'a>(draft: &mut Draft<'a>, parameters: &[Parameter<'a>]) {
     let operation = draft.operation();
-    if !draft.has(Ecs::EventCategory)
-        && let Some(kind) = kind_of_verb(operation)
-    {
-        draft.add(Ecs::EventCategory, Value::Text("configuration"));
-        draft.add(Ecs::EventType, Value::Text(kind));
-    }
+    verb::describe_cmdlet(draft);
     let noun = operation.split_once('-').map_or("", |(_, noun)| noun);
     let of_group = noun.ends_with("GroupMember");
     let (mut member, mut identity, mut account) = (None, None, None);
-    for (name, value) in pairs(draft) {
+    for &(name, value) in parameters {
         if PEOPLE.contains(&name) {
             value.split([';', ',']).for_each(|one| identity::add_related(draft, one));
         }
@@ -157,24 +153,6 @@ fn person<'a>(draft: &Draft<'a>, escaped: &'a str) -> &'a str {
     if name.len() == plain.len() { escaped } else { draft.escaped(name) }
 }
 
-/// What the verb of a cmdlet does (Microsoft's approved verbs for PowerShell); `None` for what is no cmdlet.
-fn kind_of_verb(operation: &str) -> Option<&'static str> {
-    let (verb, noun) = operation.split_once('-')?;
-    if noun.is_empty() {
-        return None;
-    }
-    match verb {
-        "New" => Some("creation"),
-        "Remove" | "Delete" => Some("deletion"),
-        "Get" | "Search" | "Test" | "Export" => Some("access"),
-        "Set" | "Add" | "Enable" | "Disable" | "Update" | "Install" | "Uninstall" | "Start" | "Stop" | "Move"
-        | "Undo" | "Clear" | "Restore" | "Import" | "Connect" | "Disconnect" | "Release" | "Suspend" | "Resume" => {
-            Some("change")
-        }
-        _ => None,
-    }
-}
-
 /// `OriginatingServer`: `NAME (ADDR)`, in brackets or not, perhaps with a line break behind it. What is in the
 /// brackets may be the version of the server.
 pub fn server(draft: &mut Draft<'_>) {
@@ -199,9 +177,12 @@ pub fn originating_server<'a>(draft: &Draft<'a>) -> Option<Address<'a>> {
     Address::parse(text)
 }
 
-/// The parameters of a cmdlet, escaped, in order: of a list of names and values, of an object, or of one text
+/// Name and value of a parameter, escaped.
+pub type Parameter<'a> = (&'a str, &'a str);
+
+/// The parameters of a cmdlet, in order: of a list of names and values, of an object, or of one text
 /// (`-Identity "x" -Force`).
-fn pairs<'a>(draft: &Draft<'a>) -> Vec<(&'a str, &'a str)> {
+pub fn parameters<'a>(draft: &Draft<'a>) -> Vec<Parameter<'a>> {
     let Some(parameters) = draft.raw(Field::Parameters) else { return Vec::new() };
     match parameters.as_bytes().first() {
         Some(b'"') => {
@@ -217,7 +198,7 @@ fn pairs<'a>(draft: &Draft<'a>) -> Vec<(&'a str, &'a str)> {
 }
 
 /// The value of a parameter, still escaped; of the last of its name.
-pub fn parameter<'a>(draft: &Draft<'a>, name: &str) -> Option<&'a str> {
-    let of_name = pairs(draft).into_iter().rfind(|(known, _)| *known == name);
-    of_name.map(|(_, value)| value).filter(|value| !value.is_empty())
+pub fn parameter<'a>(parameters: &[Parameter<'a>], name: &str) -> Option<&'a str> {
+    let of_name = parameters.iter().rfind(|(known, _)| *known == name);
+    of_name.map(|(_, value)| *value).filter(|value| !value.is_empty())
 }

@@ -11,9 +11,9 @@ use std::net::IpAddr;
 
 use crate::record::{Field, RecordKey, text};
 
-use super::Context;
 use super::draft::{Draft, Outcome, Value};
 use super::ecs::Ecs;
+use super::{Context, document};
 
 /// What both name in their headers: what is audited, not what carries it.
 pub const VENDOR: &str = "Microsoft";
@@ -192,14 +192,11 @@ impl Facts<'_, '_> {
         }
     }
 
-    /// The country of `source.ip`, where `enrich` knows it.
+    /// The country of `source.ip`, where `enrich` or the record knows it.
     pub fn source_country(&self, out: &mut String) {
         const NAME: &str = "\"country_iso_code\":\"";
-        let (Some(enricher), Some(Value::Ip(ip))) = (self.context.enrich, self.draft.get(Ecs::SourceIp)) else {
-            return;
-        };
         let mut place = Vec::new();
-        enricher.place(ip, &mut place);
+        document::look_up(self.context, Ecs::SourcePlace, self.draft, &mut place);
         let place = String::from_utf8_lossy(&place);
         let code = place.split_once(NAME).and_then(|(_, rest)| rest.split_once('"'));
         out.push_str(code.map_or("", |(code, _)| code));

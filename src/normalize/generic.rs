@@ -8,7 +8,7 @@ use crate::record::Field;
 use super::draft::{Draft, Outcome, Value};
 use super::ecs::Ecs;
 use super::family::{Family, Rule, copied, made};
-use super::{identity, sharepoint, verb};
+use super::{sharepoint, verb};
 
 pub static FAMILY: Family = Family { name: "All others", record_types: &[], rules: RULES, describe };
 
@@ -34,7 +34,6 @@ const RULES: &[Rule] = &[
     made(Ecs::EmailMessageId, "MessageId", "of an encrypted message"),
     made(Ecs::EmailFrom, "Sender", "of an encrypted message"),
     made(Ecs::EmailTo, "Recipient", "of an encrypted message"),
-    made(Ecs::RelatedUser, "Sender, Recipient", "of an encrypted message, every address"),
 ];
 
 fn describe(draft: &mut Draft<'_>) {
@@ -88,13 +87,8 @@ fn describe_encrypted_message(draft: &mut Draft<'_>) {
         draft.add(Ecs::EventType, Value::Text(kind));
     }
     draft.fill_text(Ecs::EmailMessageId, draft.said(Field::MessageId));
-    draft.fill_text(Ecs::EmailFrom, draft.said(Field::Sender));
-    draft.fill_text(Ecs::EmailTo, draft.said(Field::Recipient));
-    for field in [Field::Sender, Field::Recipient] {
-        if let Some(person) = draft.said(field).filter(|text| identity::address(text).is_some()) {
-            draft.add_text(Ecs::RelatedUser, person);
-        }
-    }
+    draft.add_text(Ecs::EmailFrom, draft.said(Field::Sender).unwrap_or_default());
+    draft.add_text(Ecs::EmailTo, draft.said(Field::Recipient).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -48,10 +48,7 @@ fn describe_entity<'a>(draft: &mut Draft<'a>, entity: &'a str) {
             "P1Sender" => draft.add_text(Ecs::EmailSender, text),
             "P2Sender" => draft.add_text(Ecs::EmailFrom, text),
             "Subject" => draft.add_text(Ecs::EmailSubject, text),
-            "Recipient" => {
-                draft.add_text(Ecs::EmailTo, text);
-                identity::add_related(draft, text);
-            }
+            "Recipient" => draft.add_text(Ecs::EmailTo, text),
             "Upn" | "UserPrincipalName" | "MailboxPrimaryAddress" => identity::add_related(draft, text),
             "SenderIP" | "Address" => {
                 if let Some(ip) = Address::parse(text).and_then(|address| address.ip) {
@@ -104,7 +101,7 @@ mod tests {
         assert_eq!(read["email"]["from"]["address"], json!(["a@b"]));
         assert_eq!(read["file"], json!({"extension":"zip","name":"f.zip","hash":{"md5":"bb","sha256":"aa"}}));
         assert_eq!(read["url"], json!({"domain":"e.example","original":"https://e.example/1"}));
-        assert_eq!(read["related"]["user"], json!(["c@d", "g@h", "a@b"]));
+        assert_eq!(read["related"]["user"], json!(["g@h", "a@b", "c@d"]));
         assert_eq!(read["related"]["ip"], json!(["203.0.113.62"]));
         assert_eq!(read["event"]["outcome"], "failure");
         // The same as an object; and what is no JSON at all.

@@ -3,13 +3,8 @@
 //! Comes in: text, either raw or the inside of a JSON string (escaped). Goes out: bytes. Members are
 //! written with a comma behind each; closing an object or list takes the last comma back.
 
-use std::borrow::Cow;
-
 use crate::escape::escape;
 use crate::record::scan;
-use crate::record::text::unescape;
-
-use super::nested;
 
 /// Opens a member that is an object: `"name":{`.
 pub fn open(name: &str, out: &mut Vec<u8>) {
@@ -120,46 +115,6 @@ pub fn compact(json: &str) -> String {
         at = end;
     }
     out
-}
-
-/// Deeper than this a value is copied as it is.
-const DISTINCT_DEPTH: usize = 32;
-
-/// Copies JSON onto one line; of members of one name in one object the last stands. Strict parsers,
-/// Elasticsearch's among them, refuse a document in which an object has a name twice.
-pub fn distinct(json: &str, out: &mut Vec<u8>) {
-    distinct_to(json, DISTINCT_DEPTH, out);
-}
-
-fn distinct_to(json: &str, depth: usize, out: &mut Vec<u8>) {
-    match json.as_bytes().first() {
-        Some(b'{') if depth > 0 => {
-            let members: Vec<(&str, &str)> = nested::members(json).collect();
-            let mut names: Vec<(Cow<'_, str>, usize)> =
-                members.iter().enumerate().map(|(at, (name, _))| (unescape(name), at)).collect();
-            names.sort_unstable();
-            let mut stand = vec![true; members.len()];
-            for pair in names.windows(2) {
-                stand[pair[0].1] = pair[0].0 != pair[1].0;
-            }
-            out.push(b'{');
-            for ((name, value), _) in members.iter().zip(stand).filter(|(_, stands)| *stands) {
-                key(name, out);
-                distinct_to(value, depth - 1, out);
-                out.push(b',');
-            }
-            end(b'}', out);
-        }
-        Some(b'[') if depth > 0 => {
-            out.push(b'[');
-            for element in nested::elements(json) {
-                distinct_to(element, depth - 1, out);
-                out.push(b',');
-            }
-            end(b']', out);
-        }
-        _ => one_line(json, out),
-    }
 }
 
 #[cfg(test)]

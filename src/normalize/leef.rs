@@ -56,7 +56,9 @@ pub static KEYS: &[Key] = &[
     Key::new("srcPort", From::Ecs(&[Ecs::SourcePort])),
     Key::new(
         "srcCountry",
-        From::Made("`source.geo.country_iso_code`, where `enrich` knows it", |facts, out| facts.source_country(out)),
+        From::Made("`source.geo.country_iso_code`, where `enrich` or the record knows it", |facts, out| {
+            facts.source_country(out)
+        }),
     ),
     Key::new("identSrc", From::Ecs(&[Ecs::SourceIp])),
     Key::new("identHostName", From::Ecs(&[Ecs::SourceDomain])),

@@ -64,7 +64,6 @@ fn describe(draft: &mut Draft<'_>) {
         if draft.copy(Ecs::EmailFrom, field) {
             let sender = draft.text(Ecs::UserEmail);
             draft.set_text(Ecs::EmailSender, sender);
-            identity::add_related(draft, draft.said(field).unwrap_or_default());
         }
     }
     describe_rule(draft);

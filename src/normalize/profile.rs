@@ -427,9 +427,10 @@ fn rules_as_mail(draft: &mut Draft<'_>) {
     if draft.raw(Field::Parameters).is_none() {
         return;
     }
-    draft.set_text(Ecs::EmailFrom, exchange_admin::parameter(draft, "From"));
+    let parameters = exchange_admin::parameters(draft);
+    draft.set_text(Ecs::EmailFrom, exchange_admin::parameter(&parameters, "From"));
     for name in ["ForwardTo", "ForwardAsAttachmentTo", "RedirectTo"] {
-        for one in exchange_admin::parameter(draft, name).unwrap_or_default().split(';') {
+        for one in exchange_admin::parameter(&parameters, name).unwrap_or_default().split(';') {
             draft.add_text(Ecs::EmailTo, one.trim());
         }
     }

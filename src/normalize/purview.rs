@@ -10,6 +10,7 @@ use crate::record::view::scalar;
 
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
+use super::exchange_admin::Parameter;
 use super::family::{Family, Rule, copied, made};
 use super::{defender, dlp, exchange_admin, identity, nested, sharepoint, verb};
 
@@ -41,8 +42,8 @@ const RULES: &[Rule] = &[
     copied(Ecs::HostName, Field::DeviceName),
     copied(Ecs::ProcessName, Field::Application),
     copied(Ecs::ProcessName, Field::ProcessName),
-    copied(Ecs::RuleName, Field::SRPolicyName),
-    copied(Ecs::RuleId, Field::SRPolicyId),
+    made(Ecs::RuleName, "SRPolicyMatchDetails.SRPolicyName; else SRPolicyName", "the policy that the message matched"),
+    made(Ecs::RuleId, "SRPolicyMatchDetails.SRPolicyId; else SRPolicyId", "of the same"),
     copied(Ecs::EventReason, Field::SensitivityLabelJustificationText),
     made(Ecs::EventReason, "SensitivityLabelEventData.JustificationText", "why the user changed the label"),
     made(Ecs::FileName, "FileName; ObjectId", "as sent; of a path what stands behind the last separator"),
@@ -84,7 +85,7 @@ const RULES: &[Rule] = &[
     made(Ecs::UserTargetEmail, "Parameters Member, Identity; Object1Name, Object2Name; TargetUser", "of the same"),
     made(
         Ecs::RelatedUser,
-        "Parameters; Object1Name, Object2Name; Sender, Receivers; ExchangeDetails; ProtectionOwner, SensitivityLabelEventData owners",
+        "Parameters; Object1Name, Object2Name; ProtectionOwner, SensitivityLabelEventData owners",
         "every address",
     ),
 ];
@@ -92,12 +93,17 @@ const RULES: &[Rule] = &[
 fn describe(draft: &mut Draft<'_>) {
     let is_mail = draft.record_type.is_some_and(|number| MAIL.contains(&number));
     describe_meaning(draft, is_mail);
-    exchange_admin::describe_cmdlet(draft);
-    describe_parameters(draft);
+    let parameters = exchange_admin::parameters(draft);
+    exchange_admin::describe_cmdlet(draft, &parameters);
+    describe_parameters(draft, &parameters);
     describe_objects(draft);
     if let Some(target) = draft.said(Field::TargetUser) {
         identity::set(draft, identity::TARGET, target);
     }
+    let policy = draft.raw(Field::SRPolicyMatchDetails).unwrap_or_default();
+    let [name, id] = nested::text_members(policy, ["SRPolicyName", "SRPolicyId"]);
+    draft.set_text(Ecs::RuleName, name.or_else(|| draft.said(Field::SRPolicyName)));
+    draft.set_text(Ecs::RuleId, id.or_else(|| draft.said(Field::SRPolicyId)));
     describe_label(draft, is_mail);
     describe_item(draft, is_mail);
     if let Some(mail) = draft.raw(Field::ExchangeDetails) {
@@ -122,9 +128,9 @@ fn describe_meaning(draft: &mut Draft<'_>, is_mail: bool) {
 }
 
 /// A mail in quarantine is named by its id, a backslash, and the recipient's.
-fn describe_parameters(draft: &mut Draft<'_>) {
+fn describe_parameters<'a>(draft: &mut Draft<'a>, parameters: &[Parameter<'a>]) {
     if draft.operation().contains("QuarantineMessage")
-        && let Some(identity) = exchange_admin::parameter(draft, "Identity")
+        && let Some(identity) = exchange_admin::parameter(parameters, "Identity")
     {
         let id = draft.plain(identity).split('\\').next().unwrap_or_default();
         draft.fill_text(Ecs::EmailLocalId, Some(draft.escaped(id)));
@@ -154,12 +160,10 @@ fn describe_label(draft: &mut Draft<'_>, is_mail: bool) {
     }
     identity::add_related(draft, draft.said(Field::ProtectionOwner).unwrap_or_default());
     if let Some(sender) = draft.said(Field::Sender).filter(|sender| identity::address(sender).is_some()) {
-        draft.fill_text(Ecs::EmailFrom, Some(sender));
-        identity::add_related(draft, sender);
+        draft.add_text(Ecs::EmailFrom, sender);
     }
     for receiver in nested::texts(draft.raw(Field::Receivers).unwrap_or_default()) {
         draft.add_text(Ecs::EmailTo, receiver);
-        identity::add_related(draft, receiver);
     }
     let subject = draft.said(Field::ItemName).filter(|_| is_mail);
     draft.fill_text(Ecs::EmailSubject, subject);
@@ -201,10 +205,7 @@ fn describe_mail<'a>(draft: &mut Draft<'a>, mail: &'a str) {
             }
             "From" | "Recipients" => {
                 let to = if name == "From" { Ecs::EmailFrom } else { Ecs::EmailTo };
-                for address in nested::texts(value) {
-                    draft.add_text(to, address);
-                    identity::add_related(draft, address);
-                }
+                nested::texts(value).for_each(|address| draft.add_text(to, address));
             }
             "AttachmentData" => defender::attachments(draft, value),
             _ => {}

@@ -26,7 +26,6 @@ const RULES: &[Rule] = &[
         "of a quarantined mail the name of the number: 0 Preview, 1 Delete, 2 Release, 3 Export, 4 ViewHeader, 5 ReleaseRequest",
     ),
     made(Ecs::EmailTo, "ReleaseTo", "to whom the mail was released, separated by `;` or `,`"),
-    made(Ecs::RelatedUser, "ReleaseTo", "every address"),
     made(Ecs::UserTargetId, "EventValue", "who was restricted or released, where it is an address of mail"),
     made(Ecs::UserTargetEmail, "EventValue", "of the same"),
     made(Ecs::UserTargetName, "EventValue", "of the same"),
@@ -48,9 +47,6 @@ fn describe(draft: &mut Draft<'_>) {
     draft.set_text(Ecs::EventReason, draft.said(Field::RequestType).and_then(request));
     for address in draft.said(Field::ReleaseTo).unwrap_or_default().split([';', ',']).map(str::trim) {
         draft.add_text(Ecs::EmailTo, address);
-        if identity::address(address).is_some() {
-            draft.add_text(Ecs::RelatedUser, address);
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::record::{Field, FieldSet, View, text};
 
 use super::draft::Draft;
 use super::name_value;
-use super::{json, nested};
+use super::{distinct, json, nested};
 
 /// Numbers that are names, not quantities: written as strings, because different workloads send the
 /// same field as number and as text (ecs-mapping, section 8).
@@ -31,6 +31,27 @@ const NUMBERS: &[Field] = &[
 ];
 const AS_STRINGS: FieldSet = FieldSet::of(NUMBERS);
 
+/// Lists of objects, of each of which an index keeps every member (Management Activity API schema, the collections of
+/// complex types that workloads send).
+const OBJECT_LISTS: &[Field] = &[
+    Field::AffectedItems,
+    Field::AlertLinks,
+    Field::AttachmentData,
+    Field::Attendees,
+    Field::AuthDetails,
+    Field::DeviceProperties,
+    Field::ExtraProperties,
+    Field::Folders,
+    Field::Members,
+    Field::MembershipInformation,
+    Field::Messages,
+    Field::PolicyDetails,
+    Field::PropertyCollection,
+    Field::SharingInformation,
+    Field::SystemOverrides,
+];
+const OF_OBJECTS: FieldSet = FieldSet::of(OBJECT_LISTS);
+
 /// What becomes of the fields that are not copied as they are, for people.
 pub const SHAPES: &[(&[Field], &str)] = &[
     (
@@ -41,7 +62,8 @@ pub const SHAPES: &[(&[Field], &str)] = &[
         &[Field::ModifiedProperties],
         "a list of `Name`, `NewValue` and `OldValue` as an object of pairs, dots and blanks in names as `_`: `ModifiedProperties.Role_DisplayName.NewValue`",
     ),
-    (&[Field::Actor, Field::Target], "a list of `ID` and `Type`, the type as text"),
+    (&[Field::Actor, Field::Target], "a list of `ID` and `Type`, the type as text; what is no object as its `_raw`"),
+    (OBJECT_LISTS, "as sent; what is no object, or in a list is none, as its `_raw`"),
     (
         &[Field::OperationProperties, Field::AdditionalInfo, Field::CopilotEventData],
         "as sent; JSON inside of a text as JSON",
@@ -75,7 +97,7 @@ const SHAPED: FieldSet = {
 
 /// Appends the members, each with a comma behind it. Members that follow one another are one copy.
 pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
-    let (view, moved) = (draft.view(), draft.moved);
+    let (view, moved, start) = (draft.view(), draft.moved, out.len());
     let mut run: Option<(usize, usize)> = None;
     let flush = |run: &mut Option<(usize, usize)>, out: &mut Vec<u8>| {
         if let Some((from, to)) = run.take() {
@@ -92,7 +114,9 @@ pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
                 flush(&mut run, out);
                 renamed(view, &entry, "_", out);
             }
-            Some(field) if SHAPED.contains(field) => {
+            Some(field)
+                if SHAPED.contains(field) && !(OF_OBJECTS.contains(field) && is_of_objects(view, entry.value())) =>
+            {
                 flush(&mut run, out);
                 shaped(draft, field, &entry, out);
             }
@@ -106,6 +130,9 @@ pub fn write(draft: &Draft<'_>, out: &mut Vec<u8>) {
         }
     }
     flush(&mut run, out);
+    if view.may_repeat_inside() {
+        distinct::keep_last(out, start);
+    }
 }
 
 fn shaped<'a>(draft: &Draft<'a>, field: Field, entry: &Entry<'a>, out: &mut Vec<u8>) {
@@ -138,9 +165,14 @@ fn shaped<'a>(draft: &Draft<'a>, field: Field, entry: &Entry<'a>, out: &mut Vec<
         Field::Sender if value.starts_with('{') => renamed(view, entry, "SenderEntity", out),
         Field::Message if value.starts_with('{') => renamed(view, entry, "MessageObject", out),
         Field::Location if value.starts_with('{') => renamed(view, entry, "LocationObject", out),
-        Field::Actor | Field::Target if value.starts_with('[') => {
+        Field::Actor | Field::Target => {
             json::key(name, out);
-            identities(value, out);
+            objects(value, out, identity);
+            out.push(b',');
+        }
+        _ if OF_OBJECTS.contains(field) => {
+            json::key(name, out);
+            objects(value, out, json::one_line);
             out.push(b',');
         }
         Field::Parameters | Field::ExtendedProperties => {
@@ -178,28 +210,43 @@ fn is_number(value: &str) -> bool {
     value.as_bytes().first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-')
 }
 
-/// `[{"ID": …, "Type": 5}]` with the types as texts.
-fn identities(list: &str, out: &mut Vec<u8>) {
-    let mut elements = nested::elements(list);
+/// Whether it is nothing, an object or a list of objects: nearly always, and the scanner has seen it.
+fn is_of_objects(view: &View<'_>, value: &str) -> bool {
+    let is_one = |value: &str| value.starts_with(['{', 'n']);
+    let Some(inside) = value.strip_prefix('[') else { return is_one(value) };
+    match view.has_mixed_list() {
+        false => inside.trim_start().starts_with(['{', ']']),
+        true => nested::elements(value).all(is_one),
+    }
+}
+
+/// A list of objects, of which each is written so; what in it is none stands under `_raw` in its place.
+fn objects(value: &str, out: &mut Vec<u8>, write: impl Fn(&str, &mut Vec<u8>)) {
+    let one = |value: &str, out: &mut Vec<u8>| match value.as_bytes().first() {
+        Some(b'{') => write(value, out),
+        _ => other(value, out),
+    };
+    if !value.starts_with('[') {
+        return one(value, out);
+    }
     out.push(b'[');
-    loop {
-        let from = out.len();
-        out.push(b'{');
-        let element = elements.next_with(|name, value| match name == "Type" && is_number(value) {
-            true => json::escaped(name, value, out),
-            false => verbatim(name, value, out),
-        });
-        match element {
-            Some(element) if element.starts_with('{') => json::end(b'}', out),
-            other => {
-                out.truncate(from);
-                let Some(element) = other else { break };
-                json::one_line(element, out);
-            }
-        }
+    for element in nested::elements(value) {
+        one(element, out);
         out.push(b',');
     }
     json::end(b']', out);
+}
+
+/// `{"ID": …, "Type": 5}` with the type as text.
+fn identity(object: &str, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (name, value) in nested::members(object) {
+        match name == "Type" && is_number(value) {
+            true => json::escaped(name, value, out),
+            false => verbatim(name, value, out),
+        }
+    }
+    json::end(b'}', out);
 }
 
 /// `Data` of an alert or an investigation, JSON inside of a text: below `flattened`, as Elastic's mapping of the field
@@ -208,7 +255,7 @@ fn data<'a>(draft: &Draft<'a>, escaped: &'a str, out: &mut Vec<u8>) {
     json::open("Data", out);
     json::key("flattened", out);
     match draft.embedded(escaped).filter(|inside| inside.starts_with('{')) {
-        Some(inside) => json::distinct(inside, out),
+        Some(inside) => distinct::copy(inside, out),
         None => raw(|out| json::quoted(escaped, out), out),
     }
     out.push(b',');
@@ -400,7 +447,7 @@ fn raw(write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
 /// The JSON inside of a text, or the text under `_raw`.
 fn parsed<'a>(draft: &Draft<'a>, escaped: &'a str, out: &mut Vec<u8>) {
     match draft.embedded(escaped) {
-        Some(inside) => json::distinct(inside, out),
+        Some(inside) => distinct::copy(inside, out),
         None => raw(|out| json::quoted(escaped, out), out),
     }
 }
@@ -512,6 +559,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_object_in_a_list_of_objects_stands_under_a_name() {
+        assert_eq!(
+            rest(
+                r#"{"Members":["a\"",{"UPN":"x"},1,null,[ {"b" : 2} ]],"AlertLinks":"y","Folders":[1],"Messages":null}"#
+            ),
+            r#"{"Members":[{"_raw":"a\""},{"UPN":"x"},{"_raw":"1"},null,{"_raw":"[ {\"b\" : 2} ]"}],"AlertLinks":{"_raw":"y"},"Folders":[{"_raw":"1"}],"Messages":null}"#
+        );
+        let good = r#"{"Actions":["a",{"b":1}],"Members":[ {"UPN":"x"} ],"Folders":{"a":1},"Attendees":[],"MessageURLs":["u"]}"#;
+        assert_eq!(rest(good), good);
+    }
+
+    #[test]
     fn names_that_come_as_two_types_have_two_names_and_types_of_identities_are_texts() {
         assert_eq!(rest(r#"{"Sender":{"a":1},"Message":"m"}"#), r#"{"SenderEntity":{"a":1},"Message":"m"}"#);
         assert_eq!(
@@ -524,7 +583,7 @@ mod tests {
         );
         assert_eq!(
             rest(r#"{"Actor":[{"ID":"x","Type":5},"odd"],"Target":"y","UserType":0}"#),
-            r#"{"Actor":[{"ID":"x","Type":"5"},"odd"],"Target":"y","UserType":"0"}"#
+            r#"{"Actor":[{"ID":"x","Type":"5"},{"_raw":"odd"}],"Target":{"_raw":"y"},"UserType":"0"}"#
         );
     }
 }

@@ -6,7 +6,7 @@ use crate::record::Field;
 
 use super::draft::{Draft, Value};
 use super::ecs::Ecs;
-use super::family::{Family, Rule, made, moved};
+use super::family::{Family, Rule, copied, made, moved};
 use super::identity;
 
 pub static FAMILY: Family = Family {
@@ -28,6 +28,7 @@ const RULES: &[Rule] = &[
         "DestinationRelativeUrl, DestinationFileName",
         "joined with `/`: where it was copied, moved or renamed to",
     ),
+    copied(Ecs::EventReason, Field::SensitivityLabelJustificationText),
     made(Ecs::FileType, "ItemType", "File: file; Folder: dir; of a named file or of sharing"),
     made(Ecs::UserTargetId, "TargetUserOrGroupName", "where TargetUserOrGroupType is Member or Guest"),
     made(Ecs::UserTargetEmail, "TargetUserOrGroupName", "of the same, where it is an address"),

@@ -9,6 +9,7 @@ pub mod address;
 pub mod field;
 pub mod instant;
 mod key;
+mod oddity;
 pub mod salvage;
 pub mod scan;
 pub mod split;

@@ -14,12 +14,31 @@ pub fn blanks(bytes: &[u8], mut at: usize) -> usize {
 
 /// The end of the value that begins at `at`.
 pub fn value(bytes: &[u8], at: usize) -> Option<usize> {
+    value_watched(bytes, at, &mut ())
+}
+
+/// The same, watched.
+pub fn value_watched(bytes: &[u8], at: usize, watch: &mut impl Watch) -> Option<usize> {
     match *bytes.get(at)? {
         b'"' => string(bytes, at),
-        b'{' | b'[' => nest(bytes, at),
+        b'{' | b'[' => nest(bytes, at, watch),
         _ => scalar(bytes, at),
     }
 }
+
+/// Who is told what the scanner walks over; `()` wants to know nothing, and costs nothing.
+pub trait Watch {
+    /// An object begins.
+    fn open(&mut self) {}
+    /// The innermost object ends.
+    fn close(&mut self) {}
+    /// A name of the innermost object: its place, with its quotes.
+    fn name(&mut self, _bytes: &[u8], _from: usize, _end: usize) {}
+    /// An element of the outermost list ends.
+    fn element(&mut self, _is_object: bool) {}
+}
+
+impl Watch for () {}
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -103,7 +122,7 @@ fn digits(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// The end of the object or list that begins at `at`.
-fn nest(bytes: &[u8], at: usize) -> Option<usize> {
+fn nest(bytes: &[u8], at: usize, watch: &mut impl Watch) -> Option<usize> {
     let mut open = Levels::default();
     let mut at = at;
     // A value is due.
@@ -116,7 +135,11 @@ fn nest(bytes: &[u8], at: usize) -> Option<usize> {
                     at = inside + 1;
                 } else {
                     open.push(is_object);
-                    at = if is_object { name(bytes, inside)? } else { inside };
+                    at = inside;
+                    if is_object {
+                        watch.open();
+                        at = name(bytes, inside, watch)?;
+                    }
                     continue 'value;
                 }
             }
@@ -125,10 +148,13 @@ fn nest(bytes: &[u8], at: usize) -> Option<usize> {
         }
         // A value has ended.
         while let Some(is_object) = open.last() {
+            if !is_object && open.depth == 1 {
+                watch.element(bytes[at - 1] == b'}');
+            }
             at = blanks(bytes, at);
             match (*bytes.get(at)?, is_object) {
                 (b',', true) => {
-                    at = name(bytes, blanks(bytes, at + 1))?;
+                    at = name(bytes, blanks(bytes, at + 1), watch)?;
                     continue 'value;
                 }
                 (b',', false) => {
@@ -138,6 +164,9 @@ fn nest(bytes: &[u8], at: usize) -> Option<usize> {
                 (b'}', true) | (b']', false) => {
                     open.pop();
                     at += 1;
+                    if is_object {
+                        watch.close();
+                    }
                 }
                 _ => return None,
             }
@@ -148,11 +177,13 @@ fn nest(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// The place of the value behind a name and its colon.
 #[inline(always)]
-fn name(bytes: &[u8], at: usize) -> Option<usize> {
+fn name(bytes: &[u8], at: usize, watch: &mut impl Watch) -> Option<usize> {
     if bytes.get(at) != Some(&b'"') {
         return None;
     }
-    let colon = blanks(bytes, string(bytes, at)?);
+    let end = string(bytes, at)?;
+    watch.name(bytes, at, end);
+    let colon = blanks(bytes, end);
     (bytes.get(colon) == Some(&b':')).then(|| blanks(bytes, colon + 1))
 }
 

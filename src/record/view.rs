@@ -13,6 +13,7 @@ use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::field::{self, Field};
+use super::oddity::Oddities;
 use super::{instant, scan, text};
 
 /// A record that is not a JSON object in UTF-8.
@@ -92,6 +93,8 @@ pub struct View<'a> {
     members: Vec<Member>,
     slots: Box<[u32; Field::COUNT]>,
     superseded: bool,
+    may_repeat: bool,
+    is_mixed: bool,
 }
 
 /// Members that a record usually has fewer of.
@@ -117,14 +120,14 @@ impl<'a> View<'a> {
     /// pass. What follows the record is not looked at.
     pub fn read_first(text: &'a str, mut buffer: ViewBuffer) -> Result<(View<'a>, usize), UnreadableRecord> {
         buffer.clear();
-        let mut view = View { record: text, members: buffer.members, slots: buffer.slots, superseded: false };
-        let mut names = NameFilter::new();
-        if view.scan(text, &mut names).is_none() {
+        let mut view = View::empty(text, buffer);
+        let (mut names, mut odd) = (NameFilter::new(), Oddities::new());
+        if view.scan(text, &mut names, &mut odd).is_none() {
             // It says why not.
             let mut buffer = view.into_buffer();
             buffer.clear();
-            view = View { record: text, members: buffer.members, slots: buffer.slots, superseded: false };
-            names = NameFilter::new();
+            view = View::empty(text, buffer);
+            (names, odd) = (NameFilter::new(), Oddities::unknown());
             serde_json::Deserializer::from_str(text)
                 .deserialize_map(MemberVisitor { view: &mut view, names: &mut names })?;
         }
@@ -138,7 +141,13 @@ impl<'a> View<'a> {
         if names.repeated {
             view.supersede();
         }
+        (view.may_repeat, view.is_mixed) = (odd.may_repeat, odd.is_mixed);
         Ok((view, end))
+    }
+
+    fn empty(record: &'a str, buffer: ViewBuffer) -> View<'a> {
+        let ViewBuffer { members, slots } = buffer;
+        View { record, members, slots, superseded: false, may_repeat: false, is_mixed: false }
     }
 
     /// Gives the allocations back.
@@ -206,7 +215,7 @@ impl<'a> View<'a> {
     }
 
     /// Finds the members of the object that the text begins with; `None` where it is none.
-    fn scan(&mut self, text: &'a str, names: &mut NameFilter) -> Option<()> {
+    fn scan(&mut self, text: &'a str, names: &mut NameFilter, odd: &mut Oddities) -> Option<()> {
         let bytes = text.as_bytes();
         let mut at = scan::blanks(bytes, 0);
         if bytes.get(at) != Some(&b'{') {
@@ -226,7 +235,8 @@ impl<'a> View<'a> {
                 return None;
             }
             let start = scan::blanks(bytes, colon + 1);
-            let end = scan::value(bytes, start)?;
+            odd.next();
+            let end = scan::value_watched(bytes, start, odd)?;
             self.add((at + 1, end_of_name - 1), (start, end), names);
             at = scan::blanks(bytes, end);
             match bytes.get(at)? {
@@ -288,6 +298,16 @@ impl<'a> View<'a> {
     /// True where some field was given twice, so that not everything between two members stands.
     pub fn has_superseded(&self) -> bool {
         self.superseded
+    }
+
+    /// True where a name may stand twice in an object inside of the record; never false where one does.
+    pub fn may_repeat_inside(&self) -> bool {
+        self.may_repeat
+    }
+
+    /// True where a list of the record has objects and other things in it.
+    pub fn has_mixed_list(&self) -> bool {
+        self.is_mixed
     }
 }
 

@@ -297,7 +297,6 @@ pub const HOSTILE: &[&str] = &[
     "generic/record-type-of-the-future",
     // More levels than an index has.
     "generic/deep-nesting",
-    "teams/member-without-address",
 ];
 
 #[test]

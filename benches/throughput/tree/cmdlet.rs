@@ -171,6 +171,7 @@ fn kind_of_verb(operation: &str) -> Option<&'static str> {
         "New" => Some("creation"),
         "Remove" | "Delete" => Some("deletion"),
         "Get" | "Search" | "Test" | "Export" => Some("access"),
+        // What makes is `New`.
         "Set" | "Add" | "Enable" | "Disable" | "Update" | "Install" | "Uninstall" | "Start" | "Stop" | "Move"
         | "Undo" | "Clear" | "Restore" | "Import" | "Connect" | "Disconnect" | "Release" | "Suspend" | "Resume" => {
             Some("change")

@@ -24,7 +24,6 @@ pub fn mailbox(record: &Record, doc: &mut Doc) {
     for name in ["SendAsUserSmtp", "SendOnBehalfOfUserSmtp"] {
         if let Some(from) = text(record, name) {
             doc.set_text("email.sender.address", doc.text("user.email"));
-            doc.add_person(&from);
             doc.set("email.from.address", vec![from]);
         }
     }
@@ -89,6 +88,7 @@ pub fn sharepoint(record: &mut Record, doc: &mut Doc, record_type: i64) {
         take(record, doc, path, name);
     }
     set_url(doc, text(record, "ObjectId"));
+    doc.set_text("event.reason", text(record, "SensitivityLabelJustificationText"));
     // Of a search or a block the item is said to be a file though it is a site.
     let has_item = doc.has("file.name") || record_type == 14;
     match text(record, "ItemType").as_deref().filter(|_| has_item) {
@@ -179,7 +179,7 @@ pub fn alert(record: &mut Record, doc: &mut Doc) {
             doc.add_person(&user);
         }
     }
-    for name in ["suid", "user", "tsd", "trc"] {
+    for name in ["suid", "user"] {
         doc.add_person(&member(&data, name).unwrap_or_default());
     }
     if let Some(recipient) = member(&data, "trc") {

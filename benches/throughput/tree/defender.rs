@@ -147,7 +147,7 @@ fn add_entity(doc: &mut Doc, entity: &Value) {
     ] {
         doc.add_text(path, member(entity, name).unwrap_or_default());
     }
-    for name in ["Recipient", "Upn", "UserPrincipalName", "MailboxPrimaryAddress"] {
+    for name in ["Upn", "UserPrincipalName", "MailboxPrimaryAddress"] {
         doc.add_person(&member(entity, name).unwrap_or_default());
     }
     for name in ["SenderIP", "Address"] {

@@ -60,9 +60,9 @@ fn dlp_mail(doc: &mut Doc, mail: &Value, is_chat: bool) {
     ];
     for (name, path) in PEOPLE {
         for person in mail.get(name).map(texts).unwrap_or_default() {
-            doc.add_person(&person);
-            if !is_chat {
-                doc.add(path, person);
+            match is_chat {
+                true => doc.add_person(&person),
+                false => doc.add(path, person),
             }
         }
     }

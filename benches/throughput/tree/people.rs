@@ -1,7 +1,7 @@
 //! Entra, by way of a tree: who did what to whom, and who signed in.
 
 use auditferry::record::address::Address;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::doc::{Doc, address, embedded, is_known, last_value, list, member, scalar, set_address, set_user, text};
 use super::{Record, set_source, severity};
@@ -115,6 +115,19 @@ pub fn risk(record: &Record, doc: &mut Doc) {
         && let Some(from) = Address::parse(&sent)
     {
         set_source(doc, from);
+    }
+}
+
+/// Where it says that it happened, where no table does.
+pub fn place_of_risk(record: &Record, doc: &mut Doc) {
+    let Some(place) = record.get("Location") else { return };
+    doc.set_text("source.geo.city_name", member(place, "City"));
+    doc.set_text("source.geo.country_iso_code", member(place, "CountryOrRegion"));
+    doc.set_text("source.geo.region_name", member(place, "State"));
+    if let Some(at) = place.get("GeoCoordinates")
+        && let (Some(lat), Some(lon)) = (at["Latitude"].as_f64(), at["Longitude"].as_f64())
+    {
+        doc.set("source.geo.location", json!({"lat": lat, "lon": lon}));
     }
 }
 

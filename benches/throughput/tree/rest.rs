@@ -17,6 +17,27 @@ const AS_STRINGS: [&str; 9] = [
     "ListBaseType",
 ];
 
+/// Lists of objects.
+const OF_OBJECTS: [&str; 17] = [
+    "Actor",
+    "AffectedItems",
+    "AlertLinks",
+    "AttachmentData",
+    "Attendees",
+    "AuthDetails",
+    "DeviceProperties",
+    "ExtraProperties",
+    "Folders",
+    "Members",
+    "MembershipInformation",
+    "Messages",
+    "PolicyDetails",
+    "PropertyCollection",
+    "SharingInformation",
+    "SystemOverrides",
+    "Target",
+];
+
 /// Gives the fields that need one their shape.
 pub fn shaped(mut record: Map<String, Value>) -> Value {
     for name in AS_STRINGS {
@@ -38,6 +59,13 @@ pub fn shaped(mut record: Map<String, Value>) -> Value {
             if let Some(kind) = identity.get_mut("Type").filter(|kind| kind.is_number()) {
                 *kind = kind.to_string().into();
             }
+        }
+    }
+    for name in OF_OBJECTS {
+        match record.get_mut(name) {
+            Some(Value::Array(list)) => list.iter_mut().for_each(|one| *one = other(one.take())),
+            Some(value) => *value = other(value.take()),
+            None => {}
         }
     }
     for name in ["OperationProperties", "AdditionalInfo", "CopilotEventData"] {
