@@ -1,4 +1,5 @@
-//! Several sinks at once, end to end: one that is not required and hangs holds up nobody, and says what it skipped.
+//! Several sinks at once, end to end: those that are not required and hang, each from another moment on, hold up nobody
+//! and say what they skipped.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 async fn an_optional_sink_that_hangs_holds_up_no_other_and_says_what_it_skipped() {
     let world = world(WorldConfig::new().records(12_000).days(1).speed(20.0)).await;
     let hec = FakeHec::start_with(Options { hash_events: true, ..Options::default() }).await;
-    // It takes a request, and answers when everything else is long over.
+    // Each takes a request one day, and answers when everything else is long over; what waits for them then is of
+    // different blobs.
+    const HANG: Duration = Duration::from_secs(600);
     let web = FakeWeb::start(Kind::Ndjson).await;
-    web.set(|knobs| knobs.answer_delay = Duration::from_secs(600));
+    web.set(|knobs| knobs.answer_delay = HANG);
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(FakeWeb::start(Kind::Ndjson).await);
+    }
     let place = Place::new();
     let sinks = format!(
         "{}  - {{ name: splunk, type: splunk_hec, url: {:?}, token: token }}\n  - {{ name: soc, type: http, url: {:?}, required: false }}\n",
@@ -24,12 +31,18 @@ async fn an_optional_sink_that_hangs_holds_up_no_other_and_says_what_it_skipped(
         hec.url(),
         web.url("/in")
     );
+    let other = |(n, web): (usize, &FakeWeb)| {
+        format!("  - {{ name: other{n}, type: http, url: {:?}, required: false }}\n", web.url("/in"))
+    };
+    let sinks = sinks + &others.iter().enumerate().map(other).collect::<String>();
     let collect = "collect: { requests_per_minute: 100000, poll_interval: 5s, backfill: 2d, in_flight: 4MiB }";
     place.write_config(&world, &sinks, collect);
     let mut process = place.start(&[], &[]);
     let (truth, began) = (served(&world).reachable.len(), Instant::now());
     while hec.distinct() < truth {
         assert!(began.elapsed() < LIMIT, "{} of {truth}\n{}", hec.distinct(), place.log_tail());
+        let hung = hec.count() * 6 / truth;
+        others.iter().take(hung).for_each(|other| other.set(|knobs| knobs.answer_delay = HANG));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(web.requests() > 0, "the other one was sent something");
@@ -43,6 +56,7 @@ async fn an_optional_sink_that_hangs_holds_up_no_other_and_says_what_it_skipped(
     };
     let skipped = dropped(&page);
     assert!(skipped > 1000, "{skipped} skipped");
+    assert!(others.iter().all(|other| other.count() > 0), "each took something before it hung");
     assert!(page.contains("auditferry_sink_circuit_open{sink=\"splunk\"} 0"));
     // Said while it runs, not only at its end.
     assert!(place.log().contains("does not keep up and is not required"), "{}", place.log_tail());
@@ -55,7 +69,7 @@ async fn an_optional_sink_that_hangs_holds_up_no_other_and_says_what_it_skipped(
     let lines = place.log();
     let said: u64 = lines
         .lines()
-        .filter(|line| line.contains("does not keep up and is not required"))
+        .filter(|line| line.contains("does not keep up and is not required") && line.contains("\"soc\""))
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["events"].as_u64().unwrap())
         .sum();
     assert!(said >= skipped, "{said} said, {skipped} counted before the end");
