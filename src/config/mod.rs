@@ -5,17 +5,21 @@ mod check;
 mod check_auth;
 mod check_edit;
 mod check_enrich;
+mod check_http;
 mod check_kafka;
+mod check_login;
 mod check_sinks;
 mod condition;
 mod credential;
 mod example;
 mod faults;
 mod file;
+mod http;
 mod inputs;
 mod interpolate;
 mod kafka;
 mod load;
+mod login;
 mod parts;
 mod proxy;
 mod schema;
@@ -31,13 +35,15 @@ pub use condition::{Key, Matcher, Network, Test, When};
 pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
+pub use http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPreset, HttpPresetDefaults};
 pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
+pub use login::{API_KEY, BEARER, LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};
 pub use parts::{NamedTenant, Parts, load_parts};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
-pub use templates::places as template_places;
+pub use templates::{body_pieces, places as template_places};
 pub use values::{is_private, parse_duration};
 pub use when::starts_with;
 
@@ -202,6 +208,7 @@ impl SinkConfig {
         let mut files = match &self.kind {
             SinkKind::SplunkHec(hec) => hec.tls.files(),
             SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
+            SinkKind::Http(http) => http.tls.files(),
         };
         if let Some(HashConfig { key: SecretSource::File(path), .. }) = &self.edit.hash {
             files.push(path);
@@ -272,6 +279,7 @@ pub enum SinkKind {
     File(FileConfig),
     SplunkHec(HecConfig),
     Kafka(KafkaConfig),
+    Http(HttpConfig),
 }
 
 impl SinkKind {
@@ -282,6 +290,7 @@ impl SinkKind {
             SinkKind::File(_) => "file",
             SinkKind::SplunkHec(_) => "splunk_hec",
             SinkKind::Kafka(_) => "kafka",
+            SinkKind::Http(_) => "http",
         }
     }
 
@@ -292,6 +301,7 @@ impl SinkKind {
             SinkKind::File(file) => file.path.display().to_string(),
             SinkKind::SplunkHec(hec) => hec.url.to_string(),
             SinkKind::Kafka(kafka) => format!("{} {}", kafka.brokers, kafka.topic),
+            SinkKind::Http(http) => http.address.shown(),
         }
     }
 
@@ -315,6 +325,9 @@ impl SinkKind {
             },
             SinkKind::Kafka(_) => {
                 "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
+            }
+            SinkKind::Http(_) => {
+                "at least once: a batch is done with the receiver's success; `Idempotency-Key`, made of the record keys, tells a batch that is sent again"
             }
         }
     }

@@ -27,10 +27,23 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("/properties/sinks/items/allOf/2/then", &["url", "token"]),
     ("/properties/sinks/items/allOf/3/then", &["brokers", "topic"]),
     ("/properties/sinks/items/allOf/3/then/properties/sasl", &["mechanism", "username", "password"]),
+    ("/properties/sinks/items/allOf/4/then", &["url"]),
+    ("/properties/sinks/items/allOf/4/then/properties/signature", &["secret"]),
+    ("/properties/sinks/items/allOf/4/then/properties/auth/properties/basic", &["username", "password"]),
+    ("/properties/sinks/items/allOf/4/then/properties/auth/properties/header", &["name", "value"]),
+    (
+        "/properties/sinks/items/allOf/4/then/properties/auth/properties/oauth2",
+        &["token_url", "client_id", "client_secret"],
+    ),
+    (
+        "/properties/sinks/items/allOf/4/then/properties/auth/properties/entra",
+        &["tenant_id", "client_id", "client_secret"],
+    ),
     ("/properties/sinks/items/allOf/0/then/properties/hash_fields", &["key", "fields"]),
     ("/properties/sinks/items/allOf/1/then/properties/hash_fields", &["key", "fields"]),
     ("/properties/sinks/items/allOf/2/then/properties/hash_fields", &["key", "fields"]),
     ("/properties/sinks/items/allOf/3/then/properties/hash_fields", &["key", "fields"]),
+    ("/properties/sinks/items/allOf/4/then/properties/hash_fields", &["key", "fields"]),
 ];
 /// What a tenant has for itself.
 const OF_ONE_TENANT: [&str; 2] = ["name", "tenant_id"];

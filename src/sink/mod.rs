@@ -8,6 +8,7 @@
 pub mod dead_letters;
 pub mod driver;
 mod file;
+mod http;
 mod kafka;
 mod line;
 #[cfg(test)]
@@ -16,17 +17,19 @@ mod shape;
 pub(crate) mod splunk_hec;
 mod stdout;
 pub mod template;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{SinkConfig, SinkKind};
+use crate::config::{HttpAddressError, SinkConfig, SinkKind};
 use crate::event::Event;
 use crate::http::HttpError;
 use crate::metrics::Metrics;
 use crate::secret::SecretError;
 use crate::state::State;
 use file::FileSink;
+use http::HttpSink;
 use kafka::KafkaSink;
 pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
@@ -39,6 +42,7 @@ pub enum AnySink {
     File(FileSink),
     SplunkHec(Box<SplunkHecSink>),
     Kafka(Box<KafkaSink>),
+    Http(Box<HttpSink>),
 }
 
 /// A sink could not be built from its configuration.
@@ -54,12 +58,20 @@ pub enum SinkBuildError {
         "sink `{sink}`: `{url}` is no event endpoint; give scheme, host and port, or a URL that ends in /services/collector/event"
     )]
     Endpoint { sink: String, url: String },
-    #[error("sink `{sink}`: the token holds characters that no header can carry; give it as Splunk shows it")]
+    #[error(
+        "sink `{sink}`: the token holds characters that no header can carry; give it as it was given to you, without line breaks"
+    )]
     Token { sink: String },
+    #[error("sink `{sink}`: `{name}` is no name of a header; letters, digits and `-` are")]
+    HeaderName { sink: String, name: String },
     #[error(
         "sink `{sink}`: the key of `hash_fields` has {bytes} bytes; give at least {least}, for instance from `openssl rand -base64 32`"
     )]
     ShortKey { sink: String, bytes: usize, least: usize },
+    #[error("sink `{sink}`: `url`: {source}")]
+    Address { sink: String, source: HttpAddressError },
+    #[error("sink `{sink}`: `body`: {reason}; `auditferry validate` names the places")]
+    Body { sink: String, reason: String },
     #[error("sink `{sink}`: librdkafka makes no producer: {reason}; see `tls`, `sasl` and `librdkafka` of the sink")]
     Kafka { sink: String, reason: String },
 }
@@ -76,6 +88,7 @@ pub fn build(
         SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
         SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
+        SinkKind::Http(http) => AnySink::Http(Box::new(HttpSink::new(config, http, metrics)?)),
     };
     ShapedSink::new(config, sink)
 }
@@ -87,6 +100,7 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.encode(event, out),
             AnySink::SplunkHec(sink) => sink.encode(event, out),
             AnySink::Kafka(sink) => sink.encode(event, out),
+            AnySink::Http(sink) => sink.encode(event, out),
         }
     }
 
@@ -96,6 +110,7 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.send(batch).await,
             AnySink::SplunkHec(sink) => sink.send(batch).await,
             AnySink::Kafka(sink) => sink.send(batch).await,
+            AnySink::Http(sink) => sink.send(batch).await,
         }
     }
 
@@ -105,6 +120,7 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.probe().await,
             AnySink::SplunkHec(sink) => sink.probe().await,
             AnySink::Kafka(sink) => sink.probe().await,
+            AnySink::Http(sink) => sink.probe().await,
         }
     }
 
@@ -115,7 +131,7 @@ impl Sink for AnySink {
     fn in_the_air(&self, configured: usize) -> usize {
         match self {
             AnySink::SplunkHec(sink) => sink.in_the_air(configured),
-            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) => configured,
+            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) | AnySink::Http(_) => configured,
         }
     }
 }

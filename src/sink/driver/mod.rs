@@ -38,7 +38,7 @@ use turns::Turns;
 
 /// Bytes that a sink with `required: false` may keep waiting or in the air. Beyond, deliveries to it are dropped and
 /// counted. What waits here is held back from fetching, so a smaller budget has a smaller backlog: half of what one
-/// tenant may hold.
+/// tenant may hold, for all such sinks together, or several that hang would stop the fetching for the others.
 pub const OPTIONAL_BACKLOG: usize = 4 * 1024 * 1024;
 const BACKLOG_SHARE: usize = 8;
 
@@ -123,10 +123,16 @@ impl DriverHandle {
         inner.turns.push(Queued::new(delivery, Arc::clone(&inner.verdicts), held));
     }
 
-    /// Keeps what waits for a sink that is not required small within a budget (`collect.in_flight`) of so many bytes.
-    pub fn fit_into(&self, in_flight: usize) {
+    /// Whether what does not fit is dropped.
+    pub fn is_optional(&self) -> bool {
+        self.0.backlog.is_some()
+    }
+
+    /// Keeps what waits for a sink that is not required small within a budget (`collect.in_flight`) of so many bytes,
+    /// of which there are `optional`.
+    pub fn fit_into(&self, in_flight: usize, optional: usize) {
         if let Some(backlog) = &self.0.backlog {
-            backlog.set_limit(OPTIONAL_BACKLOG.min(in_flight / BACKLOG_SHARE));
+            backlog.set_limit(OPTIONAL_BACKLOG.min(in_flight / BACKLOG_SHARE / optional.max(1)));
         }
     }
 
@@ -213,7 +219,8 @@ impl<S: Sink> Driver<S> {
             () = told_to_stop(&mut stopped) => return false,
             () = turn => self.courier.circuit.show(),
         }
-        let mut open = true;
+        let (mut open, mut said) = (true, None);
+        let verdicts = Arc::clone(&self.courier.verdicts);
         loop {
             if let Some(delivery) = &mut self.waiting {
                 self.filling.take_from(delivery, &self.courier.sink, self.linger);
@@ -256,6 +263,10 @@ impl<S: Sink> Driver<S> {
                     None => open = false,
                 },
                 () = self.filling.linger(), if !due && !self.filling.is_empty() => {}
+                () = verdicts.skipped.due(said) => {
+                    verdicts.skipped.say(&verdicts.name);
+                    said = Some(Instant::now());
+                }
             }
         }
     }
@@ -263,6 +274,7 @@ impl<S: Sink> Driver<S> {
 
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
+        self.courier.verdicts.skipped.say(&self.courier.verdicts.name);
         self.turns.abandon();
     }
 }

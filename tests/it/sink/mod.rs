@@ -4,9 +4,12 @@
 
 mod acknowledged;
 mod collector;
+mod contract;
 mod file;
+mod http;
 mod kafka;
 mod real_collector;
+mod together;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
