@@ -195,6 +195,10 @@ pub enum SendError {
     /// a single event is then rejected.
     #[error("{reason}")]
     Split { reason: String },
+    /// The receiver judged each event by itself: settle those it took, dead-letter those it refused, send the others
+    /// again.
+    #[error("{}", .0.reason)]
+    Partial(Box<Partial>),
     /// As `Split`, and somebody could mend the receiver so that it takes it (a missing index): where
     /// most of a batch is refused so, it is held at once.
     #[error("{reason}")]
@@ -203,6 +207,30 @@ pub enum SendError {
     /// everything, probe, never dead-letter.
     #[error("{reason}")]
     Fatal { reason: String },
+}
+
+/// What became of a batch of which the receiver judged each event by itself. Indices into the batch, ascending, none
+/// in both lists; at least one in one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partial {
+    /// Taken: never sent again.
+    pub taken: Vec<usize>,
+    /// Refused for good.
+    pub refused: Vec<Refusal>,
+    /// When to send all others again, if the receiver named a time.
+    pub after: Option<Duration>,
+    /// Why all others are sent again; where there are none, why the last one was refused.
+    pub reason: String,
+}
+
+/// One event that is refused for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub event: usize,
+    /// The same for every event that is refused for the same reason.
+    pub reason: String,
+    /// As in [`SendError::Misplaced`].
+    pub misplaced: bool,
 }
 
 /// What a kind of sink is. `send` may run several times at once, as often as [`in_the_air`](Self::in_the_air)
