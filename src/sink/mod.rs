@@ -16,6 +16,7 @@ mod shape;
 pub(crate) mod splunk_hec;
 mod stdout;
 pub mod template;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +55,12 @@ pub enum SinkBuildError {
         "sink `{sink}`: `{url}` is no event endpoint; give scheme, host and port, or a URL that ends in /services/collector/event"
     )]
     Endpoint { sink: String, url: String },
-    #[error("sink `{sink}`: the token holds characters that no header can carry; give it as Splunk shows it")]
+    #[error(
+        "sink `{sink}`: the token holds characters that no header can carry; give it as it was given to you, without line breaks"
+    )]
     Token { sink: String },
+    #[error("sink `{sink}`: `{name}` is no name of a header; letters, digits and `-` are")]
+    HeaderName { sink: String, name: String },
     #[error(
         "sink `{sink}`: the key of `hash_fields` has {bytes} bytes; give at least {least}, for instance from `openssl rand -base64 32`"
     )]

@@ -10,15 +10,19 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::sink::SendError;
-
-/// Characters of an answer that are shown.
-const SHOWN: usize = 200;
+use crate::sink::web::{self, Heard, excerpt_of_text};
 
 /// An answer as received.
 pub(super) struct Answer<'a> {
     pub status: u16,
     pub retry_after: Option<Duration>,
     pub body: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    pub fn of(heard: &'a Heard) -> Answer<'a> {
+        Answer { status: heard.status, retry_after: heard.retry_after, body: &heard.body }
+    }
 }
 
 /// What was asked.
@@ -135,22 +139,16 @@ pub(super) fn classify_empty(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<(
 
 /// The answer's text, cut, with control characters escaped: it ends in logs and dead letters.
 fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(4 * SHOWN)]).into_owned();
     // Splunk's own words are enough; the number of the event is left out, so that refusals for one
     // reason read alike.
-    let text = match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body) {
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body) {
         Ok(fields) => match (fields.get("text").and_then(|text| text.as_str()), fields.get("code")) {
-            (Some(text), Some(code)) => format!("{text} (code {code})"),
-            (Some(text), None) => text.to_owned(),
-            _ => text,
+            (Some(text), Some(code)) => excerpt_of_text(&format!("{text} (code {code})")),
+            (Some(text), None) => excerpt_of_text(text),
+            _ => web::excerpt(body),
         },
-        Err(_) => text,
-    };
-    text.trim().chars().take(SHOWN).flat_map(show).collect()
-}
-
-fn show(character: char) -> Vec<char> {
-    if character.is_control() { character.escape_default().collect() } else { vec![character] }
+        Err(_) => web::excerpt(body),
+    }
 }
 
 #[cfg(test)]

@@ -17,22 +17,22 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::line::Written;
 use super::template::{Template, escape};
+use super::web::Heard;
+use super::web::compress::gzip;
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
 use crate::config::{AckConfig, AckMode, Format, HecConfig, SinkConfig};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use ack::{Offer, Offered};
-use answer::{Asked, classify, classify_empty, classify_health, is_of_a_collector};
+use answer::{Answer, Asked, classify, classify_empty, classify_health, is_of_a_collector};
 use lane::{Lane, Lanes};
-use receiver::{Heard, Receiver};
+use receiver::Receiver;
 
 /// What the Splunk Add-on for Microsoft Office 365 calls these records, so that its searches work.
 const RAW_SOURCETYPE: &str = "o365:management:activity";
@@ -42,9 +42,6 @@ const SOURCE: &str = "auditferry";
 
 /// Bytes of an event above which Splunk cuts it unless told otherwise (props.conf, `TRUNCATE`).
 const LONG_EVENT: usize = 10_000;
-
-/// Bytes compressed between two looks at other work: about a millisecond at level 1.
-const COMPRESSED_AT_ONCE: usize = 64 * 1024;
 
 /// One collector.
 pub struct SplunkHecSink {
@@ -144,7 +141,7 @@ impl SplunkHecSink {
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let plain = batch.bytes.len() as u64;
         let (request, encoded) = if self.gzip {
-            let body = self.compress(&batch.bytes).await.map_err(|error| SendError::Retry {
+            let body = gzip(&batch.bytes).await.map_err(|error| SendError::Retry {
                 after: None,
                 reason: format!("sink `{}`: cannot compress a batch: {error}", self.name),
             })?;
@@ -176,15 +173,6 @@ impl SplunkHecSink {
             tracing::warn!(sink = %self.name, bytes = LONG_EVENT,
                 "events longer than Splunk's usual limit were delivered: it cuts them unless `TRUNCATE` of their sourcetype in props.conf allows more; this is said once and counted in sink_long_events_total");
         }
-    }
-
-    async fn compress(&self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 6), Compression::new(1));
-        for chunk in bytes.chunks(COMPRESSED_AT_ONCE) {
-            encoder.write_all(chunk)?;
-            tokio::task::yield_now().await;
-        }
-        encoder.finish()
     }
 }
 
@@ -231,11 +219,11 @@ impl Sink for SplunkHecSink {
         let mut lane = self.lane().await?;
         // On an error nobody knows what became of the batch: the lane goes, and its channel with it.
         let heard = self.post(batch, &mut lane).await?;
-        let taken = match classify(&self.asked(batch.ends.len()), &heard.answer()) {
+        let taken = match classify(&self.asked(batch.ends.len()), &Answer::of(&heard)) {
             Ok(taken) => taken,
             Err(error) => {
                 // A proxy's own answer says nothing of what the collector did: an answer was lost.
-                if is_of_a_collector(&heard.answer()) {
+                if is_of_a_collector(&Answer::of(&heard)) {
                     self.lanes.put(lane);
                 }
                 return Err(error);
@@ -262,13 +250,13 @@ impl Sink for SplunkHecSink {
         self.is_worth_a_batch()?;
         let (mut lane, asked) = (self.lane().await?, self.asked(0));
         let heard = self.receiver.exchange(self.receiver.health(&lane.client), &mut lane).await?;
-        if let Some(Err(error)) = classify_health(&asked, &heard.answer()) {
+        if let Some(Err(error)) = classify_health(&asked, &Answer::of(&heard)) {
             return Err(error);
         }
-        if classify_health(&asked, &heard.answer()).is_none() {
+        if classify_health(&asked, &Answer::of(&heard)).is_none() {
             let empty = lane.dress(self.receiver.events(&lane));
             let heard = self.receiver.exchange(empty, &mut lane).await?;
-            classify_empty(&asked, &heard.answer())?;
+            classify_empty(&asked, &Answer::of(&heard))?;
         }
         self.lanes.put(lane);
         match self.ack.mode == AckMode::Required || self.must_ask_first() {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::SplunkHecSink;
 use super::ack::{Indexed, Offered, classify_ack, question};
+use super::answer::Answer;
 use super::lane::Lane;
 use crate::config::AckMode;
 use crate::metrics::Metrics;
@@ -120,7 +121,7 @@ impl SplunkHecSink {
         let request = lane.dress(self.receiver.acknowledgements(lane));
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(question(id));
         match self.receiver.exchange(request, lane).await {
-            Ok(heard) => classify_ack(&self.asked(0), &heard.answer(), id),
+            Ok(heard) => classify_ack(&self.asked(0), &Answer::of(&heard), id),
             Err(error) => Indexed::Unreached { reason: error.reason },
         }
     }

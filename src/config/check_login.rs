@@ -1,0 +1,320 @@
+//! `auth:` and `signature:` of sinks that speak HTTP, as written → as meant: exactly one way to log in. Comes in: the
+//! sections of a sink. Goes out: [`LoginConfig`] and [`SignatureConfig`], or faults. Opens nothing, asks nobody.
+
+use url::Url;
+
+use super::check::warn_of_literal;
+use super::check_kafka::Pairs;
+use super::faults::{Place, Reader};
+use super::schema::{self, Schema};
+use super::section::{Field, Section, entries, field, refuse_unknown, section};
+use super::tree::{Entry, Node};
+use super::values::{At, Cloud, FromNode, Guid, Secret};
+use crate::config::login::{API_KEY, BEARER};
+use crate::config::{LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};
+
+const SECRET: &str = "best as \"${file:/run/secrets/…}\"";
+
+section! {
+    /// By what right the sink asks: at most one of these.
+    LoginFile in "`auth` of the sink" {
+        /// A token, shown as `Authorization: Bearer …`. Best as "${file:/run/secrets/…}", like all secrets here.
+        bearer: Secret,
+        /// A name and a password.
+        basic: BasicFile,
+        /// A key in its base64 form, shown as `Authorization: ApiKey …`: what Elasticsearch gives.
+        api_key: Secret,
+        /// A header of any name that holds a key, as `X-Api-Key`.
+        header: HeaderSecretFile,
+        /// OAuth2 client credentials: a token from an endpoint of your own.
+        oauth2: OAuth2File,
+        /// An application in Microsoft Entra: OAuth2 client credentials from Microsoft's login hosts.
+        entra: EntraFile,
+    } later {}
+}
+
+section! {
+    BasicFile in "`basic`" {
+        /// The name.
+        username: String,
+        /// Best as "${file:/run/secrets/…}".
+        password: Secret,
+    } later {}
+}
+
+section! {
+    HeaderSecretFile in "`auth.header`" {
+        /// Name of the header.
+        name: String,
+        /// Best as "${file:/run/secrets/…}".
+        value: Secret,
+    } later {}
+}
+
+section! {
+    OAuth2File in "`oauth2`" {
+        /// The token endpoint; plain http to loopback only.
+        token_url: Url,
+        /// Who asks.
+        client_id: String,
+        /// Best as "${file:/run/secrets/…}".
+        client_secret: Secret,
+        /// What for, where the endpoint wants to know.
+        scope: String,
+        /// Further fields of the request for a token, as `audience` or `resource`.
+        parameters: Pairs,
+        /// Where id and secret are shown: in the `form` (the default), or in the `header` Authorization.
+        credentials: Credentials,
+    } later {}
+}
+
+section! {
+    EntraFile in "`entra`" {
+        /// The directory id.
+        tenant_id: Guid,
+        /// The id of the app registration.
+        client_id: Guid,
+        /// Best as "${file:/run/secrets/…}".
+        client_secret: Secret,
+        /// Which login host is asked. Default enterprise.
+        cloud: Cloud,
+        /// What for. Default: what the preset is for.
+        scope: String,
+    } later {}
+}
+
+section! {
+    /// A keyed signature of each body (HMAC).
+    SignatureFile in "`signature`" {
+        /// Header that holds it, as `sha256=<hexadecimal digits>`. Default X-Signature.
+        header: String,
+        /// sha256 (the default) or sha512.
+        algorithm: Algorithm,
+        /// The key, best as "${file:/run/secrets/…}".
+        secret: Secret,
+        /// Header that holds the seconds since 1970; then `<seconds>.<body>` is signed. Default: none.
+        timestamp_header: String,
+    } later {}
+}
+
+/// Where the credentials of a client are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Credentials {
+    basic: bool,
+}
+
+impl FromNode for Credentials {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Credentials> {
+        let value = String::from_node(node, reader)?;
+        match value.as_str() {
+            "form" => Some(Credentials { basic: false }),
+            "header" => Some(Credentials { basic: true }),
+            _ => {
+                reader.fault(&node.place, "this is no place for credentials", "use `form` or `header`");
+                None
+            }
+        }
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(["form", "header"])
+    }
+}
+
+/// How a body is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Algorithm(SignatureAlgorithm);
+
+impl FromNode for Algorithm {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Algorithm> {
+        let value = String::from_node(node, reader)?;
+        let found = SignatureAlgorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == value);
+        if found.is_none() {
+            reader.fault(&node.place, "this is not an algorithm for signatures", "use `sha256` or `sha512`");
+        }
+        found.map(Algorithm)
+    }
+
+    fn schema() -> Schema {
+        schema::one_of(SignatureAlgorithm::ALL.map(SignatureAlgorithm::as_str))
+    }
+}
+
+/// How to log in; `Some(LoginConfig::None)` where nothing was written. `scope`: of an Entra application that is
+/// given none.
+pub(super) fn login(
+    written: Field<LoginFile>,
+    scope: Option<&dyn Fn(Cloud) -> &'static str>,
+    reader: &mut Reader<'_>,
+) -> Option<LoginConfig> {
+    let At { value: file, place } = match written {
+        Field::Absent => return Some(LoginConfig::None),
+        Field::Faulty => return None,
+        Field::Given(at) => at,
+    };
+    let kinds = [
+        ("bearer", place_of(&file.bearer, &place)),
+        ("basic", place_of(&file.basic, &place)),
+        ("api_key", place_of(&file.api_key, &place)),
+        ("header", place_of(&file.header, &place)),
+        ("oauth2", place_of(&file.oauth2, &place)),
+        ("entra", place_of(&file.entra, &place)),
+    ];
+    let given: Vec<_> = kinds.into_iter().filter_map(|(key, place)| Some((key, place?))).collect();
+    match given.as_slice() {
+        [] => {
+            let hint = "give one of `bearer`, `basic`, `api_key`, `header`, `oauth2`, `entra`, or leave `auth` out";
+            reader.fault(&place, "`auth` of the sink names no way to log in", hint);
+            return None;
+        }
+        [_] => {}
+        [(first, _), (second, place), ..] => {
+            reader.fault(
+                place,
+                format!("`auth` of the sink has both `{first}` and `{second}`"),
+                "give one: a request is logged in one way; remove the other",
+            );
+            return None;
+        }
+    }
+    if let Some(token) = file.bearer.given() {
+        return Some(LoginConfig::Token { scheme: BEARER, token: secret(token, "bearer token", reader) });
+    }
+    if let Some(key) = file.api_key.given() {
+        return Some(LoginConfig::Token { scheme: API_KEY, token: secret(key, "API key", reader) });
+    }
+    if let Some(At { value: file, place }) = file.basic.given() {
+        let title = BasicFile::TITLE;
+        let username = file.username.required("username", title, &place, "the name", reader);
+        let password = file.password.required("password", title, &place, SECRET, reader);
+        let (username, password) = (username?, secret(password?, "password", reader));
+        if username.value.contains(':') {
+            reader.fault(&username.place, "a name with a colon cannot be sent", "remove the colon (RFC 7617, 2)");
+            return None;
+        }
+        return Some(LoginConfig::Basic { username: username.value, password });
+    }
+    if let Some(At { value: file, place }) = file.header.given() {
+        let title = HeaderSecretFile::TITLE;
+        let name = file.name.required("name", title, &place, "for instance `X-Api-Key`", reader);
+        let value = file.value.required("value", title, &place, SECRET, reader);
+        let (name, value) = (header_name(name?, reader)?, secret(value?, "key", reader));
+        return Some(LoginConfig::Header(SecretHeader { name, value, is_secret: true }));
+    }
+    if let Some(At { value: file, place }) = file.oauth2.given() {
+        return oauth2(file, &place, reader);
+    }
+    let At { value: file, place } = file.entra.given()?;
+    entra(file, &place, scope, reader)
+}
+
+fn oauth2(file: OAuth2File, place: &Place, reader: &mut Reader<'_>) -> Option<LoginConfig> {
+    let title = OAuth2File::TITLE;
+    let hint = "for instance `https://login.example/oauth2/token`";
+    let token_url = file.token_url.required("token_url", title, place, hint, reader);
+    let client_id = file.client_id.required("client_id", title, place, "who asks", reader);
+    let client_secret = file.client_secret.required("client_secret", title, place, SECRET, reader);
+    let parameters = file.parameters.value().unwrap_or_default().0;
+    for (name, place, _) in &parameters {
+        if matches!(name.as_str(), "grant_type" | "client_id" | "client_secret" | "scope") {
+            reader.fault(place, format!("`{name}` is no further field"), "it has a key of its own in `oauth2`");
+        }
+    }
+    Some(LoginConfig::OAuth2(Box::new(OAuth2Config {
+        token_url: token_url?.value,
+        client_id: client_id?.value,
+        client_secret: secret(client_secret?, "client secret", reader),
+        scope: file.scope.value(),
+        parameters: parameters.into_iter().map(|(name, _, value)| (name, value.value)).collect(),
+        basic: file.credentials.value().is_some_and(|credentials| credentials.basic),
+    })))
+}
+
+fn entra(
+    file: EntraFile,
+    place: &Place,
+    scope: Option<&dyn Fn(Cloud) -> &'static str>,
+    reader: &mut Reader<'_>,
+) -> Option<LoginConfig> {
+    let title = EntraFile::TITLE;
+    let tenant_id =
+        file.tenant_id.required("tenant_id", title, place, "the directory id of the receiver's tenant", reader);
+    let client_id = file.client_id.required("client_id", title, place, "the id of the app registration", reader);
+    let client_secret = file.client_secret.required("client_secret", title, place, SECRET, reader);
+    let cloud = file.cloud.value().unwrap_or(Cloud::Enterprise);
+    let scope = match (file.scope, scope) {
+        (Field::Absent, Some(scope)) => Some(scope(cloud).to_owned()),
+        (written, _) => {
+            let hint = "for instance `https://monitor.azure.com/.default`";
+            written.required("scope", title, place, hint, reader).map(|at| at.value)
+        }
+    };
+    let (_, root) = cloud.roots();
+    let path = format!("{}/oauth2/v2.0/token", tenant_id?.value.0);
+    let token_url = Url::parse(root).and_then(|root| root.join(&path));
+    Some(LoginConfig::OAuth2(Box::new(OAuth2Config {
+        // A root of ours and a GUID.
+        token_url: token_url.ok()?,
+        client_id: client_id?.value.0,
+        client_secret: secret(client_secret?, "client secret", reader),
+        scope: Some(scope?),
+        parameters: Vec::new(),
+        basic: false,
+    })))
+}
+
+/// `signature:` of a sink; `None` where it is wrong, and said so.
+pub(super) fn signature(written: Field<SignatureFile>, reader: &mut Reader<'_>) -> Option<Option<SignatureConfig>> {
+    let At { value: file, place } = match written {
+        Field::Absent => return Some(None),
+        Field::Faulty => return None,
+        Field::Given(at) => at,
+    };
+    let key = file.secret.required("secret", SignatureFile::TITLE, &place, SECRET, reader);
+    let header = match file.header {
+        Field::Absent => Some("X-Signature".to_owned()),
+        written => written.given().and_then(|name| header_name(name, reader)),
+    };
+    let timestamp_header = match file.timestamp_header {
+        Field::Absent => Some(None),
+        written => written.given().and_then(|name| header_name(name, reader)).map(Some),
+    };
+    Some(Some(SignatureConfig {
+        header: header?,
+        algorithm: file.algorithm.value().map_or(SignatureAlgorithm::Sha256, |algorithm| algorithm.0),
+        secret: secret(key?, "signature's key", reader),
+        timestamp_header: timestamp_header?,
+    }))
+}
+
+/// Where a kind was written; one that was written wrong counts too.
+fn place_of<T>(field: &Field<T>, section: &Place) -> Option<Place> {
+    match field {
+        Field::Absent => None,
+        Field::Faulty => Some(section.clone()),
+        Field::Given(at) => Some(at.place.clone()),
+    }
+}
+
+fn secret(written: At<Secret>, what: &str, reader: &mut Reader<'_>) -> crate::secret::SecretSource {
+    if written.value.literal {
+        warn_of_literal(&written.place, what, reader);
+    }
+    written.value.source
+}
+
+/// A name that HTTP allows (RFC 9110, 5.1), and that is not ours to set.
+pub(super) fn header_name(name: At<String>, reader: &mut Reader<'_>) -> Option<String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    const OURS: [&str; 6] =
+        ["content-length", "content-encoding", "host", "connection", "transfer-encoding", "idempotency-key"];
+    if name.value.is_empty() || !name.value.bytes().all(is_token) {
+        reader.fault(&name.place, "this is no name of a header", "letters, digits and `-`, as `X-Api-Key`");
+        return None;
+    }
+    if OURS.iter().any(|ours| name.value.eq_ignore_ascii_case(ours)) {
+        reader.fault(&name.place, "this header is set by the request itself", "leave it out");
+        return None;
+    }
+    Some(name.value)
+}
