@@ -117,6 +117,10 @@ impl HttpClient {
         self.client.post(url)
     }
 
+    pub fn put(&self, url: impl IntoUrl) -> RequestBuilder {
+        self.client.put(url)
+    }
+
     /// What an error of one of this client's requests means.
     pub fn failure(&self, error: &reqwest::Error) -> HttpFailure {
         let through = error.url().and_then(|url| self.way.of(url));

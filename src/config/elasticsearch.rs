@@ -25,6 +25,14 @@ pub struct ElasticsearchConfig {
     pub timeout: Duration,
 }
 
+impl ElasticsearchConfig {
+    /// For a person.
+    pub fn target(&self) -> String {
+        let urls: Vec<String> = self.urls.iter().map(|url| url.origin().ascii_serialization()).collect();
+        format!("{} {}", urls.join(", "), self.target.text())
+    }
+}
+
 /// Where documents go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexTarget {

@@ -7,6 +7,7 @@
 
 pub mod dead_letters;
 pub mod driver;
+pub mod elasticsearch;
 mod file;
 mod kafka;
 mod line;
@@ -27,6 +28,7 @@ use crate::http::HttpError;
 use crate::metrics::Metrics;
 use crate::secret::SecretError;
 use crate::state::State;
+use elasticsearch::ElasticsearchSink;
 use file::FileSink;
 use kafka::KafkaSink;
 pub use shape::{Kept, ShapedSink};
@@ -39,6 +41,7 @@ pub enum AnySink {
     Stdout(StdoutSink),
     File(FileSink),
     SplunkHec(Box<SplunkHecSink>),
+    Elasticsearch(Box<ElasticsearchSink>),
     Kafka(Box<KafkaSink>),
 }
 
@@ -80,6 +83,9 @@ pub fn build(
         SinkKind::Stdout => AnySink::Stdout(StdoutSink::new(config, metrics)),
         SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
         SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
+        SinkKind::Elasticsearch(elasticsearch) => {
+            AnySink::Elasticsearch(Box::new(ElasticsearchSink::new(config, elasticsearch, metrics)?))
+        }
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
     };
     ShapedSink::new(config, sink)
@@ -91,6 +97,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.encode(event, out),
             AnySink::File(sink) => sink.encode(event, out),
             AnySink::SplunkHec(sink) => sink.encode(event, out),
+            AnySink::Elasticsearch(sink) => sink.encode(event, out),
             AnySink::Kafka(sink) => sink.encode(event, out),
         }
     }
@@ -100,6 +107,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.send(batch).await,
             AnySink::File(sink) => sink.send(batch).await,
             AnySink::SplunkHec(sink) => sink.send(batch).await,
+            AnySink::Elasticsearch(sink) => sink.send(batch).await,
             AnySink::Kafka(sink) => sink.send(batch).await,
         }
     }
@@ -109,6 +117,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.probe().await,
             AnySink::File(sink) => sink.probe().await,
             AnySink::SplunkHec(sink) => sink.probe().await,
+            AnySink::Elasticsearch(sink) => sink.probe().await,
             AnySink::Kafka(sink) => sink.probe().await,
         }
     }
@@ -120,7 +129,7 @@ impl Sink for AnySink {
     fn in_the_air(&self, configured: usize) -> usize {
         match self {
             AnySink::SplunkHec(sink) => sink.in_the_air(configured),
-            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) => configured,
+            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Elasticsearch(_) | AnySink::Kafka(_) => configured,
         }
     }
 }

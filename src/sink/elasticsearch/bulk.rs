@@ -105,10 +105,8 @@ pub(super) fn sort(items: &Items<'_>, events: usize, fixed: Option<&str>) -> Opt
             Verdict::Held => sorted.held = Some(said),
             Verdict::Misplaced => match fixed {
                 Some(name) => {
-                    sorted.held = Some(format!(
-                        "`{name}` takes nothing from us: {said}; {}",
-                        advice_of_place(outcome.status)
-                    ));
+                    sorted.held =
+                        Some(format!("`{name}` takes nothing from us: {said}; {}", advice_of_place(outcome.status)));
                 }
                 None => {
                     let reason = format!("{said}; {}", advice_of_place(outcome.status));
@@ -126,7 +124,9 @@ pub(super) fn sort(items: &Items<'_>, events: usize, fixed: Option<&str>) -> Opt
 fn advice_of_place(status: u16) -> &'static str {
     match status {
         403 => "grant our user or API key `create_doc` and `auto_configure` on it, or change the target",
-        _ => "create it (`auditferry setup` installs the template), let `action.auto_create_index` allow it, or change the target",
+        _ => {
+            "create it (`auditferry setup` installs the template), let `action.auto_create_index` allow it, or change the target"
+        }
     }
 }
 
@@ -209,7 +209,8 @@ impl Failure<'_> {
 /// A reason without what differs from document to document: its id, what it held (in quotes, in the preview, in brackets
 /// behind certain words), and places in its text. Names of fields and settings stand in square brackets and stay.
 fn steady(reason: &str) -> String {
-    let cut = [" in document with id ", ". Preview of field's value: "].iter().filter_map(|mark| reason.find(mark)).min();
+    let cut =
+        [" in document with id ", ". Preview of field's value: "].iter().filter_map(|mark| reason.find(mark)).min();
     let reason = &reason[..cut.unwrap_or(reason.len())];
     let mut out = String::with_capacity(reason.len());
     let mut rest = reason.chars();
@@ -323,7 +324,10 @@ mod tests {
         assert_eq!(partial.taken, [0, 1]);
         assert_eq!((partial.refused[0].event, partial.refused.len()), (2, 1));
         let reason = &partial.refused[0].reason;
-        assert!(reason.ends_with("400 `mapper_parsing_exception: failed to parse field [n] of type [long]`"), "{reason}");
+        assert!(
+            reason.ends_with("400 `mapper_parsing_exception: failed to parse field [n] of type [long]`"),
+            "{reason}"
+        );
         assert!(partial.reason.contains("es_rejected_execution_exception") && partial.reason.starts_with("sink `es`"));
         assert!(sorted(&items[..2], None).is_ok());
         assert!(matches!(sorted(&items[3..], None), Err(SendError::Retry { .. })), "nothing was taken");
@@ -352,14 +356,23 @@ mod tests {
     #[test]
     fn reasons_are_alike_for_one_cause_and_hold_nothing_of_a_record() {
         for (reason, expected) in [
-            ("failed to parse field [n] of type [long] in document with id 'a1'. Preview of field's value: 'secret'", "failed to parse field [n] of type [long]"),
+            (
+                "failed to parse field [n] of type [long] in document with id 'a1'. Preview of field's value: 'secret'",
+                "failed to parse field [n] of type [long]",
+            ),
             ("For input string: \"secret\"", "For input string: \"…\""),
             ("[1:343] failed to parse field [a.b]", "[…] failed to parse field [a.b]"),
             ("Can't get text on a START_OBJECT at 1:343", "Can't get text on a START_OBJECT at …"),
-            ("failed to parse date field [2026-99-99] with format [strict_date]", "failed to parse date field […] with format [strict_date]"),
+            (
+                "failed to parse date field [2026-99-99] with format [strict_date]",
+                "failed to parse date field […] with format [strict_date]",
+            ),
             ("'secret' is not an IP string literal.", "'…' is not an IP string literal."),
             ("Limit of total fields [1000] has been exceeded", "Limit of total fields [1000] has been exceeded"),
-            ("data stream timestamp field [@timestamp] is missing", "data stream timestamp field [@timestamp] is missing"),
+            (
+                "data stream timestamp field [@timestamp] is missing",
+                "data stream timestamp field [@timestamp] is missing",
+            ),
             ("unbalanced \"quote", "unbalanced \"…"),
             ("unbalanced [quote", "unbalanced [quote"),
         ] {

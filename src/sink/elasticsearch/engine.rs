@@ -15,7 +15,7 @@ pub struct Engine {
     /// Major, minor; `(0, 0)` where nothing readable was said.
     pub version: (u32, u32),
     /// As it was said.
-    number: String,
+    pub(super) number: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +98,9 @@ mod tests {
     #[test]
     fn products_and_versions_are_told_apart() {
         let main = |number: &str, more: &str, tagline: &str| {
-            Engine::read(format!("{{\"version\":{{\"number\":\"{number}\"{more}}},\"tagline\":\"{tagline}\"}}").as_bytes())
+            Engine::read(
+                format!("{{\"version\":{{\"number\":\"{number}\"{more}}},\"tagline\":\"{tagline}\"}}").as_bytes(),
+            )
         };
         const ELASTIC: &str = "You Know, for Search";
         const OPEN: &str = "The OpenSearch Project: https://opensearch.org/";

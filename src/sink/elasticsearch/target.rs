@@ -104,7 +104,8 @@ impl Target {
 fn said_of(stream: &DataStream) -> Option<Vec<u8>> {
     let DataStream { kind, dataset, namespace } = stream;
     // The configuration takes no character for them that would need an escape.
-    let text = format!("\"data_stream\":{{\"type\":\"{kind}\",\"dataset\":\"{dataset}\",\"namespace\":\"{namespace}\"}}");
+    let text =
+        format!("\"data_stream\":{{\"type\":\"{kind}\",\"dataset\":\"{dataset}\",\"namespace\":\"{namespace}\"}}");
     (text.as_bytes() != OWN_STREAM).then(|| text.into_bytes())
 }
 
