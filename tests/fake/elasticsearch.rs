@@ -223,7 +223,8 @@ fn thing(shared: &Shared, knobs: &Knobs, method: &Method, path: &str, body: &[u8
 
 async fn bulk(shared: &Shared, index: &str, headers: &HeaderMap, body: &[u8]) -> Response {
     let knobs = {
-        let mut knobs = locked(&shared.knobs);
+        let mut guard = locked(&shared.knobs);
+        let knobs = &mut *guard;
         let before = knobs.clone();
         let counts = [
             &mut knobs.busy_items,

@@ -122,6 +122,8 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "tenant_defaults: {auth: {managed_identity: {}}}",
         "tenants: [{name: a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {workload_identity: {token_file: /t, tenant_id: 00000000-0000-4000-8000-00000000000a}}}]",
         "tenant_defaults: {endpoints: {api: 'http://127.0.0.1:1', login: 'http://127.0.0.1:1'}}\nclock: {origin_ms: 5, anchor_ms: 5}",
+        "- {name: o, type: elasticsearch, urls: ['https://a:9200', 'https://b:9200'], auth: {basic: {username: u, password: p}}}",
+        "- {name: o, type: elasticsearch, url: \"${URL:-https://es}\", index: 'o365-{day}', format: raw, pipeline: _default}",
         "- {name: o, type: kafka, brokers: 'localhost:9092', topic: t, sasl: {mechanism: PLAIN, username: u, password: p}}",
         "- {name: o, type: stdout, hash_fields: {key: a key of sixteen bytes, fields: user.name}}",
     ];
@@ -162,6 +164,9 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "- {name: x, type: splunk_hec, url: 'https://s'}",
         "- {name: x, type: splunk_hec, url: 's:8088', token: t}",
         "- {name: x, type: kafka, brokers: b}",
+        "- {name: x, type: elasticsearch, url: 'es:9200'}",
+        "- {name: x, type: elasticsearch, url: 'https://es', api_key: k}",
+        "- {name: x, type: elasticsearch, url: 'https://es', auth: {basic: {username: u}}}",
         "- {name: x, type: stdout, when: {tennant: a}}",
         "- {name: x, type: stdout, when: {outcome: failed}}",
         "- {name: x, type: stdout, when: {workload: {cidr: 10.0.0.0/8}}}",
