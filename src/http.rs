@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{
-    Certificate, Client, ClientBuilder, Identity, IntoUrl, Request, RequestBuilder, Response, redirect, tls,
+    Certificate, Client, ClientBuilder, Identity, IntoUrl, Method, Request, RequestBuilder, Response, redirect, tls,
 };
 use url::Url;
 
@@ -117,8 +117,8 @@ impl HttpClient {
         self.client.post(url)
     }
 
-    pub fn put(&self, url: impl IntoUrl) -> RequestBuilder {
-        self.client.put(url)
+    pub fn request(&self, method: Method, url: impl IntoUrl) -> RequestBuilder {
+        self.client.request(method, url)
     }
 
     /// What an error of one of this client's requests means.

@@ -97,6 +97,16 @@ section! {
     } later {}
 }
 
+/// The sections with their keys, for [`super::file::ALL_KEYS`].
+pub(super) const SECTIONS: [(&str, &[&str]); 6] = [
+    (LoginFile::TITLE, LoginFile::KEYS),
+    (BasicFile::TITLE, BasicFile::KEYS),
+    (HeaderSecretFile::TITLE, HeaderSecretFile::KEYS),
+    (OAuth2File::TITLE, OAuth2File::KEYS),
+    (EntraFile::TITLE, EntraFile::KEYS),
+    (SignatureFile::TITLE, SignatureFile::KEYS),
+];
+
 /// Where the credentials of a client are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Credentials {

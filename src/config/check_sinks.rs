@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::check::{Seen, warn_of_literal};
 use super::check_edit;
 use super::check_elasticsearch::{elasticsearch, texts_of};
+use super::check_http;
 use super::check_kafka::kafka;
 use super::faults::{Place, Reader};
 use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
@@ -43,6 +44,9 @@ const ELASTICSEARCH: Defaults =
 /// librdkafka makes its own batches out of ours, so ours need not wait long for company.
 const KAFKA: Defaults =
     Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 4, max_concurrency: 64 };
+
+const HTTP: Defaults =
+    Defaults { format: Format::Ecs, linger: Duration::from_secs(1), concurrency: 4, max_concurrency: 64 };
 
 /// The name of what writes the dead letters, in metrics and in the state.
 const DEAD_LETTERS: &str = "dead_letters";
@@ -121,6 +125,7 @@ fn sink(
         SinkKindFile::SplunkHec(_) => HEC,
         SinkKindFile::Elasticsearch(_) => ELASTICSEARCH,
         SinkKindFile::Kafka(_) => KAFKA,
+        SinkKindFile::Http(_) => HTTP,
     };
     let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };
     let concurrency = file.common.concurrency.clone().within(
@@ -134,22 +139,25 @@ fn sink(
     if let Some(when) = &when {
         when::check(when, tenants, reader);
     }
-    let batch = batch(file.common.batch.clone().value().unwrap_or_default(), defaults.linger, concurrency, reader);
+    let mut batch = batch(file.common.batch.clone().value().unwrap_or_default(), defaults.linger, concurrency, reader);
     check_format(&file, reader);
     let common = file.common;
     let format_place = common.format.clone().given().map(|at| at.place);
-    let format = common.format.value().unwrap_or(defaults.format);
+    let format = common.format.clone().value().unwrap_or(defaults.format);
     let texts = texts(&file.kind);
     texts.iter().for_each(|text| templates::check(text, reader));
     let edit = check_edit::Written {
-        drop: common.drop_fields,
-        hash: common.hash_fields,
-        add: common.add_fields,
+        drop: common.drop_fields.clone(),
+        hash: common.hash_fields.clone(),
+        add: common.add_fields.clone(),
         format,
         templates: texts,
     };
     let edit = check_edit::edit(edit, reader);
-    let rate_limit = common.rate_limit.given().and_then(|at| check_edit::rate_limit(at, reader));
+    let mut rate_limit = common.rate_limit.clone().given().and_then(|at| check_edit::rate_limit(at, reader));
+    if let SinkKindFile::Http(file) = &file.kind {
+        check_http::fit(file, &common, &mut batch, &mut rate_limit, reader);
+    }
     let kind = match file.kind {
         SinkKindFile::Stdout => Some(SinkKind::Stdout),
         SinkKindFile::File(file) => self::file(*file, paths, reader).map(SinkKind::File),
@@ -158,6 +166,7 @@ fn sink(
             elasticsearch(*file, (format, format_place.as_ref()), proxy, reader).map(SinkKind::Elasticsearch)
         }
         SinkKindFile::Kafka(file) => kafka(*file, &batch, reader).map(SinkKind::Kafka),
+        SinkKindFile::Http(file) => check_http::http(*file, &common, format, proxy, reader).map(SinkKind::Http),
     };
     Some(SinkConfig {
         required: common.required.value().unwrap_or(true),
@@ -218,6 +227,7 @@ fn texts(kind: &SinkKindFile) -> Vec<At<String>> {
             texts.extend(kafka.headers.clone().value().unwrap_or_default().0.into_iter().map(|(_, _, text)| text));
             texts
         }
+        SinkKindFile::Http(http) => check_http::shown(http).into_iter().collect(),
     }
 }
 

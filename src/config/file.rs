@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::check_http::HttpFile;
 use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::check_login::LoginFile;
 use super::faults::{Place, Reader};
@@ -28,7 +29,7 @@ section! {
         state: StateFile,
         /// The listener of /metrics, /livez, /readyz and /status.
         admin: AdminFile,
-        /// The way out, to Microsoft and to splunk_hec sinks: `environment`, `off`, an address, or a mapping. Default environment.
+        /// The way out, to Microsoft and to splunk_hec and http sinks: `environment`, `off`, an address, or a mapping. Default environment.
         proxy: ProxyFile,
         /// How content is collected.
         collect: CollectFile,
@@ -448,12 +449,13 @@ pub(super) enum SinkKindFile {
     SplunkHec(Box<HecFile>),
     Elasticsearch(Box<ElasticsearchFile>),
     Kafka(Box<KafkaFile>),
+    Http(Box<HttpFile>),
 }
 
 /// The values of `type`, as written.
-pub(super) const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "elasticsearch", "kafka"];
+pub(super) const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "elasticsearch", "kafka", "http"];
 /// Those of later releases.
-const LATER_SINK_TYPES: &[&str] = &["syslog", "http"];
+const LATER_SINK_TYPES: &[&str] = &["syslog"];
 
 impl FromNode for SinkFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SinkFile> {
@@ -471,6 +473,7 @@ impl FromNode for SinkFile {
             "splunk_hec" => SinkKindFile::SplunkHec(Box::new(kind(node, entries, reader))),
             "elasticsearch" => SinkKindFile::Elasticsearch(Box::new(kind(node, entries, reader))),
             "kafka" => SinkKindFile::Kafka(Box::new(kind(node, entries, reader))),
+            "http" => SinkKindFile::Http(Box::new(kind(node, entries, reader))),
             later if LATER_SINK_TYPES.contains(&later) => {
                 reader.fault(
                     &written.place,
@@ -496,6 +499,7 @@ impl FromNode for SinkFile {
             ("splunk_hec", HecFile::properties()),
             ("elasticsearch", ElasticsearchFile::properties()),
             ("kafka", KafkaFile::properties()),
+            ("http", HttpFile::properties()),
         ];
         debug_assert!(SINK_TYPES.iter().eq(kinds.iter().map(|(name, _)| name)));
         schema::by_type(SinkCommon::properties(), kinds.into())
@@ -541,6 +545,13 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (ElasticsearchFile::TITLE, ElasticsearchFile::KEYS),
     (KafkaFile::TITLE, KafkaFile::KEYS),
     (SaslFile::TITLE, SaslFile::KEYS),
+    (HttpFile::TITLE, HttpFile::KEYS),
+    super::check_login::SECTIONS[0],
+    super::check_login::SECTIONS[1],
+    super::check_login::SECTIONS[2],
+    super::check_login::SECTIONS[3],
+    super::check_login::SECTIONS[4],
+    super::check_login::SECTIONS[5],
     (TlsFile::TITLE, TlsFile::KEYS),
     ("the sink", &["type"]),
 ];

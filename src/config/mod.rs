@@ -6,6 +6,7 @@ mod check_auth;
 mod check_edit;
 mod check_elasticsearch;
 mod check_enrich;
+mod check_http;
 mod check_kafka;
 mod check_login;
 mod check_sinks;
@@ -15,6 +16,7 @@ mod elasticsearch;
 mod example;
 mod faults;
 mod file;
+mod http;
 mod inputs;
 mod interpolate;
 mod kafka;
@@ -35,13 +37,14 @@ pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig,
 pub use elasticsearch::{DataStream, ElasticsearchConfig, IndexTarget, Pipeline};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
+pub use http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPreset, HttpPresetDefaults};
 pub use inputs::Inputs;
 pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, WrittenCertificate, load, load_enrich, load_str, load_with_inputs, load_with_warnings};
 pub use login::{API_KEY, BEARER, LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
-pub use templates::places as template_places;
+pub use templates::{body_pieces, places as template_places};
 pub use values::{is_private, parse_duration};
 pub use when::starts_with;
 
@@ -207,6 +210,7 @@ impl SinkConfig {
             SinkKind::SplunkHec(hec) => hec.tls.files(),
             SinkKind::Elasticsearch(elasticsearch) => elasticsearch.tls.files(),
             SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
+            SinkKind::Http(http) => http.tls.files(),
         };
         if let Some(HashConfig { key: SecretSource::File(path), .. }) = &self.edit.hash {
             files.push(path);
@@ -278,6 +282,7 @@ pub enum SinkKind {
     SplunkHec(HecConfig),
     Elasticsearch(ElasticsearchConfig),
     Kafka(KafkaConfig),
+    Http(HttpConfig),
 }
 
 impl SinkKind {
@@ -289,6 +294,7 @@ impl SinkKind {
             SinkKind::SplunkHec(_) => "splunk_hec",
             SinkKind::Elasticsearch(_) => "elasticsearch",
             SinkKind::Kafka(_) => "kafka",
+            SinkKind::Http(_) => "http",
         }
     }
 
@@ -300,6 +306,7 @@ impl SinkKind {
             SinkKind::SplunkHec(hec) => hec.url.to_string(),
             SinkKind::Elasticsearch(elasticsearch) => elasticsearch.target(),
             SinkKind::Kafka(kafka) => format!("{} {}", kafka.brokers, kafka.topic),
+            SinkKind::Http(http) => http.address.shown(),
         }
     }
 
@@ -326,6 +333,9 @@ impl SinkKind {
             }
             SinkKind::Kafka(_) => {
                 "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
+            }
+            SinkKind::Http(_) => {
+                "at least once: a batch is done with the receiver's success; `Idempotency-Key`, made of the record keys, tells a batch that is sent again"
             }
         }
     }

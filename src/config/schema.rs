@@ -36,6 +36,13 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("sink splunk_hec/properties/hash_fields", &["key", "fields"]),
     ("sink elasticsearch/properties/hash_fields", &["key", "fields"]),
     ("sink kafka/properties/hash_fields", &["key", "fields"]),
+    ("sink http", &["url"]),
+    ("sink http/properties/signature", &["secret"]),
+    ("sink http/properties/auth/properties/basic", &["username", "password"]),
+    ("sink http/properties/auth/properties/header", &["name", "value"]),
+    ("sink http/properties/auth/properties/oauth2", &["token_url", "client_id", "client_secret"]),
+    ("sink http/properties/auth/properties/entra", &["tenant_id", "client_id", "client_secret"]),
+    ("sink http/properties/hash_fields", &["key", "fields"]),
 ];
 /// What a tenant has for itself.
 const OF_ONE_TENANT: [&str; 2] = ["name", "tenant_id"];

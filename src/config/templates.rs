@@ -36,3 +36,48 @@ pub(super) fn check(text: &At<String>, reader: &mut Reader<'_>) {
         reader.fault(&text.place, error, format!("places are {}", known.join(", ")));
     }
 }
+
+/// The places of a body, which is full of braces of its own.
+pub const BODY_PLACES: [&str; 9] =
+    ["event", "event_text", "tenant", "tenant_id", "content_type", "workload", "operation", "id", "key"];
+
+/// A piece of a body: text, or the name of a place.
+pub fn body_pieces(text: &str) -> Result<Vec<Result<&str, &str>>, String> {
+    let mut pieces = Vec::new();
+    let (mut kept, mut at) = (0, 0);
+    while let Some(open) = text[at..].find('{').map(|found| at + found) {
+        at = open + 1;
+        let length = text[at..].bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'_').count();
+        if length == 0 || text.as_bytes().get(at + length) != Some(&b'}') {
+            continue;
+        }
+        let name = &text[at..at + length];
+        if !BODY_PLACES.contains(&name) {
+            return Err(format!("`{{{name}}}` is not known here"));
+        }
+        pieces.extend([Ok(&text[kept..open]), Err(name)]);
+        at += length + 1;
+        kept = at;
+    }
+    pieces.push(Ok(&text[kept..]));
+    Ok(pieces)
+}
+
+/// The body with something in each place.
+pub(super) fn body_sample(text: &str) -> Result<String, String> {
+    let pieces = body_pieces(text)?;
+    Ok(pieces.into_iter().map(|piece| piece.unwrap_or_else(|name| if name == "event" { "{}" } else { "x" })).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_braces_of_json_are_no_places() {
+        let sample = body_sample("{\"text\": \"{operation} {}\", \"event\": {event}, \"a\": {\"b\": {}}}").unwrap();
+        assert_eq!(sample, "{\"text\": \"x {}\", \"event\": {}, \"a\": {\"b\": {}}}");
+        assert!(body_sample("{\"text\": \"{opration}\"}").is_err());
+        assert_eq!(body_sample("{").unwrap(), "{");
+    }
+}

@@ -9,6 +9,7 @@ pub mod dead_letters;
 pub mod driver;
 pub mod elasticsearch;
 mod file;
+mod http;
 mod kafka;
 mod line;
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod web;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{SinkConfig, SinkKind};
+use crate::config::{HttpAddressError, SinkConfig, SinkKind};
 use crate::event::Event;
 use crate::http::HttpError;
 use crate::metrics::Metrics;
@@ -30,6 +31,7 @@ use crate::secret::SecretError;
 use crate::state::State;
 use elasticsearch::ElasticsearchSink;
 use file::FileSink;
+use http::HttpSink;
 use kafka::KafkaSink;
 pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
@@ -43,6 +45,7 @@ pub enum AnySink {
     SplunkHec(Box<SplunkHecSink>),
     Elasticsearch(Box<ElasticsearchSink>),
     Kafka(Box<KafkaSink>),
+    Http(Box<HttpSink>),
 }
 
 /// A sink could not be built from its configuration.
@@ -68,6 +71,10 @@ pub enum SinkBuildError {
         "sink `{sink}`: the key of `hash_fields` has {bytes} bytes; give at least {least}, for instance from `openssl rand -base64 32`"
     )]
     ShortKey { sink: String, bytes: usize, least: usize },
+    #[error("sink `{sink}`: `url`: {source}")]
+    Address { sink: String, source: HttpAddressError },
+    #[error("sink `{sink}`: `body`: {reason}; `auditferry validate` names the places")]
+    Body { sink: String, reason: String },
     #[error("sink `{sink}`: librdkafka makes no producer: {reason}; see `tls`, `sasl` and `librdkafka` of the sink")]
     Kafka { sink: String, reason: String },
 }
@@ -87,6 +94,7 @@ pub fn build(
             AnySink::Elasticsearch(Box::new(ElasticsearchSink::new(config, elasticsearch, metrics)?))
         }
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
+        SinkKind::Http(http) => AnySink::Http(Box::new(HttpSink::new(config, http, metrics)?)),
     };
     ShapedSink::new(config, sink)
 }
@@ -99,6 +107,7 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.encode(event, out),
             AnySink::Elasticsearch(sink) => sink.encode(event, out),
             AnySink::Kafka(sink) => sink.encode(event, out),
+            AnySink::Http(sink) => sink.encode(event, out),
         }
     }
 
@@ -109,6 +118,7 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.send(batch).await,
             AnySink::Elasticsearch(sink) => sink.send(batch).await,
             AnySink::Kafka(sink) => sink.send(batch).await,
+            AnySink::Http(sink) => sink.send(batch).await,
         }
     }
 
@@ -119,6 +129,7 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.probe().await,
             AnySink::Elasticsearch(sink) => sink.probe().await,
             AnySink::Kafka(sink) => sink.probe().await,
+            AnySink::Http(sink) => sink.probe().await,
         }
     }
 
@@ -129,7 +140,11 @@ impl Sink for AnySink {
     fn in_the_air(&self, configured: usize) -> usize {
         match self {
             AnySink::SplunkHec(sink) => sink.in_the_air(configured),
-            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Elasticsearch(_) | AnySink::Kafka(_) => configured,
+            AnySink::Stdout(_)
+            | AnySink::File(_)
+            | AnySink::Elasticsearch(_)
+            | AnySink::Kafka(_)
+            | AnySink::Http(_) => configured,
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct Knobs {
     /// Keeps the documents, then ends the connection without a byte of an answer, so many times.
     pub hang_up: u32,
     /// Keeps the documents, then ends the connection in the middle of the answer, so many times.
+    pub half: u32,
+    /// Ends the connection while the request is on its way, and keeps nothing, so many times.
     pub cut: u32,
     /// Keeps nothing and answers 200 with a page, so many times.
     pub html: u32,
@@ -68,6 +70,7 @@ impl Default for Knobs {
             retry_after: None,
             unavailable: 0,
             hang_up: 0,
+            half: 0,
             cut: 0,
             html: 0,
             short: 0,
@@ -166,6 +169,13 @@ fn failure(status: u16, name: &str, reason: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), json!({ "error": error, "status": status }).to_string()).into_response()
 }
 
+/// Counts down; false at its end.
+fn take_one(count: &mut u32) -> bool {
+    let any = *count > 0;
+    *count = count.saturating_sub(1);
+    any
+}
+
 /// Ends the connection after `start` of an answer.
 fn broken(start: Vec<u8>) -> Response {
     let pieces = [Ok(Bytes::from(start)), Err(std::io::Error::other("cut"))];
@@ -183,6 +193,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     }
     if knobs.forbidden.iter().any(|forbidden| path.starts_with(forbidden.as_str())) {
         return failure(403, "security_exception", &format!("action is unauthorized for user [u] on [{path}]"));
+    }
+    if path.ends_with("/_bulk") && take_one(&mut locked(&shared.knobs).cut) {
+        return broken(Vec::new());
     }
     let Ok(body) = axum::body::to_bytes(body, 64 * 1024 * 1024).await else {
         return failure(400, "parse_exception", "the body broke off");
@@ -231,7 +244,7 @@ async fn bulk(shared: &Shared, index: &str, headers: &HeaderMap, body: &[u8]) ->
             &mut knobs.throttle,
             &mut knobs.unavailable,
             &mut knobs.hang_up,
-            &mut knobs.cut,
+            &mut knobs.half,
             &mut knobs.html,
             &mut knobs.short,
         ];
@@ -264,7 +277,7 @@ async fn bulk(shared: &Shared, index: &str, headers: &HeaderMap, body: &[u8]) ->
         return (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream").into_response();
     }
     let fault = !busy;
-    if fault && knobs.hang_up == 0 && knobs.cut == 0 && knobs.html > 0 {
+    if fault && knobs.hang_up == 0 && knobs.half == 0 && knobs.html > 0 {
         return "<html>log in</html>".into_response();
     }
     assert!(plain.ends_with(b"\n"), "a bulk request ends with a line break");
@@ -305,12 +318,12 @@ async fn bulk(shared: &Shared, index: &str, headers: &HeaderMap, body: &[u8]) ->
     if fault && knobs.hang_up > 0 {
         return broken(Vec::new());
     }
-    if fault && knobs.hang_up == 0 && knobs.cut == 0 && knobs.short > 0 {
+    if fault && knobs.hang_up == 0 && knobs.half == 0 && knobs.short > 0 {
         items.pop();
     }
     let errors = items.iter().any(|item| !item["create"]["error"].is_null());
     let text = json!({ "took": 1, "errors": errors, "items": items }).to_string();
-    if fault && knobs.cut > 0 {
+    if fault && knobs.half > 0 {
         return broken(text.as_bytes()[..text.len() / 2].to_vec());
     }
     text.into_response()

@@ -92,6 +92,8 @@ pub struct Knobs {
     pub retry_after: Option<String>,
     /// Books, then closes the connection without an answer, so many times.
     pub hang_up: u32,
+    /// Reads a piece of the body and closes the connection, so many times.
+    pub cut: u32,
     /// Takes nothing and answers 200 with a page that is no collector's, so many times.
     pub garbage: u32,
     /// 413 for a larger decoded body.
@@ -134,6 +136,7 @@ impl Default for Knobs {
             throttle: 0,
             retry_after: None,
             hang_up: 0,
+            cut: 0,
             garbage: 0,
             max_body: None,
             incorrect_index: false,
@@ -514,6 +517,16 @@ fn unauthorized(headers: &HeaderMap, knobs: &Knobs) -> Option<Box<Response>> {
 
 async fn answer(shared: &Shared, headers: &HeaderMap, body: Body) -> Response {
     let rate = locked(&shared.knobs).read_bytes_per_second;
+    let is_cut = {
+        let mut knobs = locked(&shared.knobs);
+        let is_cut = knobs.cut > 0;
+        knobs.cut = knobs.cut.saturating_sub(1);
+        is_cut
+    };
+    if is_cut {
+        let _ = body.into_data_stream().next().await;
+        std::panic::resume_unwind(Box::new("cut off"));
+    }
     let Some(body) = read(body, rate).await else { return said(400, 6, "Invalid data format", None) };
     let knobs = {
         let mut knobs = locked(&shared.knobs);

@@ -9,6 +9,10 @@ mod elasticsearch;
 #[allow(dead_code, reason = "not every test file turns every knob")]
 mod hec;
 
+#[path = "../fake/web.rs"]
+#[allow(dead_code, reason = "not every test file turns every knob")]
+mod web;
+
 #[path = "../real/mod.rs"]
 #[allow(dead_code, reason = "not every server needs every part")]
 mod real;

@@ -1,5 +1,5 @@
-//! The OpenTelemetry Collector's own Splunk HEC receiver with its ack extension, built once from the Go
-//! module proxy (`collector/main.go`), started and killed as a test wants. It loses what
+//! The OpenTelemetry Collector's own Splunk HEC receiver with its ack extension, and its OTLP receiver, built once from
+//! the Go module proxy (`collector/main.go`), started and killed as a test wants. It loses what
 //! it accepted and did not acknowledge when it is killed, and nothing else.
 
 use std::path::{Path, PathBuf};
@@ -40,16 +40,26 @@ pub struct Collector {
     daemon: Daemon,
     binary: PathBuf,
     port: u16,
-    with_ack: bool,
+    /// Its only flag, if any.
+    flag: Option<&'static str>,
     dir: TempDir,
 }
 
 impl Collector {
     /// Starts it on a free port. Blocking, and the first time for as long as the build takes.
     pub fn start(with_ack: bool) -> Collector {
+        Collector::start_with(with_ack.then_some("-ack"))
+    }
+
+    /// The same as a receiver of OTLP over HTTP.
+    pub fn start_otlp() -> Collector {
+        Collector::start_with(Some("-otlp"))
+    }
+
+    fn start_with(flag: Option<&'static str>) -> Collector {
         let (binary, port, dir) = (binary(), free_port(), place());
-        let daemon = launch(&binary, port, with_ack, dir.path());
-        Collector { daemon, binary, port, with_ack, dir }
+        let daemon = launch(&binary, port, flag, dir.path());
+        Collector { daemon, binary, port, flag, dir }
     }
 
     /// What to configure as `url`.
@@ -64,20 +74,21 @@ impl Collector {
 
     /// Up again after a [`kill`](Self::kill), on the same port and file. Blocking.
     pub fn restart(&mut self) {
-        self.daemon = launch(&self.binary, self.port, self.with_ack, self.dir.path());
+        self.daemon = launch(&self.binary, self.port, self.flag, self.dir.path());
     }
 
     /// What it has written: key and event of each.
     pub fn written(&self) -> Vec<(String, serde_json::Value)> {
+        let lines = self.read().into_iter();
+        lines.map(|mut line| (line["key"].as_str().unwrap().to_owned(), line["event"].take())).collect()
+    }
+
+    /// All that it has written of each event.
+    pub fn read(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.dir.path().join("events.ndjson")).unwrap_or_default();
         // The last line may be on its way.
         let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        lines
-            .map(|line| {
-                let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-                (line["key"].as_str().unwrap().to_owned(), line["event"].take())
-            })
-            .collect()
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// How many lines it has written.
@@ -92,12 +103,10 @@ impl Collector {
     }
 }
 
-fn launch(binary: &Path, port: u16, with_ack: bool, dir: &Path) -> Daemon {
+fn launch(binary: &Path, port: u16, flag: Option<&str>, dir: &Path) -> Daemon {
     let mut command = Command::new(binary);
     command.arg("-listen").arg(format!("127.0.0.1:{port}")).arg("-out").arg(dir.join("events.ndjson"));
-    if with_ack {
-        command.arg("-ack");
-    }
+    command.args(flag);
     let mut daemon = Daemon::start(command, dir.join("log"));
     daemon.await_port(port, Duration::from_secs(20));
     daemon

@@ -213,7 +213,8 @@ impl<S: Sink> Driver<S> {
             () = told_to_stop(&mut stopped) => return false,
             () = turn => self.courier.circuit.show(),
         }
-        let mut open = true;
+        let (mut open, mut said) = (true, None);
+        let verdicts = Arc::clone(&self.courier.verdicts);
         loop {
             if let Some(delivery) = &mut self.waiting {
                 self.filling.take_from(delivery, &self.courier.sink, self.linger);
@@ -256,6 +257,10 @@ impl<S: Sink> Driver<S> {
                     None => open = false,
                 },
                 () = self.filling.linger(), if !due && !self.filling.is_empty() => {}
+                () = verdicts.skipped.due(said) => {
+                    verdicts.skipped.say(&verdicts.name);
+                    said = Some(Instant::now());
+                }
             }
         }
     }
@@ -263,6 +268,7 @@ impl<S: Sink> Driver<S> {
 
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
+        self.courier.verdicts.skipped.say(&self.courier.verdicts.name);
         self.turns.abandon();
     }
 }

@@ -2,7 +2,11 @@
 //! events here gives them up as lost when it is dropped, so no path can forget one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::ack::Outcome;
 use crate::clock::world_ms;
@@ -22,10 +26,52 @@ pub(super) const BATCH_RESULTS: [&str; 5] = ["delivered", "retried", "rejected",
 /// Values of the label `reason` of `sink_retries_total`.
 pub(super) const RETRY_REASONS: [&str; 4] = ["failed", "told_to_wait", "slow", "refused"];
 
+/// Between two lines about what a sink skipped.
+const SKIPPED_SAID: Duration = Duration::from_secs(60);
+
+/// What a sink that is not required skipped and nobody was told of yet.
+#[derive(Default)]
+pub(super) struct Skipped {
+    events: AtomicU64,
+    some: Notify,
+}
+
+impl Skipped {
+    fn add(&self, events: u64) {
+        if self.events.fetch_add(events, Ordering::AcqRel) == 0 {
+            self.some.notify_one();
+        }
+    }
+
+    /// Returns when there is something to say, at once for the first time and then not before a minute after the last
+    /// time, `said`. May be dropped and asked again.
+    pub async fn due(&self, said: Option<Instant>) {
+        while self.events.load(Ordering::Acquire) == 0 {
+            self.some.notified().await;
+        }
+        if let Some(said) = said {
+            tokio::time::sleep_until(said + SKIPPED_SAID).await;
+        }
+    }
+
+    /// Says it in one line, if there is anything.
+    pub fn say(&self, sink: &str) {
+        let events = self.events.swap(0, Ordering::AcqRel);
+        if events > 0 {
+            tracing::warn!(
+                sink,
+                events,
+                "the sink does not keep up and is not required: it skipped these events, and nobody waited for it; counted as `dropped` in sink_events_total"
+            );
+        }
+    }
+}
+
 /// Where verdicts go.
 pub(super) struct Verdicts {
     pub name: String,
     pub metrics: Arc<Metrics>,
+    pub skipped: Skipped,
     id: SinkId,
     state: State,
 }
@@ -46,7 +92,7 @@ impl Verdicts {
             metrics.sink_retries.with_label_values(&[name, reason]);
         }
         metrics.dead_letters.with_label_values(&[name]);
-        Verdicts { name: name.to_owned(), metrics, id, state }
+        Verdicts { name: name.to_owned(), metrics, skipped: Skipped::default(), id, state }
     }
 
     /// Waits while the journal cannot take more: see [`State::room`].
@@ -83,6 +129,7 @@ impl Verdicts {
         let keys: Vec<_> = delivery.events.iter().map(|index| delivery.part.event(*index).meta.key).collect();
         self.state.acked(self.id, Outcome::Lost, &keys, None);
         self.metrics.sink_events.with_label_values(&[&self.name, "dropped"]).inc_by(keys.len() as u64);
+        self.skipped.add(keys.len() as u64);
     }
 
     /// A send will be repeated.
@@ -259,5 +306,29 @@ impl Drop for Unsettled {
         if !self.items.is_empty() {
             self.verdicts.lost(&keys(&self.items));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_skipped_is_due_at_once_and_then_once_a_minute() {
+        let skipped = Skipped::default();
+        let soon = Duration::from_secs(1);
+        assert!(tokio::time::timeout(soon, skipped.due(None)).await.is_err(), "nothing was skipped");
+        skipped.add(3);
+        let began = Instant::now();
+        skipped.due(None).await;
+        assert_eq!((began.elapsed(), skipped.events.load(Ordering::Acquire)), (Duration::ZERO, 3));
+        skipped.say("s");
+        let said = Some(Instant::now());
+        assert!(tokio::time::timeout(2 * SKIPPED_SAID, skipped.due(said)).await.is_err(), "nothing new was skipped");
+        let said = Some(Instant::now());
+        skipped.add(1);
+        skipped.add(1);
+        skipped.due(said).await;
+        assert_eq!(said.unwrap().elapsed(), SKIPPED_SAID);
     }
 }

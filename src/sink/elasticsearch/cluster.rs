@@ -119,7 +119,7 @@ impl Cluster {
         let mut request = match question.method {
             Method::Get => self.client.get(url),
             Method::Post => self.client.post(url),
-            Method::Put => self.client.put(url),
+            Method::Put => self.client.request(reqwest::Method::PUT, url),
         };
         request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(body) = &question.body {

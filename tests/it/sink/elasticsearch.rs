@@ -18,6 +18,11 @@ use super::{Bench, LIMIT, counts, keys_of, part_with, records, sink_config};
 use crate::elasticsearch::{FakeElasticsearch, Knobs};
 use crate::real::opensearch::OpenSearch;
 
+/// A sink to these addresses that writes into one index, or by the template of one.
+pub fn elasticsearch_kind(urls: &[String], index: &str, login: LoginConfig) -> ElasticsearchConfig {
+    kind(urls, IndexTarget::Index(index.to_owned()), login)
+}
+
 fn kind(urls: &[String], target: IndexTarget, login: LoginConfig) -> ElasticsearchConfig {
     ElasticsearchConfig {
         urls: urls.iter().map(|url| url.parse().unwrap()).collect(),
@@ -99,7 +104,7 @@ async fn a_busy_cluster_is_tried_again_until_it_takes_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_lost_cut_or_short_doubles_nothing() {
     for faults in
-        [|knobs: &mut Knobs| knobs.hang_up = 2, |knobs: &mut Knobs| knobs.cut = 2, |knobs: &mut Knobs| knobs.short = 2]
+        [|knobs: &mut Knobs| knobs.hang_up = 2, |knobs: &mut Knobs| knobs.half = 2, |knobs: &mut Knobs| knobs.short = 2]
     {
         let (fake, there) = all_arrive(40, faults).await;
         assert_eq!((fake.count(), there), (40, 40), "the last try found all of them there");

@@ -4,10 +4,13 @@
 
 mod acknowledged;
 mod collector;
+mod contract;
 mod elasticsearch;
 mod file;
+mod http;
 mod kafka;
 mod real_collector;
+mod together;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,8 +1,8 @@
-// A Splunk HEC receiver for the tests: the OpenTelemetry Collector's own splunkhecreceiver and ack
-// extension, joined by a few lines instead of the whole Collector, which takes minutes to build.
+// A Splunk HEC and OTLP receiver for the tests: the OpenTelemetry Collector's own splunkhecreceiver, ack
+// extension and otlpreceiver, joined by a few lines instead of the whole Collector, which takes minutes to build.
 //
-// Comes in: -listen, -out, and with -ack the extension. Goes out: one JSON line an event,
-// {"key","event"}, appended to -out. A batch is answered when it is queued in memory, written and fsynced
+// Comes in: -listen, -out, with -ack the extension, and with -otlp an OTLP receiver over HTTP in place of the other.
+// Goes out: one JSON line an event, {"key","event"} and for OTLP all else that was read, appended to -out. A batch is answered when it is queued in memory, written and fsynced
 // a moment later, and only then acknowledged: as Splunk does, it loses what it accepted and did not
 // acknowledge when it is killed. Ids and answers are the extension's.
 package main
@@ -22,11 +22,13 @@ import (
 	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/ackextension"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/splunkhecreceiver"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/extension"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/otlpreceiver"
 	metric "go.opentelemetry.io/otel/metric/noop"
 	trace "go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
@@ -84,6 +86,13 @@ func encode(lines *bufio.Writer, logs plog.Logs) error {
 			for _, record := range scope.LogRecords().All() {
 				key, _ := record.Attributes().Get("auditferry_key")
 				line := map[string]any{"key": key.AsString(), "event": record.Body().AsRaw()}
+				if record.SeverityNumber() != plog.SeverityNumberUnspecified {
+					line["attributes"] = record.Attributes().AsRaw()
+					line["time"] = record.Timestamp().AsTime().UnixMilli()
+					line["severity"] = record.SeverityNumber().String()
+					line["resource"] = resource.Resource().Attributes().AsRaw()
+					line["scope"] = scope.Scope().Name()
+				}
 				if err := encoder.Encode(line); err != nil {
 					return err
 				}
@@ -125,6 +134,7 @@ func open(path string) (*os.File, error) {
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address to listen on")
 	path := flag.String("out", "events.ndjson", "file to append to")
+	otlp := flag.Bool("otlp", false, "speak OTLP over HTTP")
 	ack := flag.Bool("ack", false, "acknowledge by the ack extension")
 	flag.Parse()
 	out, err := open(*path)
@@ -141,6 +151,21 @@ func main() {
 		MeterProvider:  metric.NewMeterProvider(),
 		Resource:       pcommon.NewResource(),
 	}
+	next, err := consumer.NewLogs(exporter.consume)
+	check(err)
+	if *otlp {
+		factory := otlpreceiver.NewFactory()
+		config := factory.CreateDefaultConfig().(*otlpreceiver.Config)
+		http := map[string]any{"http": map[string]any{"endpoint": *listen}}
+		check(confmap.NewFromStringMap(map[string]any{"protocols": http}).Unmarshal(config))
+		settings := receiver.Settings{ID: component.NewID(factory.Type()), TelemetrySettings: telemetry}
+		logs, err := factory.CreateLogs(ctx, settings, config, next)
+		check(err)
+		check(logs.Start(ctx, host{}))
+		wait()
+		check(logs.Shutdown(ctx))
+		return
+	}
 	extensions := host{}
 	factory := splunkhecreceiver.NewFactory()
 	config := factory.CreateDefaultConfig().(*splunkhecreceiver.Config)
@@ -154,17 +179,19 @@ func main() {
 		extensions[id] = afterWrite{inner, inner.(ackextension.AckExtension), exporter.queue}
 		config.Ack.Extension = &id
 	}
-	next, err := consumer.NewLogs(exporter.consume)
-	check(err)
 	settings := receiver.Settings{ID: component.NewID(factory.Type()), TelemetrySettings: telemetry}
 	hec, err := factory.CreateLogs(ctx, settings, config, next)
 	check(err)
 	check(hec.Start(ctx, extensions))
 
+	wait()
+	check(hec.Shutdown(ctx))
+}
+
+func wait() {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	<-stop
-	check(hec.Shutdown(ctx))
 }
 
 func check(err error) {
