@@ -39,7 +39,7 @@ enum Told<'a> {
 
 /// The outcomes of all events, or why there are none.
 pub(super) fn read(asked: &Asked<'_>, heard: &Heard) -> Result<Sorted, SendError> {
-    if heard.status != 200 {
+    if heard.status / 100 != 2 {
         return Err(refusal(asked, heard));
     }
     if !heard.is_whole && asked.events > 1 {
@@ -172,7 +172,7 @@ mod tests {
             (200, format!("{{\"errors\":false,\"items\":[{item}]}}"), "retry", "no bulk answer"),
             (200, "<html>log in</html>".into(), "retry", "check `url`"),
             (200, "{}".into(), "retry", "no bulk answer"),
-            (204, String::new(), "split", ""),
+            (204, String::new(), "retry", "no bulk answer"),
             (302, String::new(), "fatal", "redirects"),
             (400, error("illegal_argument_exception", "pipeline with id [x] does not exist"), "fatal", "`pipeline`"),
             (400, error("illegal_argument_exception", "Malformed action/metadata line [1]"), "split", "Malformed"),
