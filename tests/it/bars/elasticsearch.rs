@@ -151,11 +151,20 @@ async fn elasticsearch_setup_answers_by_its_exit_code() {
     place.write_config(&world, "  - { name: out, type: stdout }\n", "");
     assert_eq!(run(&[]).0, 2, "no sink of the type");
     place.write_config(&world, &sinks(&fake.url()), "");
+    let once = async || {
+        let before = place.log().len();
+        assert_eq!(place.run_once(Duration::from_secs(60)).await.code(), Some(0), "{}", place.log_tail());
+        place.log()[before..].to_owned()
+    };
+    assert!(once().await.contains("install it with `auditferry setup -c FILE`"), "{}", place.log_tail());
     let (code, said) = run(&["--dry-run"]);
     assert!(code == 0 && said.contains("--dry-run") && fake.knobs().things.is_empty(), "{said}");
     assert_eq!(run(&["--sink", "other"]).0, 2);
     let (code, said) = run(&["--sink", "es"]);
     assert!(code == 0 && said.contains("Elasticsearch 8.17.3") && said.contains("done"), "{said}");
+    std::fs::remove_dir_all(place.state_dir()).unwrap();
+    let log = once().await;
+    assert!(!log.contains("auditferry setup") && log.contains("Elasticsearch 8.17.3"), "{log}");
     fake.set(|knobs| {
         knobs.things.insert("/_index_template/auditferry".into(), json!({ "_meta": {} }));
     });
