@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::bulk::{Failure, Items, Sorted, sort};
+use super::bulk::{ADVICE_OF_PIPELINE, Failure, Items, Sorted, sort};
 use crate::sink::SendError;
 use crate::sink::web::{Heard, excerpt, excerpt_of_text};
 
@@ -75,9 +75,7 @@ pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
     let place = asked.fixed.map_or_else(|| "the indices".to_owned(), |name| format!("`{name}`"));
     match (heard.status, failure.name.as_ref()) {
         (_, "cluster_block_exception" | "es_rejected_execution_exception" | "circuit_breaking_exception") => retry(),
-        (400, "illegal_argument_exception") if reason.starts_with("pipeline with id") => {
-            fatal("create the pipeline, or change `pipeline` of the sink")
-        }
+        (400, "illegal_argument_exception") if reason.starts_with("pipeline with id") => fatal(ADVICE_OF_PIPELINE),
         (_, "index_not_found_exception") => fatal(&format!(
             "{place} takes nothing: create it, or let `action.auto_create_index` allow it; `auditferry setup` installs the template"
         )),

@@ -102,7 +102,7 @@ pub(super) fn sort(items: &Items<'_>, events: usize, fixed: Option<&str>) -> Opt
         let said = said(outcome);
         match verdict {
             Verdict::Again => sorted.again = Some(said),
-            Verdict::Held => sorted.held = Some(said),
+            Verdict::Held => sorted.held = Some(format!("{said}; {ADVICE_OF_PIPELINE}")),
             Verdict::Misplaced => match fixed {
                 Some(name) => {
                     sorted.held =
@@ -120,6 +120,9 @@ pub(super) fn sort(items: &Items<'_>, events: usize, fixed: Option<&str>) -> Opt
     }
     Some(sorted)
 }
+
+/// A pipeline that is not there.
+pub(super) const ADVICE_OF_PIPELINE: &str = "create the pipeline, or change `pipeline` of the sink";
 
 fn advice_of_place(status: u16) -> &'static str {
     match status {
@@ -340,6 +343,9 @@ mod tests {
         assert!(reason.contains("`o365` takes nothing from us") && reason.contains("auditferry setup"), "{reason}");
         let Err(SendError::Partial(partial)) = sorted(&items, None) else { panic!("not by event") };
         assert!(partial.refused[0].misplaced && partial.refused[0].reason.contains("no such index [o365]"));
+        let piped = [item(400, "illegal_argument_exception", "pipeline with id [x] does not exist")];
+        let Err(SendError::Fatal { reason }) = sorted(&piped, None) else { panic!("not held") };
+        assert!(reason.contains("change `pipeline` of the sink"), "{reason}");
         let forbidden = [item(403, "security_exception", "action [x] is unauthorized for API key id [k]")];
         let Err(SendError::Fatal { reason }) = sorted(&forbidden, Some("o365")) else { panic!("not held") };
         assert!(reason.contains("`create_doc`"), "{reason}");
