@@ -139,6 +139,7 @@ metrics! {
     sink_acks_waiting: gauges "sink_indexer_acks_waiting" "batches accepted by a Splunk HEC receiver and not yet acknowledged by its indexers" ["sink"];
     sink_acks: counters "sink_indexer_acks_total" "ends of the wait for an indexer acknowledgement: confirmed, or timed_out or forgotten, after which the batch is sent again" ["sink", "result"];
     sink_resent: counters "sink_resent_events_total" "events sent again although the receiver may have them, by why: duplicates with the same key are possible" ["sink", "reason"];
+    sink_already_there: counters "sink_already_there_events_total" "events that Elasticsearch or OpenSearch had when they were sent: sent before, and there once all the same" ["sink"];
     sink_limited_seconds: float_counters "sink_limited_seconds_total" "seconds that batches waited because of the sink's rate_limit" ["sink"];
     sink_long_events: counters "sink_long_events_total" "delivered events above 10,000 bytes, which Splunk cuts unless TRUNCATE in its props.conf allows more" ["sink"];
     kafka_throttled: counters "kafka_throttled_seconds_total" "seconds that Kafka's brokers made requests wait because of a quota" ["sink"];

@@ -9,6 +9,7 @@ mod explain;
 mod logging;
 mod normalize;
 mod run;
+mod setup;
 mod simulate;
 mod state;
 mod validate;
@@ -70,6 +71,8 @@ enum Verb {
     Simulate(simulate::SimulateArgs),
     /// Check a configuration: all faults at once, then what would run.
     Validate(ConfigArgs),
+    /// Prepare the clusters of elasticsearch sinks: index template, rollover, data stream. May be repeated.
+    Setup(setup::SetupArgs),
     /// Turn audit records in files into what a sink would get.
     Normalize(normalize::NormalizeArgs),
     /// List the last 7 days again and compare them with the books: exit 1 when something is missing.
@@ -197,6 +200,7 @@ impl Cli {
             Verb::Demo(args) => demo::demo(args).await,
             Verb::Simulate(args) => simulate::run(args).await.map(|()| Exit::Good),
             Verb::Validate(args) => validate::validate(&args.config),
+            Verb::Setup(args) => setup::run(&args).await,
             Verb::Normalize(args) => normalize::run(&args),
             Verb::Verify(args) => verify::verify(&args.config.config, args.json).await,
             Verb::Explain { code } => explain::explain(code.as_deref()),

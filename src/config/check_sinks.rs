@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::check::{Seen, warn_of_literal};
 use super::check_edit;
+use super::check_elasticsearch::{elasticsearch, texts_of};
 use super::check_http;
 use super::check_kafka::kafka;
 use super::faults::{Place, Reader};
@@ -38,6 +39,8 @@ const STREAM: Defaults =
     Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 1, max_concurrency: 1 };
 const HEC: Defaults =
     Defaults { format: Format::Raw, linger: Duration::from_secs(1), concurrency: 4, max_concurrency: 64 };
+const ELASTICSEARCH: Defaults =
+    Defaults { format: Format::Ecs, linger: Duration::from_secs(1), concurrency: 4, max_concurrency: 64 };
 /// librdkafka makes its own batches out of ours, so ours need not wait long for company.
 const KAFKA: Defaults =
     Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 4, max_concurrency: 64 };
@@ -120,6 +123,7 @@ fn sink(
     let defaults = match file.kind {
         SinkKindFile::Stdout | SinkKindFile::File(_) => STREAM,
         SinkKindFile::SplunkHec(_) => HEC,
+        SinkKindFile::Elasticsearch(_) => ELASTICSEARCH,
         SinkKindFile::Kafka(_) => KAFKA,
         SinkKindFile::Http(_) => HTTP,
     };
@@ -138,6 +142,7 @@ fn sink(
     let mut batch = batch(file.common.batch.clone().value().unwrap_or_default(), defaults.linger, concurrency, reader);
     check_format(&file, reader);
     let common = file.common;
+    let format_place = common.format.clone().given().map(|at| at.place);
     let format = common.format.clone().value().unwrap_or(defaults.format);
     let texts = texts(&file.kind);
     texts.iter().for_each(|text| templates::check(text, reader));
@@ -157,6 +162,9 @@ fn sink(
         SinkKindFile::Stdout => Some(SinkKind::Stdout),
         SinkKindFile::File(file) => self::file(*file, paths, reader).map(SinkKind::File),
         SinkKindFile::SplunkHec(file) => hec(*file, proxy, reader).map(SinkKind::SplunkHec),
+        SinkKindFile::Elasticsearch(file) => {
+            elasticsearch(*file, (format, format_place.as_ref()), proxy, reader).map(SinkKind::Elasticsearch)
+        }
         SinkKindFile::Kafka(file) => kafka(*file, &batch, reader).map(SinkKind::Kafka),
         SinkKindFile::Http(file) => check_http::http(*file, &common, format, proxy, reader).map(SinkKind::Http),
     };
@@ -187,8 +195,13 @@ fn check_format(file: &SinkFile, reader: &mut Reader<'_>) {
     if !matches!(format, Format::Cef | Format::Leef) {
         return;
     }
-    if matches!(file.kind, SinkKindFile::SplunkHec(_)) {
-        let text = format!("a `splunk_hec` sink sends JSON, and `{}` is none", format.as_str());
+    let of_json = match file.kind {
+        SinkKindFile::SplunkHec(_) => Some("a `splunk_hec`"),
+        SinkKindFile::Elasticsearch(_) => Some("an `elasticsearch`"),
+        _ => None,
+    };
+    if let Some(kind) = of_json {
+        let text = format!("{kind} sink sends JSON, and `{}` is none", format.as_str());
         reader.fault(place, text, "use `raw` or `ecs`");
     }
     let edits = [
@@ -208,6 +221,7 @@ fn texts(kind: &SinkKindFile) -> Vec<At<String>> {
     match kind {
         SinkKindFile::Stdout | SinkKindFile::File(_) => Vec::new(),
         SinkKindFile::SplunkHec(hec) => given(&[&hec.index, &hec.source, &hec.sourcetype, &hec.host]),
+        SinkKindFile::Elasticsearch(file) => texts_of(file),
         SinkKindFile::Kafka(kafka) => {
             let mut texts: Vec<At<String>> = given(&[&kafka.topic, &kafka.key]);
             texts.extend(kafka.headers.clone().value().unwrap_or_default().0.into_iter().map(|(_, _, text)| text));

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::check_http::HttpFile;
 use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
+use super::check_login::LoginFile;
 use super::faults::{Place, Reader};
 use super::proxy::ProxyFile;
 use super::schema::{self, Schema};
@@ -362,6 +363,33 @@ section! {
 }
 
 section! {
+    ElasticsearchFile in "the elasticsearch sink" {
+        /// Scheme, host and port of the cluster or of a load balancer in front of it.
+        url: At<Url>,
+        /// Several addresses of one cluster, in place of `url`.
+        urls: Vec<At<Url>>,
+        /// An Elastic Cloud deployment, in place of `url`.
+        cloud_id: String,
+        /// By what right.
+        auth: LoginFile,
+        /// `type-dataset-namespace`. Default logs-o365.audit-default.
+        data_stream: String,
+        /// A template in place of `data_stream`: {tenant} {tenant_id} {content_type} {workload} {day}.
+        index: String,
+        /// `_none` (the default): no ingest pipeline; `_default`: the index's own; or the name of one.
+        pipeline: String,
+        /// Default gzip.
+        compression: Compression,
+        /// TLS of the connection.
+        tls: TlsFile,
+        /// For one request. Default 60s.
+        timeout: Duration,
+        /// The way out, instead of the `proxy` of the whole.
+        proxy: ProxyFile,
+    } later {}
+}
+
+section! {
     KafkaFile in "the kafka sink" {
         /// host:port of some of the cluster's brokers.
         brokers: Vec<String>,
@@ -419,14 +447,15 @@ pub(super) enum SinkKindFile {
     Stdout,
     File(Box<FileSinkFile>),
     SplunkHec(Box<HecFile>),
+    Elasticsearch(Box<ElasticsearchFile>),
     Kafka(Box<KafkaFile>),
     Http(Box<HttpFile>),
 }
 
 /// The values of `type`, as written.
-const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "kafka", "http"];
+pub(super) const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "elasticsearch", "kafka", "http"];
 /// Those of later releases.
-const LATER_SINK_TYPES: &[&str] = &["elasticsearch", "syslog"];
+const LATER_SINK_TYPES: &[&str] = &["syslog"];
 
 impl FromNode for SinkFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SinkFile> {
@@ -442,6 +471,7 @@ impl FromNode for SinkFile {
             }
             "file" => SinkKindFile::File(Box::new(kind(node, entries, reader))),
             "splunk_hec" => SinkKindFile::SplunkHec(Box::new(kind(node, entries, reader))),
+            "elasticsearch" => SinkKindFile::Elasticsearch(Box::new(kind(node, entries, reader))),
             "kafka" => SinkKindFile::Kafka(Box::new(kind(node, entries, reader))),
             "http" => SinkKindFile::Http(Box::new(kind(node, entries, reader))),
             later if LATER_SINK_TYPES.contains(&later) => {
@@ -467,6 +497,7 @@ impl FromNode for SinkFile {
             ("stdout", StdoutFile::properties()),
             ("file", FileSinkFile::properties()),
             ("splunk_hec", HecFile::properties()),
+            ("elasticsearch", ElasticsearchFile::properties()),
             ("kafka", KafkaFile::properties()),
             ("http", HttpFile::properties()),
         ];
@@ -511,6 +542,7 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (RotateFile::TITLE, RotateFile::KEYS),
     (HecFile::TITLE, HecFile::KEYS),
     (AckFile::TITLE, AckFile::KEYS),
+    (ElasticsearchFile::TITLE, ElasticsearchFile::KEYS),
     (KafkaFile::TITLE, KafkaFile::KEYS),
     (SaslFile::TITLE, SaslFile::KEYS),
     (HttpFile::TITLE, HttpFile::KEYS),

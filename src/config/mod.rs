@@ -4,6 +4,7 @@
 mod check;
 mod check_auth;
 mod check_edit;
+mod check_elasticsearch;
 mod check_enrich;
 mod check_http;
 mod check_kafka;
@@ -11,6 +12,7 @@ mod check_login;
 mod check_sinks;
 mod condition;
 mod credential;
+mod elasticsearch;
 mod example;
 mod faults;
 mod file;
@@ -33,6 +35,7 @@ mod when;
 
 pub use condition::{Key, Matcher, Network, Test, When};
 pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
+pub use elasticsearch::{DataStream, ElasticsearchConfig, IndexTarget, Pipeline};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPreset, HttpPresetDefaults};
@@ -207,6 +210,7 @@ impl SinkConfig {
     pub fn files(&self) -> Vec<&Path> {
         let mut files = match &self.kind {
             SinkKind::SplunkHec(hec) => hec.tls.files(),
+            SinkKind::Elasticsearch(elasticsearch) => elasticsearch.tls.files(),
             SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
             SinkKind::Http(http) => http.tls.files(),
         };
@@ -278,6 +282,7 @@ pub enum SinkKind {
     Stdout,
     File(FileConfig),
     SplunkHec(HecConfig),
+    Elasticsearch(ElasticsearchConfig),
     Kafka(KafkaConfig),
     Http(HttpConfig),
 }
@@ -289,6 +294,7 @@ impl SinkKind {
             SinkKind::Stdout => "stdout",
             SinkKind::File(_) => "file",
             SinkKind::SplunkHec(_) => "splunk_hec",
+            SinkKind::Elasticsearch(_) => "elasticsearch",
             SinkKind::Kafka(_) => "kafka",
             SinkKind::Http(_) => "http",
         }
@@ -300,6 +306,7 @@ impl SinkKind {
             SinkKind::Stdout => "standard output".to_owned(),
             SinkKind::File(file) => file.path.display().to_string(),
             SinkKind::SplunkHec(hec) => hec.url.to_string(),
+            SinkKind::Elasticsearch(elasticsearch) => elasticsearch.target(),
             SinkKind::Kafka(kafka) => format!("{} {}", kafka.brokers, kafka.topic),
             SinkKind::Http(http) => http.address.shown(),
         }
@@ -323,6 +330,9 @@ impl SinkKind {
                     "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
                 }
             },
+            SinkKind::Elasticsearch(_) => {
+                "effectively once per backing index: the record key is the document's `_id`, created once; after a rollover a record that is sent again may be there twice"
+            }
             SinkKind::Kafka(_) => {
                 "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
             }

@@ -7,7 +7,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::file::File;
+use super::file::{File, SINK_TYPES};
 use super::values::FromNode;
 use super::when;
 
@@ -16,37 +16,45 @@ pub(super) type Schema = Json;
 /// A scalar that refers to something.
 const REFERENCE: &str = r"\$\{";
 
-/// What must be there: where in the document, and which keys. What `tenant_defaults` may give is not among them.
+/// What must be there: where in the document (`sink kafka`: in that type of sink), and which keys. What `tenant_defaults` may give is not among them.
 const NEEDED: &[(&str, &[&str])] = &[
     // A workload identity may bring the `tenant_id`.
     ("/properties/tenants/items", &["name"]),
     ("/properties/clock", &["origin_ms", "anchor_ms"]),
     ("/properties/tenants/items/properties/auth/properties/certificate", &["file"]),
     ("/properties/tenant_defaults/properties/auth/properties/certificate", &["file"]),
-    ("/properties/sinks/items/allOf/1/then", &["path"]),
-    ("/properties/sinks/items/allOf/2/then", &["url", "token"]),
-    ("/properties/sinks/items/allOf/3/then", &["brokers", "topic"]),
-    ("/properties/sinks/items/allOf/3/then/properties/sasl", &["mechanism", "username", "password"]),
-    ("/properties/sinks/items/allOf/4/then", &["url"]),
-    ("/properties/sinks/items/allOf/4/then/properties/signature", &["secret"]),
-    ("/properties/sinks/items/allOf/4/then/properties/auth/properties/basic", &["username", "password"]),
-    ("/properties/sinks/items/allOf/4/then/properties/auth/properties/header", &["name", "value"]),
-    (
-        "/properties/sinks/items/allOf/4/then/properties/auth/properties/oauth2",
-        &["token_url", "client_id", "client_secret"],
-    ),
-    (
-        "/properties/sinks/items/allOf/4/then/properties/auth/properties/entra",
-        &["tenant_id", "client_id", "client_secret"],
-    ),
-    ("/properties/sinks/items/allOf/0/then/properties/hash_fields", &["key", "fields"]),
-    ("/properties/sinks/items/allOf/1/then/properties/hash_fields", &["key", "fields"]),
-    ("/properties/sinks/items/allOf/2/then/properties/hash_fields", &["key", "fields"]),
-    ("/properties/sinks/items/allOf/3/then/properties/hash_fields", &["key", "fields"]),
-    ("/properties/sinks/items/allOf/4/then/properties/hash_fields", &["key", "fields"]),
+    ("sink file", &["path"]),
+    ("sink splunk_hec", &["url", "token"]),
+    ("sink elasticsearch/properties/auth/properties/basic", &["username", "password"]),
+    ("sink elasticsearch/properties/auth/properties/header", &["name", "value"]),
+    ("sink elasticsearch/properties/auth/properties/oauth2", &["token_url", "client_id", "client_secret"]),
+    ("sink elasticsearch/properties/auth/properties/entra", &["tenant_id", "client_id", "client_secret", "scope"]),
+    ("sink kafka", &["brokers", "topic"]),
+    ("sink kafka/properties/sasl", &["mechanism", "username", "password"]),
+    ("sink stdout/properties/hash_fields", &["key", "fields"]),
+    ("sink file/properties/hash_fields", &["key", "fields"]),
+    ("sink splunk_hec/properties/hash_fields", &["key", "fields"]),
+    ("sink elasticsearch/properties/hash_fields", &["key", "fields"]),
+    ("sink kafka/properties/hash_fields", &["key", "fields"]),
+    ("sink http", &["url"]),
+    ("sink http/properties/signature", &["secret"]),
+    ("sink http/properties/auth/properties/basic", &["username", "password"]),
+    ("sink http/properties/auth/properties/header", &["name", "value"]),
+    ("sink http/properties/auth/properties/oauth2", &["token_url", "client_id", "client_secret"]),
+    ("sink http/properties/auth/properties/entra", &["tenant_id", "client_id", "client_secret"]),
+    ("sink http/properties/hash_fields", &["key", "fields"]),
 ];
 /// What a tenant has for itself.
 const OF_ONE_TENANT: [&str; 2] = ["name", "tenant_id"];
+
+/// Where in the document a place of [`NEEDED`] is.
+fn pointer(place: &str) -> String {
+    let Some((kind, rest)) = place.strip_prefix("sink ").map(|of| of.split_once('/').unwrap_or((of, ""))) else {
+        return place.to_owned();
+    };
+    let number = SINK_TYPES.iter().position(|known| *known == kind).unwrap_or(usize::MAX);
+    format!("/properties/sinks/items/allOf/{number}/then{}{rest}", if rest.is_empty() { "" } else { "/" })
+}
 
 /// The whole document.
 pub fn document() -> Json {
@@ -56,8 +64,9 @@ pub fn document() -> Json {
     document["required"] = json!(["sinks"]);
     document["anyOf"] = json!([{ "required": ["tenants"] }, { "required": ["tenants_from"] }]);
     for (place, keys) in NEEDED {
-        debug_assert!(document.pointer(place).is_some(), "{place}");
-        if let Some(section) = document.pointer_mut(place) {
+        let pointer = pointer(place);
+        debug_assert!(document.pointer(&pointer).is_some(), "{place}");
+        if let Some(section) = document.pointer_mut(&pointer) {
             section["required"] = json!(keys);
         }
     }
@@ -219,7 +228,7 @@ mod tests {
     fn what_is_needed_is_where_it_is_said_to_be() {
         let document = document();
         for (place, keys) in NEEDED.iter().filter(|(_, keys)| !keys.is_empty()) {
-            let section = document.pointer(place).unwrap_or_else(|| panic!("nothing at {place}"));
+            let section = document.pointer(&pointer(place)).unwrap_or_else(|| panic!("nothing at {place}"));
             assert!(keys.iter().all(|key| section["properties"].get(key).is_some()), "{place}: {section}");
         }
         assert!(document["properties"]["tenant_defaults"]["properties"].get("name").is_none());

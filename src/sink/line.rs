@@ -23,6 +23,11 @@ impl Written {
         Written::new(config.format, config.form())
     }
 
+    /// Whether records leave as they came.
+    pub fn is_raw(&self) -> bool {
+        self.format == Format::Raw
+    }
+
     /// The record as it came where the format is that; else, and where it cannot be read, what it is written as.
     pub fn body<'e>(&self, event: &Event<'e>) -> &'e [u8] {
         match self.format {

@@ -7,6 +7,7 @@
 
 pub mod dead_letters;
 pub mod driver;
+pub mod elasticsearch;
 mod file;
 mod http;
 mod kafka;
@@ -28,6 +29,7 @@ use crate::http::HttpError;
 use crate::metrics::Metrics;
 use crate::secret::SecretError;
 use crate::state::State;
+use elasticsearch::ElasticsearchSink;
 use file::FileSink;
 use http::HttpSink;
 use kafka::KafkaSink;
@@ -41,6 +43,7 @@ pub enum AnySink {
     Stdout(StdoutSink),
     File(FileSink),
     SplunkHec(Box<SplunkHecSink>),
+    Elasticsearch(Box<ElasticsearchSink>),
     Kafka(Box<KafkaSink>),
     Http(Box<HttpSink>),
 }
@@ -87,6 +90,9 @@ pub fn build(
         SinkKind::Stdout => AnySink::Stdout(StdoutSink::new(config, metrics)),
         SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
         SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
+        SinkKind::Elasticsearch(elasticsearch) => {
+            AnySink::Elasticsearch(Box::new(ElasticsearchSink::new(config, elasticsearch, metrics)?))
+        }
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
         SinkKind::Http(http) => AnySink::Http(Box::new(HttpSink::new(config, http, metrics)?)),
     };
@@ -99,6 +105,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.encode(event, out),
             AnySink::File(sink) => sink.encode(event, out),
             AnySink::SplunkHec(sink) => sink.encode(event, out),
+            AnySink::Elasticsearch(sink) => sink.encode(event, out),
             AnySink::Kafka(sink) => sink.encode(event, out),
             AnySink::Http(sink) => sink.encode(event, out),
         }
@@ -109,6 +116,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.send(batch).await,
             AnySink::File(sink) => sink.send(batch).await,
             AnySink::SplunkHec(sink) => sink.send(batch).await,
+            AnySink::Elasticsearch(sink) => sink.send(batch).await,
             AnySink::Kafka(sink) => sink.send(batch).await,
             AnySink::Http(sink) => sink.send(batch).await,
         }
@@ -119,6 +127,7 @@ impl Sink for AnySink {
             AnySink::Stdout(sink) => sink.probe().await,
             AnySink::File(sink) => sink.probe().await,
             AnySink::SplunkHec(sink) => sink.probe().await,
+            AnySink::Elasticsearch(sink) => sink.probe().await,
             AnySink::Kafka(sink) => sink.probe().await,
             AnySink::Http(sink) => sink.probe().await,
         }
@@ -131,7 +140,11 @@ impl Sink for AnySink {
     fn in_the_air(&self, configured: usize) -> usize {
         match self {
             AnySink::SplunkHec(sink) => sink.in_the_air(configured),
-            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) | AnySink::Http(_) => configured,
+            AnySink::Stdout(_)
+            | AnySink::File(_)
+            | AnySink::Elasticsearch(_)
+            | AnySink::Kafka(_)
+            | AnySink::Http(_) => configured,
         }
     }
 }
@@ -211,6 +224,10 @@ pub enum SendError {
     /// a single event is then rejected.
     #[error("{reason}")]
     Split { reason: String },
+    /// The receiver judged each event by itself: settle those it took, dead-letter those it refused, send the others
+    /// again.
+    #[error("{}", .0.reason)]
+    Partial(Box<Partial>),
     /// As `Split`, and somebody could mend the receiver so that it takes it (a missing index): where
     /// most of a batch is refused so, it is held at once.
     #[error("{reason}")]
@@ -219,6 +236,30 @@ pub enum SendError {
     /// everything, probe, never dead-letter.
     #[error("{reason}")]
     Fatal { reason: String },
+}
+
+/// What became of a batch of which the receiver judged each event by itself. Indices into the batch, ascending, none
+/// in both lists; at least one in one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partial {
+    /// Taken: never sent again.
+    pub taken: Vec<usize>,
+    /// Refused for good.
+    pub refused: Vec<Refusal>,
+    /// When to send all others again, if the receiver named a time.
+    pub after: Option<Duration>,
+    /// Why all others are sent again; where there are none, why the last one was refused.
+    pub reason: String,
+}
+
+/// One event that is refused for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub event: usize,
+    /// The same for every event that is refused for the same reason.
+    pub reason: String,
+    /// As in [`SendError::Misplaced`].
+    pub misplaced: bool,
 }
 
 /// What a kind of sink is. `send` may run several times at once, as often as [`in_the_air`](Self::in_the_air)

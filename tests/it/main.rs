@@ -1,6 +1,10 @@
 //! The integration tests, one binary: a `mod` list.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "../fake/elasticsearch.rs"]
+#[allow(dead_code, reason = "not every test file turns every knob")]
+mod elasticsearch;
+
 #[path = "../fake/hec.rs"]
 #[allow(dead_code, reason = "not every test file turns every knob")]
 mod hec;

@@ -84,6 +84,10 @@ impl OpenSearch {
         OpenSearch { _dir: dir, daemon, base: format!("http://127.0.0.1:{port}") }
     }
 
+    pub fn url(&self) -> String {
+        self.base.clone()
+    }
+
     /// Sends a request and gives the answer, which must be JSON and no refusal.
     pub async fn ask(&self, method: reqwest::Method, path: &str, body: String) -> Value {
         let request = reqwest::Client::new().request(method, format!("{}{path}", self.base));

@@ -16,7 +16,7 @@ use crate::config::RetryConfig;
 use crate::failpoint;
 use crate::retry::Backoff;
 use crate::sink::dead_letters::DeadLetters;
-use crate::sink::{SendError, Sink};
+use crate::sink::{Partial, SendError, Sink};
 
 /// Refusals of single events in one piece before it is halved. Each refusal sends all the others
 /// again: with many, halving costs far fewer bytes (n log n instead of n²).
@@ -135,8 +135,29 @@ impl<S: Sink> Courier<S> {
                 Err(SendError::Reject { events: indices, reason }) if is_ascending_within(&indices, piece.len()) => {
                     (indices, reason)
                 }
+                Err(SendError::Partial(partial)) if is_of_batch(&partial, piece.len()) => {
+                    let refusals_now = partial.refused.len();
+                    let (after, reason) = (partial.after, partial.reason.clone());
+                    self.settle(&mut piece, *partial, refused);
+                    self.circuit.answered(turn);
+                    if piece.len() == 0 {
+                        self.verdicts.batch(if refusals_now == 0 { "delivered" } else { "rejected" });
+                        return;
+                    }
+                    // The receiver took or judged others meanwhile: no failure of it as a whole.
+                    self.verdicts.batch("retried");
+                    self.verdicts.retry(if after.is_some() { "told_to_wait" } else { "slow" });
+                    tracing::debug!(sink = %self.verdicts.name, reason, events = piece.len(), "a part of a batch is sent again");
+                    tokio::time::sleep(backoff.next_delay(after)).await;
+                    continue;
+                }
                 // An answer that names no event of this batch says as much as one that names none.
-                Err(error @ (SendError::Split { .. } | SendError::Misplaced { .. } | SendError::Reject { .. })) => {
+                Err(
+                    error @ (SendError::Split { .. }
+                    | SendError::Misplaced { .. }
+                    | SendError::Partial(_)
+                    | SendError::Reject { .. }),
+                ) => {
                     if piece.len() > 1 {
                         self.verdicts.batch("split");
                         self.circuit.answered(turn);
@@ -157,6 +178,28 @@ impl<S: Sink> Courier<S> {
                 refusals = 0;
             }
             backoff.reset();
+        }
+    }
+
+    /// Takes out of `piece` what has a verdict: delivered now, or refused until the whole batch is judged.
+    fn settle(&self, piece: &mut Batch, partial: Partial, refused: &mut Refused) {
+        let mut gone: Vec<usize> =
+            partial.taken.iter().copied().chain(partial.refused.iter().map(|refusal| refusal.event)).collect();
+        gone.sort_unstable();
+        let (mut taken, mut refusals) =
+            (Vec::with_capacity(partial.taken.len()), partial.refused.into_iter().peekable());
+        for (index, item) in gone.iter().zip(piece.remove(&gone)) {
+            match refusals.next_if(|refusal| refusal.event == *index) {
+                Some(refusal) => {
+                    refused.misplaced |= refusal.misplaced;
+                    refused.push(vec![item], &refusal.reason);
+                }
+                None => taken.push(item),
+            }
+        }
+        if !taken.is_empty() {
+            failpoint::pass("send");
+            Unsettled::new(taken, Arc::clone(&self.verdicts)).delivered(None);
         }
     }
 
@@ -219,6 +262,15 @@ fn is_ascending_within(indices: &[usize], len: usize) -> bool {
     !indices.is_empty() && indices.is_sorted_by(|a, b| a < b) && indices.last().is_some_and(|last| *last < len)
 }
 
+/// Whether a judgement by event is one of a batch of `len`, as its lists promise.
+fn is_of_batch(partial: &Partial, len: usize) -> bool {
+    let refused: Vec<usize> = partial.refused.iter().map(|refusal| refusal.event).collect();
+    let good = |indices: &[usize]| indices.is_empty() || is_ascending_within(indices, len);
+    let in_both = || partial.taken.iter().any(|taken| refused.binary_search(taken).is_ok());
+    let any = !(partial.taken.is_empty() && refused.is_empty());
+    any && good(&partial.taken) && good(&refused) && !in_both()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -229,7 +281,7 @@ mod tests {
     use crate::event::{Delivery, Event};
     use crate::metrics::Metrics;
     use crate::sink::driver::queue::Queued;
-    use crate::sink::{Accepted, EncodedBatch, SinkId, samples};
+    use crate::sink::{Accepted, EncodedBatch, Refusal, SinkId, samples};
 
     /// Gives each encoding a number, as Kafka does; has no place for anything but in its willing moments.
     #[derive(Default)]
@@ -257,7 +309,7 @@ mod tests {
         }
     }
 
-    fn courier(dir: &tempfile::TempDir, sink: Numbering) -> (Courier<Numbering>, watch::Sender<bool>) {
+    fn courier<S: Sink>(dir: &tempfile::TempDir, sink: S) -> (Courier<S>, watch::Sender<bool>) {
         let config = crate::config::StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
         let metrics = Metrics::new();
         let state = crate::state::State::open(&config, Arc::clone(&metrics)).unwrap();
@@ -269,7 +321,7 @@ mod tests {
         (Courier { sink, circuit, verdicts, dead, retry, limit: None, stopped }, stop)
     }
 
-    fn batch(courier: &Courier<Numbering>, count: u32) -> Batch {
+    fn batch<S: Sink>(courier: &Courier<S>, count: u32) -> Batch {
         let records: Vec<_> = (0..count).map(|n| format!("{{\"n\":{n}}}")).collect();
         let part = samples::part(&records.iter().map(String::as_str).collect::<Vec<_>>());
         let delivery = Delivery { part, events: (0..count).collect() };
@@ -318,5 +370,81 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, (12..24).collect::<Vec<u8>>(), "{sent:?}");
         assert_eq!(verdicts.metrics.sink_events.with_label_values(&["sink", "delivered"]).get(), 12);
+    }
+
+    /// Judges each event by itself, by the number that it was encoded as, once; then takes everything.
+    struct Judging {
+        encoded: AtomicUsize,
+        sent: Mutex<Vec<Vec<u8>>>,
+        judgements: Mutex<VecDeque<Partial>>,
+    }
+
+    impl Judging {
+        fn new(judgements: impl IntoIterator<Item = Partial>) -> Judging {
+            let judgements = Mutex::new(judgements.into_iter().collect());
+            Judging { encoded: AtomicUsize::new(0), sent: Mutex::default(), judgements }
+        }
+    }
+
+    impl Sink for Judging {
+        fn encode(&self, _: &Event<'_>, out: &mut Vec<u8>) {
+            out.push(self.encoded.fetch_add(1, Ordering::AcqRel) as u8);
+        }
+        async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {
+            self.sent.lock().unwrap().push(batch.bytes.clone());
+            match self.judgements.lock().unwrap().pop_front() {
+                Some(partial) => Err(SendError::Partial(Box::new(partial))),
+                None => Ok(Accepted::default()),
+            }
+        }
+        async fn probe(&self) -> Result<(), SendError> {
+            Ok(())
+        }
+    }
+
+    fn partial(taken: &[usize], refused: &[usize], misplaced: bool) -> Partial {
+        let refusal = |event: &usize| Refusal { event: *event, reason: "bad".into(), misplaced };
+        let refused = refused.iter().map(refusal).collect();
+        Partial { taken: taken.to_vec(), refused, after: None, reason: "busy".into() }
+    }
+
+    /// What was sent, and how many events were delivered and rejected, after a batch of `count` was judged so.
+    async fn carried(count: u32, judgements: impl IntoIterator<Item = Partial>) -> (Vec<Vec<u8>>, u64, u64) {
+        let dir = tempfile::tempdir().unwrap();
+        let (courier, _stop) = courier(&dir, Judging::new(judgements));
+        let batch = batch(&courier, count);
+        tokio::time::timeout(Duration::from_secs(10), courier.carry(batch)).await.unwrap();
+        let events = |result| courier.verdicts.metrics.sink_events.with_label_values(&["sink", result]).get();
+        assert_eq!((events("lost"), courier.verdicts.metrics.sink_queued.with_label_values(&["sink"]).get()), (0, 0));
+        let counts = (events("delivered"), events("rejected"));
+        let sent = courier.sink.sent.lock().unwrap().clone();
+        (sent, counts.0, counts.1)
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_or_refused_by_itself_is_settled_and_only_the_others_are_sent_again() {
+        let judgements = [partial(&[0, 3], &[1], false), partial(&[1, 2], &[0], false)];
+        let (sent, delivered, rejected) = carried(7, judgements).await;
+        assert_eq!(sent, [vec![0, 1, 2, 3, 4, 5, 6], vec![2, 4, 5, 6], vec![6]]);
+        assert_eq!((delivered, rejected), (5, 2));
+        let (sent, delivered, rejected) = carried(3, [partial(&[0, 2], &[1], false)]).await;
+        assert_eq!((sent.len(), delivered, rejected), (1, 2, 1), "nothing is left to send");
+    }
+
+    #[tokio::test]
+    async fn a_judgement_that_is_not_of_the_batch_settles_nothing() {
+        for wrong in [partial(&[0, 9], &[], false), partial(&[0], &[0], false), partial(&[], &[], false)] {
+            let (sent, delivered, rejected) = carried(4, [wrong]).await;
+            assert_eq!(sent, [vec![0, 1, 2, 3], vec![0, 1], vec![2, 3]], "the batch is halved instead");
+            assert_eq!((delivered, rejected), (4, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn events_that_are_mostly_misplaced_are_held_and_not_buried() {
+        let misplaced: Vec<usize> = (1..12).collect();
+        let (sent, delivered, rejected) = carried(12, [partial(&[0], &misplaced, true)]).await;
+        assert_eq!((delivered, rejected), (12, 0));
+        assert_eq!(sent.len(), 3, "one alone as a trial, then the rest: {sent:?}");
     }
 }

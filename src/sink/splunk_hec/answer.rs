@@ -172,6 +172,7 @@ mod tests {
             Err(SendError::Reject { events, .. }) => format!("reject {events:?}"),
             Err(SendError::Split { .. }) => "split".into(),
             Err(SendError::Misplaced { .. }) => "misplaced".into(),
+            Err(SendError::Partial(_)) => "partial".into(),
             Err(SendError::Fatal { .. }) => "fatal".into(),
         }
     }

@@ -13,7 +13,9 @@ use auditferry::secret::SecretSource;
 use auditferry::simulator::WorldConfig;
 use serde_json::Value;
 
+use super::elasticsearch::elasticsearch_kind;
 use super::{Bench, LIMIT, counts, hec_kind, records, sink_config};
+use crate::elasticsearch::FakeElasticsearch;
 use crate::hec::{FakeHec, Options, canonical_hash};
 use crate::support::{Place, compare, served, world};
 use crate::web::{FakeWeb, Kind};
@@ -105,7 +107,7 @@ contract! {
         drained_on_sigterm,
         acknowledged_once_and_only_after_the_yes,
     },
-    peers { splunk_hec: FakeHec, http: FakeWeb }
+    peers { splunk_hec: FakeHec, elasticsearch: FakeElasticsearch, http: FakeWeb }
 }
 
 const NO_LOGIN: &str = "whoever may open it has logged in";
@@ -146,6 +148,7 @@ const TABLE: &[(&str, [Stand; 11])] = &[
         ],
     ),
     ("splunk_hec", [Here, Here, Here, Here, Here, Here, Here, Here, Here, Here, Here]),
+    ("elasticsearch", [Here, Here, Here, Here, Here, Here, Here, Here, Here, Here, Here]),
     (
         "kafka",
         [
@@ -444,6 +447,59 @@ impl Peer for FakeHec {
     fn taken(&self) -> Vec<Value> {
         let events = self.received().events;
         events.iter().map(|event| serde_json::from_slice(event.body.as_ref().unwrap()).unwrap()).collect()
+    }
+}
+
+impl Peer for FakeElasticsearch {
+    async fn start() -> FakeElasticsearch {
+        let cluster = FakeElasticsearch::start().await;
+        cluster.mend();
+        cluster
+    }
+
+    fn kind(&self) -> SinkKind {
+        let token = SecretSource::Value("token".into());
+        let login = LoginConfig::Token { scheme: auditferry::config::API_KEY, token };
+        SinkKind::Elasticsearch(elasticsearch_kind(&[self.url()], "o365", login))
+    }
+
+    fn written(&self) -> String {
+        format!(
+            "  - {{ name: peer, type: elasticsearch, url: {:?}, index: o365, auth: {{ api_key: token }}, format: raw, batch: {{ max_events: 100 }} }}\n",
+            self.url()
+        )
+    }
+
+    fn set(&self, fault: Fault) {
+        let too_long = ("mapper_parsing_exception", "failed to parse field [Id] of type [long]");
+        self.set(|knobs| match fault {
+            Fault::Throttled(times, seconds) => {
+                (knobs.throttle, knobs.retry_after) = (times, Some(seconds.to_string()));
+            }
+            Fault::Unavailable(times) => knobs.unavailable = times,
+            Fault::Cut(times) => knobs.cut = times,
+            Fault::AnswerLost(times) => knobs.hang_up = times,
+            Fault::RefusesSome => {
+                knobs.judge = Some(Arc::new(move |_, document| {
+                    let refused = document["Id"].as_str().unwrap().ends_with('7');
+                    refused.then_some((400, too_long.0, too_long.1))
+                }));
+            }
+            Fault::RefusesAll => knobs.judge = Some(Arc::new(move |_, _| Some((400, too_long.0, too_long.1)))),
+            Fault::WrongCredentials => knobs.authorization = Some("ApiKey another".into()),
+            Fault::Slow(delay) => knobs.answer_delay = delay,
+        });
+    }
+
+    fn mend(&self) {
+        self.set(|knobs| {
+            *knobs = Default::default();
+            knobs.authorization = Some("ApiKey token".into());
+        });
+    }
+
+    fn taken(&self) -> Vec<Value> {
+        self.books().documents.into_values().collect()
     }
 }
 

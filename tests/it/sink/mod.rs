@@ -1,10 +1,11 @@
 //! The sinks and their driver with a real state: whatever happens, every record gets exactly one
-//! verdict, and it is the true one. This is the bench; the tests are in [`collector`], [`acknowledged`], [`real_collector`] and
-//! [`file`].
+//! verdict, and it is the true one. This is the bench; the tests are in [`collector`], [`acknowledged`], [`real_collector`],
+//! [`elasticsearch`] and [`file`].
 
 mod acknowledged;
 mod collector;
 mod contract;
+mod elasticsearch;
 mod file;
 mod http;
 mod kafka;
@@ -26,7 +27,7 @@ use auditferry::record::RecordKey;
 use auditferry::secret::SecretSource;
 use auditferry::sink::dead_letters::DeadLetters;
 use auditferry::sink::driver::{self, DriverHandle};
-use auditferry::sink::{SinkId, SinkSet, build};
+use auditferry::sink::{EncodedBatch, Sink, SinkId, SinkSet, build};
 use auditferry::state::State;
 use tokio::time::Instant;
 
@@ -128,7 +129,10 @@ impl Bench {
 
     /// Hands over records with these texts as one blob.
     async fn offer(&self, records: impl IntoIterator<Item = String>) -> Offer {
-        let (part, keys) = part_of(records);
+        self.offer_part(part_of(records))
+    }
+
+    fn offer_part(&self, (part, keys): (Arc<Part>, Vec<RecordKey>)) -> Offer {
         let end = Arc::new(Mutex::new(None));
         let told = Arc::clone(&end);
         let body = Finalizer::new(move |settlement| *told.lock().unwrap() = Some(settlement));
@@ -140,6 +144,18 @@ impl Bench {
         let wanted = (0..part.events.len() as u32).filter(|index| wanting[*index as usize].contains(self.id)).collect();
         self.driver.send(Delivery { part, events: wanted });
         Offer { keys, end }
+    }
+
+    /// What a sink of this configuration says to these records, sent once beside the driver.
+    async fn refusal(&self, records: impl IntoIterator<Item = String>) -> String {
+        let sink = build(&self.config, self.id, &self.state, Arc::clone(&self.metrics)).unwrap();
+        let (part, _) = part_of(records);
+        let mut batch = EncodedBatch::default();
+        for index in 0..part.events.len() as u32 {
+            sink.encode(&part.event(index), &mut batch.bytes);
+            batch.ends.push(batch.bytes.len());
+        }
+        sink.send(&batch).await.unwrap_err().to_string()
     }
 
     fn dead_letters(&self) -> Vec<serde_json::Value> {
@@ -173,16 +189,28 @@ fn operation(record: &str, start: u32) -> std::ops::Range<u32> {
     from..from + after.find('"').unwrap() as u32
 }
 
+fn key_of_text(record: &str) -> RecordKey {
+    let mut key = [0; 16];
+    key.copy_from_slice(&blake3::hash(record.as_bytes()).as_bytes()[..16]);
+    RecordKey(key)
+}
+
 /// A part of one blob with records of these texts, and their keys.
 fn part_of(records: impl IntoIterator<Item = String>) -> (Arc<Part>, Vec<RecordKey>) {
+    part_with(records, key_of_text)
+}
+
+/// The same, with keys made so.
+fn part_with(
+    records: impl IntoIterator<Item = String>,
+    key_of: impl Fn(&str) -> RecordKey,
+) -> (Arc<Part>, Vec<RecordKey>) {
     let (mut raw, mut events) = (Vec::new(), Vec::new());
     for record in records {
         let start = raw.len() as u32;
         raw.extend_from_slice(record.as_bytes());
-        let mut key = [0; 16];
-        key.copy_from_slice(&blake3::hash(record.as_bytes()).as_bytes()[..16]);
         events.push(EventMeta {
-            key: RecordKey(key),
+            key: key_of(&record),
             time_ms: Some(1_700_000_000_000),
             raw: start..raw.len() as u32,
             operation: operation(&record, start),
