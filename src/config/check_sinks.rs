@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::check::{Seen, warn_of_literal};
 use super::check_edit;
 use super::check_kafka::kafka;
+use super::check_syslog::{self, syslog};
 use super::faults::{Place, Reader};
 use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
 use super::proxy::ProxyFile;
@@ -40,6 +41,10 @@ const HEC: Defaults =
 /// librdkafka makes its own batches out of ours, so ours need not wait long for company.
 const KAFKA: Defaults =
     Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 4, max_concurrency: 64 };
+
+/// Batches wait for the peer's kernel, one behind the other; several on their way hide that wait.
+const SYSLOG: Defaults =
+    Defaults { format: Format::Raw, linger: Duration::from_millis(200), concurrency: 4, max_concurrency: 16 };
 
 /// The name of what writes the dead letters, in metrics and in the state.
 const DEAD_LETTERS: &str = "dead_letters";
@@ -117,8 +122,13 @@ fn sink(
         SinkKindFile::Stdout | SinkKindFile::File(_) => STREAM,
         SinkKindFile::SplunkHec(_) => HEC,
         SinkKindFile::Kafka(_) => KAFKA,
+        SinkKindFile::Syslog(_) => SYSLOG,
     };
-    let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };
+    let ends = match defaults.max_concurrency {
+        1 => "of 1: this sink keeps an order",
+        16 => "between 1 and 16",
+        _ => "between 1 and 64",
+    };
     let concurrency = file.common.concurrency.clone().within(
         reader,
         (1, defaults.max_concurrency),
@@ -150,6 +160,7 @@ fn sink(
         SinkKindFile::File(file) => self::file(*file, paths, reader).map(SinkKind::File),
         SinkKindFile::SplunkHec(file) => hec(*file, proxy, reader).map(SinkKind::SplunkHec),
         SinkKindFile::Kafka(file) => kafka(*file, &batch, reader).map(SinkKind::Kafka),
+        SinkKindFile::Syslog(file) => syslog(*file, reader).map(SinkKind::Syslog),
     };
     Some(SinkConfig {
         required: common.required.value().unwrap_or(true),
@@ -204,6 +215,7 @@ fn texts(kind: &SinkKindFile) -> Vec<At<String>> {
             texts.extend(kafka.headers.clone().value().unwrap_or_default().0.into_iter().map(|(_, _, text)| text));
             texts
         }
+        SinkKindFile::Syslog(syslog) => check_syslog::texts(syslog),
     }
 }
 

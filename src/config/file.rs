@@ -8,6 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
+use super::check_syslog::SyslogFile;
 use super::faults::{Place, Reader};
 use super::proxy::ProxyFile;
 use super::schema::{self, Schema};
@@ -419,12 +420,13 @@ pub(super) enum SinkKindFile {
     File(Box<FileSinkFile>),
     SplunkHec(Box<HecFile>),
     Kafka(Box<KafkaFile>),
+    Syslog(Box<SyslogFile>),
 }
 
 /// The values of `type`, as written.
-const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "kafka"];
+const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "kafka", "syslog"];
 /// Those of later releases.
-const LATER_SINK_TYPES: &[&str] = &["elasticsearch", "syslog", "http"];
+const LATER_SINK_TYPES: &[&str] = &["elasticsearch", "http"];
 
 impl FromNode for SinkFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SinkFile> {
@@ -441,6 +443,7 @@ impl FromNode for SinkFile {
             "file" => SinkKindFile::File(Box::new(kind(node, entries, reader))),
             "splunk_hec" => SinkKindFile::SplunkHec(Box::new(kind(node, entries, reader))),
             "kafka" => SinkKindFile::Kafka(Box::new(kind(node, entries, reader))),
+            "syslog" => SinkKindFile::Syslog(Box::new(kind(node, entries, reader))),
             later if LATER_SINK_TYPES.contains(&later) => {
                 reader.fault(
                     &written.place,
@@ -465,6 +468,7 @@ impl FromNode for SinkFile {
             ("file", FileSinkFile::properties()),
             ("splunk_hec", HecFile::properties()),
             ("kafka", KafkaFile::properties()),
+            ("syslog", SyslogFile::properties()),
         ];
         debug_assert!(SINK_TYPES.iter().eq(kinds.iter().map(|(name, _)| name)));
         schema::by_type(SinkCommon::properties(), kinds.into())
@@ -509,6 +513,7 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (AckFile::TITLE, AckFile::KEYS),
     (KafkaFile::TITLE, KafkaFile::KEYS),
     (SaslFile::TITLE, SaslFile::KEYS),
+    (SyslogFile::TITLE, SyslogFile::KEYS),
     (TlsFile::TITLE, TlsFile::KEYS),
     ("the sink", &["type"]),
 ];

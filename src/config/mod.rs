@@ -7,6 +7,7 @@ mod check_edit;
 mod check_enrich;
 mod check_kafka;
 mod check_sinks;
+mod check_syslog;
 mod condition;
 mod credential;
 mod example;
@@ -21,6 +22,7 @@ mod schema;
 mod section;
 mod snippet;
 mod syntax;
+mod syslog;
 mod templates;
 mod tree;
 mod values;
@@ -35,6 +37,9 @@ pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
 pub use load::{Loaded, WrittenCertificate, load, load_enrich, load_str, load_with_inputs, load_with_warnings};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
+pub use syslog::{
+    DATAGRAM_MAX, FACILITIES, Framing, Oversize, Rfc, SEVERITIES, SeverityRule, SyslogAddress, SyslogConfig, UnixKind,
+};
 pub use templates::places as template_places;
 pub use values::{is_private, parse_duration};
 pub use when::starts_with;
@@ -194,12 +199,19 @@ impl SinkConfig {
         }
     }
 
+    /// Whether it goes by how grave a record is.
+    pub fn grades(&self) -> bool {
+        matches!(&self.kind, SinkKind::Syslog(syslog) if syslog.severity == SeverityRule::Outcome)
+    }
+
     /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
     /// are read again while its brokers refuse us.
     pub fn files(&self) -> Vec<&Path> {
         let mut files = match &self.kind {
             SinkKind::SplunkHec(hec) => hec.tls.files(),
             SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
+            // Read again for each connection.
+            SinkKind::Syslog(_) => Vec::new(),
         };
         if let Some(HashConfig { key: SecretSource::File(path), .. }) = &self.edit.hash {
             files.push(path);
@@ -270,6 +282,7 @@ pub enum SinkKind {
     File(FileConfig),
     SplunkHec(HecConfig),
     Kafka(KafkaConfig),
+    Syslog(SyslogConfig),
 }
 
 impl SinkKind {
@@ -280,6 +293,7 @@ impl SinkKind {
             SinkKind::File(_) => "file",
             SinkKind::SplunkHec(_) => "splunk_hec",
             SinkKind::Kafka(_) => "kafka",
+            SinkKind::Syslog(_) => "syslog",
         }
     }
 
@@ -290,6 +304,7 @@ impl SinkKind {
             SinkKind::File(file) => file.path.display().to_string(),
             SinkKind::SplunkHec(hec) => hec.url.to_string(),
             SinkKind::Kafka(kafka) => format!("{} {}", kafka.brokers, kafka.topic),
+            SinkKind::Syslog(syslog) => syslog.address.to_string(),
         }
     }
 
@@ -314,6 +329,7 @@ impl SinkKind {
             SinkKind::Kafka(_) => {
                 "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
             }
+            SinkKind::Syslog(syslog) => syslog.guarantee(),
         }
     }
 }

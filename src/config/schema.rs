@@ -27,6 +27,8 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("/properties/sinks/items/allOf/2/then", &["url", "token"]),
     ("/properties/sinks/items/allOf/3/then", &["brokers", "topic"]),
     ("/properties/sinks/items/allOf/3/then/properties/sasl", &["mechanism", "username", "password"]),
+    ("/properties/sinks/items/allOf/4/then", &["address"]),
+    ("/properties/sinks/items/allOf/4/then/properties/hash_fields", &["key", "fields"]),
     ("/properties/sinks/items/allOf/0/then/properties/hash_fields", &["key", "fields"]),
     ("/properties/sinks/items/allOf/1/then/properties/hash_fields", &["key", "fields"]),
     ("/properties/sinks/items/allOf/2/then/properties/hash_fields", &["key", "fields"]),

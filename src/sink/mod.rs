@@ -15,6 +15,7 @@ mod samples;
 mod shape;
 pub(crate) mod splunk_hec;
 mod stdout;
+mod syslog;
 pub mod template;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use kafka::KafkaSink;
 pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
+use syslog::{SyslogSink, TlsError};
 use template::TemplateError;
 
 /// A sink of any kind.
@@ -39,6 +41,7 @@ pub enum AnySink {
     File(FileSink),
     SplunkHec(Box<SplunkHecSink>),
     Kafka(Box<KafkaSink>),
+    Syslog(Box<SyslogSink>),
 }
 
 /// A sink could not be built from its configuration.
@@ -62,6 +65,8 @@ pub enum SinkBuildError {
     ShortKey { sink: String, bytes: usize, least: usize },
     #[error("sink `{sink}`: librdkafka makes no producer: {reason}; see `tls`, `sasl` and `librdkafka` of the sink")]
     Kafka { sink: String, reason: String },
+    #[error("sink `{sink}`: {source}")]
+    SyslogTls { sink: String, source: TlsError },
 }
 
 /// Builds the sink; touches no network and no file but the secrets it is made of.
@@ -76,6 +81,7 @@ pub fn build(
         SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
         SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
+        SinkKind::Syslog(syslog) => AnySink::Syslog(Box::new(SyslogSink::new(config, syslog, metrics)?)),
     };
     ShapedSink::new(config, sink)
 }
@@ -87,6 +93,7 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.encode(event, out),
             AnySink::SplunkHec(sink) => sink.encode(event, out),
             AnySink::Kafka(sink) => sink.encode(event, out),
+            AnySink::Syslog(sink) => sink.encode(event, out),
         }
     }
 
@@ -96,6 +103,7 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.send(batch).await,
             AnySink::SplunkHec(sink) => sink.send(batch).await,
             AnySink::Kafka(sink) => sink.send(batch).await,
+            AnySink::Syslog(sink) => sink.send(batch).await,
         }
     }
 
@@ -105,6 +113,13 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.probe().await,
             AnySink::SplunkHec(sink) => sink.probe().await,
             AnySink::Kafka(sink) => sink.probe().await,
+            AnySink::Syslog(sink) => sink.probe().await,
+        }
+    }
+
+    async fn close(&self) {
+        if let AnySink::Syslog(sink) = self {
+            sink.close().await;
         }
     }
 
@@ -115,7 +130,7 @@ impl Sink for AnySink {
     fn in_the_air(&self, configured: usize) -> usize {
         match self {
             AnySink::SplunkHec(sink) => sink.in_the_air(configured),
-            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) => configured,
+            AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) | AnySink::Syslog(_) => configured,
         }
     }
 }
@@ -233,4 +248,10 @@ pub trait Sink: Send + Sync + 'static {
 
     /// Asks whether the receiver would take something, without sending any: `Ok` closes the circuit.
     fn probe(&self) -> impl Future<Output = Result<(), SendError>> + Send;
+
+    /// Nothing more will be sent: ends what stands between it and the receiver, in order. Cut short after
+    /// [`driver::FAREWELL`].
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }

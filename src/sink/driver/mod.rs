@@ -47,6 +47,9 @@ const BACKLOG_SHARE: usize = 8;
 /// receivers answer within this, and with the drain's 15 seconds it stays below the 20 of a stop.
 pub const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
+/// How long a sink may take to end its connection in order, after the last verdict.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Started drivers answer to this. Cheap to clone.
 #[derive(Clone)]
 pub struct DriverHandle(Arc<Inner>);
@@ -207,7 +210,13 @@ struct Driver<S> {
 
 impl<S: Sink> Driver<S> {
     /// True when it ended because everything was done.
-    async fn run(mut self, turn: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) -> bool {
+    async fn run(mut self, turn: impl Future<Output = ()>, stopped: watch::Receiver<bool>) -> bool {
+        let is_done = self.work(turn, stopped).await;
+        _ = tokio::time::timeout(FAREWELL, self.courier.sink.close()).await;
+        is_done
+    }
+
+    async fn work(&mut self, turn: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) -> bool {
         tokio::select! {
             biased;
             () = told_to_stop(&mut stopped) => return false,
