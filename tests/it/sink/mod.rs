@@ -7,6 +7,7 @@ mod collector;
 mod file;
 mod kafka;
 mod real_collector;
+mod syslog;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
