@@ -205,13 +205,11 @@ impl SinkConfig {
     }
 
     /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
-    /// are read again while its brokers refuse us.
+    /// are read again while its brokers refuse us, those of syslog for each connection.
     pub fn files(&self) -> Vec<&Path> {
         let mut files = match &self.kind {
             SinkKind::SplunkHec(hec) => hec.tls.files(),
-            SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
-            // Read again for each connection.
-            SinkKind::Syslog(_) => Vec::new(),
+            SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) | SinkKind::Syslog(_) => Vec::new(),
         };
         if let Some(HashConfig { key: SecretSource::File(path), .. }) = &self.edit.hash {
             files.push(path);

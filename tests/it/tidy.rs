@@ -36,6 +36,7 @@ const WALLS: &[(&str, &[&str])] = &[
         "sink",
         &[
             "ack",
+            "advice",
             "clock",
             "config",
             "delivered",

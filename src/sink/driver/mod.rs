@@ -36,6 +36,9 @@ use limit::Limit;
 use queue::{Backlog, Queued, Verdicts};
 use turns::Turns;
 
+/// How long a sink may take to end its connection in order, after the last verdict.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Bytes that a sink with `required: false` may keep waiting or in the air. Beyond, deliveries to it are dropped and
 /// counted. What waits here is held back from fetching, so a smaller budget has a smaller backlog: half of what one
 /// tenant may hold.
@@ -46,9 +49,6 @@ const BACKLOG_SHARE: usize = 8;
 /// answer nobody hears is sent again after the next start, and then the receiver has it twice; most
 /// receivers answer within this, and with the drain's 15 seconds it stays below the 20 of a stop.
 pub const LAST_ANSWERS: Duration = Duration::from_secs(3);
-
-/// How long a sink may take to end its connection in order, after the last verdict.
-pub const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Started drivers answer to this. Cheap to clone.
 #[derive(Clone)]

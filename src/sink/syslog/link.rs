@@ -213,11 +213,19 @@ impl Task {
                     Err(error) => return Err(self.last_words(error).await),
                 },
                 work = self.queue.recv(), if open && !is_full => match work {
-                    Some(work) => self.out.push_back(Out { rest: work.sent.wire.clone(), work: Some(work) }),
+                    Some(work) => self.take(work),
                     None => open = false,
                 },
             }
         }
+    }
+
+    fn take(&mut self, work: Work) {
+        if self.out.is_empty() && self.waiting.is_empty() {
+            // It may have been idle for long.
+            self.moved = Instant::now();
+        }
+        self.out.push_back(Out { rest: work.sent.wire.clone(), work: Some(work) });
     }
 
     fn wrote(&mut self, bytes: usize) {

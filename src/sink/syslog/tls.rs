@@ -25,8 +25,10 @@ use tokio_rustls::rustls::{DigitallySignedStruct, Error, ProtocolVersion, RootCe
 use crate::config::TlsConfig;
 
 /// How long a server that asked for our certificate has to refuse it before anything is written: under TLS 1.3 our
-/// side is done before the server has looked (RFC 8446, 4.4.2.4). It is over earlier with the server's first ticket.
+/// side is done before the server has looked (RFC 8446, 4.4.2.4), and some look at all only after the handshake.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(500);
+/// The same after the server's first ticket, with which TLS is content, and under TLS 1.2, where it is by then.
+const LAST_THOUGHTS: Duration = Duration::from_millis(50);
 const LOOKED_AFTER: Duration = Duration::from_millis(10);
 
 /// TLS cannot be set up from what is configured.
@@ -89,8 +91,7 @@ impl Outfit {
     /// The handshake, and the server's second thoughts.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> io::Result<TlsStream<S>> {
         let mut stream = TlsConnector::from(self.config).connect(self.name, stream).await?;
-        let is_13 = stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        if is_13 && self.certificate.asked.load(Ordering::Acquire) {
+        if self.certificate.asked.load(Ordering::Acquire) {
             second_thoughts(&mut stream).await?;
         }
         Ok(stream)
@@ -98,17 +99,31 @@ impl Outfit {
 }
 
 async fn second_thoughts<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut TlsStream<S>) -> io::Result<()> {
-    let until = Instant::now() + SECOND_THOUGHTS;
-    while Instant::now() < until && stream.get_ref().1.tls13_tickets_received() == 0 {
+    let mut until = Instant::now() + SECOND_THOUGHTS;
+    let mut content = false;
+    while Instant::now() < until {
+        let session = stream.get_ref().1;
+        let is_12 = session.protocol_version() == Some(ProtocolVersion::TLSv1_2);
+        if !content && (is_12 || session.tls13_tickets_received() > 0) {
+            content = true;
+            until = Instant::now() + LAST_THOUGHTS;
+        }
         let mut byte = [0];
         match timeout(LOOKED_AFTER, stream.read(&mut byte)).await {
-            Ok(Ok(0)) => return Err(io::ErrorKind::ConnectionReset.into()),
+            Ok(Ok(0)) => return Err(hung_up(&io::ErrorKind::UnexpectedEof.into())),
+            Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => return Err(hung_up(&error)),
             Ok(Err(error)) => return Err(error),
             // A receiver has nothing to say; what it says all the same is nothing to us.
             Ok(Ok(_)) | Err(_) => {}
         }
     }
     Ok(())
+}
+
+/// It asked for our certificate and then left.
+fn hung_up(error: &io::Error) -> io::Error {
+    let text = "the receiver asked for a client certificate and then hung up: it may not like ours, or that there is none (its log says why)";
+    io::Error::new(error.kind(), text)
 }
 
 /// Our certificate, and whether the server asked for one.

@@ -483,6 +483,25 @@ async fn nothing_is_acknowledged_that_the_receivers_kernel_does_not_have() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_not_taken_for_dead() {
+    let receiver = start(Kind::RsyslogGnutls);
+    let syslog = SyslogConfig { timeout: Duration::from_secs(1), ..config(tcp(receiver.port("tcp"))) };
+    let bench = Bench::start(sink(syslog));
+    for n in 0..3 {
+        assert_eq!(bench.offer(records(n * 10, 10)).await.settled().await, counts(10, 0));
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
+    }
+    // No room is no death either.
+    receiver.freeze(true);
+    let waiting = bench.offer(records(100, 60_000)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    receiver.freeze(false);
+    assert_eq!(waiting.settled().await, counts(60_000, 0));
+    bench.stop().await;
+    assert_eq!(messages(&receiver, 60_030).len(), 60_030, "one connection, and nothing twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_in_order_waits_until_everything_is_read() {
     for kind in ALL {
         let receiver = start(kind);
