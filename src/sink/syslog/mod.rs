@@ -35,7 +35,7 @@ pub use tls::TlsError;
 
 /// How long one `send` waits before the driver is told that the receiver is slow or takes nothing. The batch stays
 /// where it is, and the next `send` of it waits on.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Values of the label `reason` of `sink_resent_events_total`.
 const RESENT_REASONS: [&str; 2] = ["no_answer", "connection_broke"];

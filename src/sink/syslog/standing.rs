@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::datagram::{Datagrams, Left};
 use super::dial::{Peer, Trouble, dial};
@@ -27,6 +27,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// Between two tries to send again what may be lost.
 const FIRST_TRY: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a receiver may take to read the rest and close its side: a little less than the driver waits for it.
+const FAREWELL: Duration = Duration::from_millis(900);
 
 /// A way to the receiver.
 #[derive(Clone)]
@@ -128,24 +131,22 @@ impl Standing {
     }
 
     /// Ends the connection in order, so that the receiver reads everything; where it breaks instead, what may be lost
-    /// is sent once more. The caller bounds it.
+    /// is sent once more. Takes no longer than [`FAREWELL`].
     pub async fn close(self: &Arc<Standing>) {
         self.closing.store(true, Ordering::Release);
         let way = self.now.lock().await.way.clone();
         let Some(Way::Link(link)) = way else { return };
-        if ended_in_order(&link).await {
-            return;
-        }
-        if self.ring().messages() == 0 {
-            return;
-        }
-        let in_order = match self.way().await {
-            Ok(Way::Link(link)) => ended_in_order(&link).await,
-            _ => false,
+        let all = async {
+            ended_in_order(&link).await
+                || self.ring().messages() == 0
+                || match self.way().await {
+                    Ok(Way::Link(link)) => ended_in_order(&link).await,
+                    _ => false,
+                }
         };
-        if !in_order {
+        if !timeout(FAREWELL, all).await.unwrap_or(false) {
             tracing::warn!(sink = %self.name, events = self.ring().messages(),
-                "the receiver did not close the connection in order; its kernel had the last messages, its process may not have read them");
+                "the receiver did not close the connection in time; its kernel had these last messages, its process may not have read them");
         }
     }
 }
