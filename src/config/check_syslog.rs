@@ -414,20 +414,39 @@ fn parameters(pairs: Pairs, has_element: bool, reader: &mut Reader<'_>) -> Vec<(
 
 #[cfg(test)]
 mod tests {
-    use super::super::load::load_text;
+    use super::super::load::{Loaded, load_text};
     use super::*;
     use crate::config::{Format, SinkKind};
 
-    fn check(sink: &str) -> Result<SyslogConfig, String> {
+    fn read(sink: &str) -> Result<Loaded, String> {
         let text = format!(
             "state: {{ dir: /nowhere }}\ntenants: [{{ name: a, tenant_id: 00000000-0000-4000-8000-0000000000f1, client_id: 00000000-0000-4000-8000-0000000000f2, auth: {{ client_secret: \"${{file:/x}}\" }} }}]\nsinks: [{{ name: siem, type: syslog, {sink} }}]\n"
         );
-        let loaded = load_text("t.yaml", &text, &|_| None).map_err(|faults| faults.to_string())?;
-        let sink = loaded.config.sinks[0].clone();
+        load_text("t.yaml", &text, &|_| None).map_err(|faults| faults.to_string())
+    }
+
+    fn check(sink: &str) -> Result<SyslogConfig, String> {
+        let sink = read(sink)?.config.sinks.remove(0);
         assert_eq!(sink.format, Format::Raw);
         match sink.kind {
             SinkKind::Syslog(syslog) => Ok(syslog),
             other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn who_could_read_along_is_said_and_what_udp_is() {
+        let warnings = |sink: &str| {
+            let loaded = read(sink).unwrap();
+            loaded.warnings.iter().map(|fault| fault.text.clone()).collect::<Vec<_>>().join("; ")
+        };
+        assert!(warnings("address: \"tcp://siem.example\"").contains("anybody on the way can read"));
+        let udp = warnings("address: \"udp://10.0.0.1\"");
+        assert!(udp.contains("anybody on the way can read") && udp.contains("best effort"), "{udp}");
+        assert!(warnings("address: \"tls://siem\", framing: newline").contains("cut off"));
+        for fine in ["tls://siem", "tcp://127.0.0.1:1", "tcp://[::1]", "unix:///dev/log"] {
+            let said = warnings(&format!("address: \"{fine}\""));
+            assert!(!said.contains("way") && !said.contains("syslog"), "{fine}: {said}");
         }
     }
 
