@@ -27,6 +27,8 @@ pub struct EventMeta {
     pub id: Span,
     pub workload: Span,
     pub operation: Span,
+    /// How grave it is, 1 to 10 as CEF counts; 0 where no sink asked, and where it could not be read.
+    pub severity: u8,
     /// False for a record that could not be read as a JSON object: `raw` is then any bytes, and a
     /// sink that embeds it as JSON must embed the pipeline-error document instead.
     pub readable: bool,

@@ -142,6 +142,7 @@ metrics! {
     sink_already_there: counters "sink_already_there_events_total" "events that Elasticsearch or OpenSearch had when they were sent: sent before, and there once all the same" ["sink"];
     sink_limited_seconds: float_counters "sink_limited_seconds_total" "seconds that batches waited because of the sink's rate_limit" ["sink"];
     sink_long_events: counters "sink_long_events_total" "delivered events above 10,000 bytes, which Splunk cuts unless TRUNCATE in its props.conf allows more" ["sink"];
+    syslog_truncated: counters "syslog_truncated_events_total" "delivered syslog messages that were cut to max_size and marked so" ["sink"];
     kafka_throttled: counters "kafka_throttled_seconds_total" "seconds that Kafka's brokers made requests wait because of a quota" ["sink"];
     kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error or because the login changed" ["sink", "reason"];
     dead_letters: counters "dead_letters_total" "events refused for good, kept in the dead letters" ["sink"];

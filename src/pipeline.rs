@@ -232,6 +232,9 @@ impl<'a> Work<'a> {
             meta.id = place(Field::Id);
             meta.workload = place(Field::Workload);
             meta.operation = place(Field::Operation);
+            if self.pipeline.routes.grades() {
+                meta.severity = normalize::severity(view);
+            }
         }
         meta
     }

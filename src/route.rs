@@ -24,6 +24,8 @@ pub struct Routes {
     /// By form: sinks that have it, and those of them that are sent records as they came.
     forms: [SinkSet; Form::COUNT],
     verbatim: SinkSet,
+    /// Whether one of them goes by how grave a record is.
+    grades: bool,
     conditions: Vec<(SinkId, When)>,
 }
 
@@ -56,6 +58,7 @@ impl Routes {
         if sink.format == Format::Raw {
             self.verbatim = self.verbatim.union(only);
         }
+        self.grades |= sink.grades();
         self.conditions.extend(sink.when.clone().map(|when| (id, when)));
     }
 
@@ -72,6 +75,11 @@ impl Routes {
     /// Sinks that are sent records in this form.
     pub fn written(&self, form: Form) -> SinkSet {
         self.of_form(form).minus(self.verbatim)
+    }
+
+    /// Whether a sink goes by how grave a record is.
+    pub fn grades(&self) -> bool {
+        self.grades
     }
 
     /// Sinks with a condition.

@@ -9,6 +9,7 @@ use super::check_edit;
 use super::check_elasticsearch::{elasticsearch, texts_of};
 use super::check_http;
 use super::check_kafka::kafka;
+use super::check_syslog::{self, syslog};
 use super::faults::{Place, Reader};
 use super::file::{AckFile, BatchFile, FileSinkFile, HecFile, RetryFile, SinkFile, SinkKindFile, TlsFile};
 use super::proxy::ProxyFile;
@@ -45,6 +46,9 @@ const ELASTICSEARCH: Defaults =
 const KAFKA: Defaults =
     Defaults { format: Format::Ecs, linger: Duration::from_millis(200), concurrency: 4, max_concurrency: 64 };
 
+/// Batches wait for the peer's kernel, one behind the other; several on their way hide that wait.
+const SYSLOG: Defaults =
+    Defaults { format: Format::Raw, linger: Duration::from_millis(200), concurrency: 4, max_concurrency: 16 };
 const HTTP: Defaults =
     Defaults { format: Format::Ecs, linger: Duration::from_secs(1), concurrency: 4, max_concurrency: 64 };
 
@@ -125,9 +129,14 @@ fn sink(
         SinkKindFile::SplunkHec(_) => HEC,
         SinkKindFile::Elasticsearch(_) => ELASTICSEARCH,
         SinkKindFile::Kafka(_) => KAFKA,
+        SinkKindFile::Syslog(_) => SYSLOG,
         SinkKindFile::Http(_) => HTTP,
     };
-    let ends = if defaults.max_concurrency == 1 { "of 1: this sink keeps an order" } else { "between 1 and 64" };
+    let ends = match defaults.max_concurrency {
+        1 => "of 1: this sink keeps an order",
+        16 => "between 1 and 16",
+        _ => "between 1 and 64",
+    };
     let concurrency = file.common.concurrency.clone().within(
         reader,
         (1, defaults.max_concurrency),
@@ -166,6 +175,7 @@ fn sink(
             elasticsearch(*file, (format, format_place.as_ref()), proxy, reader).map(SinkKind::Elasticsearch)
         }
         SinkKindFile::Kafka(file) => kafka(*file, &batch, reader).map(SinkKind::Kafka),
+        SinkKindFile::Syslog(file) => syslog(*file, reader).map(SinkKind::Syslog),
         SinkKindFile::Http(file) => check_http::http(*file, &common, format, proxy, reader).map(SinkKind::Http),
     };
     Some(SinkConfig {
@@ -227,6 +237,7 @@ fn texts(kind: &SinkKindFile) -> Vec<At<String>> {
             texts.extend(kafka.headers.clone().value().unwrap_or_default().0.into_iter().map(|(_, _, text)| text));
             texts
         }
+        SinkKindFile::Syslog(syslog) => check_syslog::texts(syslog),
         SinkKindFile::Http(http) => check_http::shown(http).into_iter().collect(),
     }
 }

@@ -14,7 +14,7 @@ mod tests {
     #[test]
     fn the_example_loads_as_it_stands() {
         let loaded = load_text("example.yaml", EXAMPLE, &|_| None).unwrap_or_else(|faults| panic!("{faults}"));
-        assert_eq!(loaded.config.sinks.len(), 6);
+        assert_eq!(loaded.config.sinks.len(), 7);
         assert_eq!(loaded.config.tenants.len(), 2);
     }
 

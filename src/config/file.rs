@@ -10,6 +10,7 @@ use url::Url;
 use super::check_http::HttpFile;
 use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::check_login::LoginFile;
+use super::check_syslog::SyslogFile;
 use super::faults::{Place, Reader};
 use super::proxy::ProxyFile;
 use super::schema::{self, Schema};
@@ -449,13 +450,12 @@ pub(super) enum SinkKindFile {
     SplunkHec(Box<HecFile>),
     Elasticsearch(Box<ElasticsearchFile>),
     Kafka(Box<KafkaFile>),
+    Syslog(Box<SyslogFile>),
     Http(Box<HttpFile>),
 }
 
 /// The values of `type`, as written.
-pub(super) const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "elasticsearch", "kafka", "http"];
-/// Those of later releases.
-const LATER_SINK_TYPES: &[&str] = &["syslog"];
+pub(super) const SINK_TYPES: &[&str] = &["stdout", "file", "splunk_hec", "elasticsearch", "kafka", "syslog", "http"];
 
 impl FromNode for SinkFile {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SinkFile> {
@@ -473,15 +473,8 @@ impl FromNode for SinkFile {
             "splunk_hec" => SinkKindFile::SplunkHec(Box::new(kind(node, entries, reader))),
             "elasticsearch" => SinkKindFile::Elasticsearch(Box::new(kind(node, entries, reader))),
             "kafka" => SinkKindFile::Kafka(Box::new(kind(node, entries, reader))),
+            "syslog" => SinkKindFile::Syslog(Box::new(kind(node, entries, reader))),
             "http" => SinkKindFile::Http(Box::new(kind(node, entries, reader))),
-            later if LATER_SINK_TYPES.contains(&later) => {
-                reader.fault(
-                    &written.place,
-                    format!("sink type `{later}` is not in this release yet"),
-                    format!("this release has {}", known()),
-                );
-                return None;
-            }
             other => {
                 let hint = nearest(other, SINK_TYPES.iter().copied())
                     .map_or_else(|| format!("one of {}", known()), |name| format!("did you mean `{name}`?"));
@@ -499,6 +492,7 @@ impl FromNode for SinkFile {
             ("splunk_hec", HecFile::properties()),
             ("elasticsearch", ElasticsearchFile::properties()),
             ("kafka", KafkaFile::properties()),
+            ("syslog", SyslogFile::properties()),
             ("http", HttpFile::properties()),
         ];
         debug_assert!(SINK_TYPES.iter().eq(kinds.iter().map(|(name, _)| name)));
@@ -545,6 +539,7 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (ElasticsearchFile::TITLE, ElasticsearchFile::KEYS),
     (KafkaFile::TITLE, KafkaFile::KEYS),
     (SaslFile::TITLE, SaslFile::KEYS),
+    (SyslogFile::TITLE, SyslogFile::KEYS),
     (HttpFile::TITLE, HttpFile::KEYS),
     super::check_login::SECTIONS[0],
     super::check_login::SECTIONS[1],

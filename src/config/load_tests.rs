@@ -112,7 +112,6 @@ fn each_fault_of_a_sink_is_said() {
         ("{type: stdout}", "`name` is missing"),
         ("{name: x}", "`type` is missing"),
         ("{name: x, type: splunk}", "unknown sink type"),
-        ("{name: x, type: syslog}", "sink type `syslog` is not in this release yet"),
         ("{name: x, type: elasticsearch}", "`url` is missing in the elasticsearch sink"),
         ("{name: x, type: elasticsearch, url: 'https://a', urls: ['https://b']}", "address is given twice"),
         (
@@ -137,6 +136,7 @@ fn each_fault_of_a_sink_is_said() {
         ("{name: x, type: elasticsearch, url: 'https://a', format: cef}", "an `elasticsearch` sink sends JSON"),
         ("{name: x, type: elasticsearch, url: 'https://a', auth: {}}", "names no way to log in"),
         ("{name: x, type: elasticsearch, url: 'https://a', auth: {api_key: k, bearer: t}}", "has both"),
+        ("{name: x, type: syslog}", "`address` is missing in the syslog sink"),
         ("{name: x, type: kafka, topic: t}", "`brokers` is missing in the kafka sink"),
         ("{name: x, type: kafka, brokers: 'PLAINTEXT://b:9092', topic: t}", "no addresses of brokers"),
         ("{name: x, type: kafka, brokers: b, topic: 'o365.{operation}'}", "a topic for each operation"),

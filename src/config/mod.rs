@@ -10,6 +10,7 @@ mod check_http;
 mod check_kafka;
 mod check_login;
 mod check_sinks;
+mod check_syslog;
 mod condition;
 mod credential;
 mod elasticsearch;
@@ -28,6 +29,7 @@ mod schema;
 mod section;
 mod snippet;
 mod syntax;
+mod syslog;
 mod templates;
 mod tree;
 mod values;
@@ -46,6 +48,9 @@ pub use login::{API_KEY, BEARER, LoginConfig, OAuth2Config, SecretHeader, Signat
 pub use parts::{NamedTenant, Parts, load_parts};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
+pub use syslog::{
+    DATAGRAM_MAX, FACILITIES, Framing, Oversize, Rfc, SEVERITIES, SeverityRule, SyslogAddress, SyslogConfig, UnixKind,
+};
 pub use templates::{body_pieces, places as template_places};
 pub use values::{is_private, parse_duration};
 pub use when::starts_with;
@@ -205,14 +210,19 @@ impl SinkConfig {
         }
     }
 
+    /// Whether it goes by how grave a record is.
+    pub fn grades(&self) -> bool {
+        matches!(&self.kind, SinkKind::Syslog(syslog) if syslog.severity == SeverityRule::Outcome)
+    }
+
     /// Files that are read when the sink is built and not again: other content makes another sink of it. Kafka's
-    /// are read again while its brokers refuse us.
+    /// are read again while its brokers refuse us, those of syslog for each connection.
     pub fn files(&self) -> Vec<&Path> {
         let mut files = match &self.kind {
             SinkKind::SplunkHec(hec) => hec.tls.files(),
             SinkKind::Elasticsearch(elasticsearch) => elasticsearch.tls.files(),
-            SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) => Vec::new(),
             SinkKind::Http(http) => http.tls.files(),
+            SinkKind::Stdout | SinkKind::File(_) | SinkKind::Kafka(_) | SinkKind::Syslog(_) => Vec::new(),
         };
         if let Some(HashConfig { key: SecretSource::File(path), .. }) = &self.edit.hash {
             files.push(path);
@@ -284,6 +294,7 @@ pub enum SinkKind {
     SplunkHec(HecConfig),
     Elasticsearch(ElasticsearchConfig),
     Kafka(KafkaConfig),
+    Syslog(SyslogConfig),
     Http(HttpConfig),
 }
 
@@ -296,6 +307,7 @@ impl SinkKind {
             SinkKind::SplunkHec(_) => "splunk_hec",
             SinkKind::Elasticsearch(_) => "elasticsearch",
             SinkKind::Kafka(_) => "kafka",
+            SinkKind::Syslog(_) => "syslog",
             SinkKind::Http(_) => "http",
         }
     }
@@ -308,6 +320,7 @@ impl SinkKind {
             SinkKind::SplunkHec(hec) => hec.url.to_string(),
             SinkKind::Elasticsearch(elasticsearch) => elasticsearch.target(),
             SinkKind::Kafka(kafka) => format!("{} {}", kafka.brokers, kafka.topic),
+            SinkKind::Syslog(syslog) => syslog.address.to_string(),
             SinkKind::Http(http) => http.address.shown(),
         }
     }
@@ -336,6 +349,7 @@ impl SinkKind {
             SinkKind::Kafka(_) => {
                 "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
             }
+            SinkKind::Syslog(syslog) => syslog.guarantee(),
             SinkKind::Http(_) => {
                 "at least once: a batch is done with the receiver's success; `Idempotency-Key`, made of the record keys, tells a batch that is sent again"
             }

@@ -36,6 +36,8 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("sink splunk_hec/properties/hash_fields", &["key", "fields"]),
     ("sink elasticsearch/properties/hash_fields", &["key", "fields"]),
     ("sink kafka/properties/hash_fields", &["key", "fields"]),
+    ("sink syslog", &["address"]),
+    ("sink syslog/properties/hash_fields", &["key", "fields"]),
     ("sink http", &["url"]),
     ("sink http/properties/signature", &["secret"]),
     ("sink http/properties/auth/properties/basic", &["username", "password"]),

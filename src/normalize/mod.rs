@@ -255,6 +255,13 @@ pub fn outcome(view: &View<'_>) -> Option<Outcome> {
     drawn(&Context::default(), Profile::Auditferry, view, &Bump::new()).outcome
 }
 
+/// How grave the record is, as its CEF message says it, without writing one.
+pub fn severity(view: &View<'_>) -> u8 {
+    let (context, arena) = (Context::default(), Bump::new());
+    let draft = drawn(&context, Profile::Auditferry, view, &arena);
+    flat::Facts { context: &context, key: RecordKey::default(), draft: &draft }.severity()
+}
+
 /// What `source.ip` of the record's document says (profile `auditferry`), without writing one.
 pub fn source_ip(view: &View<'_>) -> Option<IpAddr> {
     match drawn(&Context::default(), Profile::Auditferry, view, &Bump::new()).get(Ecs::SourceIp) {

@@ -17,6 +17,7 @@ mod samples;
 mod shape;
 pub(crate) mod splunk_hec;
 mod stdout;
+mod syslog;
 pub mod template;
 mod web;
 
@@ -36,6 +37,7 @@ use kafka::KafkaSink;
 pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
+use syslog::{SyslogSink, TlsError};
 use template::TemplateError;
 
 /// A sink of any kind.
@@ -45,6 +47,7 @@ pub enum AnySink {
     SplunkHec(Box<SplunkHecSink>),
     Elasticsearch(Box<ElasticsearchSink>),
     Kafka(Box<KafkaSink>),
+    Syslog(Box<SyslogSink>),
     Http(Box<HttpSink>),
 }
 
@@ -77,6 +80,8 @@ pub enum SinkBuildError {
     Body { sink: String, reason: String },
     #[error("sink `{sink}`: librdkafka makes no producer: {reason}; see `tls`, `sasl` and `librdkafka` of the sink")]
     Kafka { sink: String, reason: String },
+    #[error("sink `{sink}`: {source}")]
+    SyslogTls { sink: String, source: TlsError },
 }
 
 /// Builds the sink; touches no network and no file but the secrets it is made of.
@@ -94,6 +99,7 @@ pub fn build(
             AnySink::Elasticsearch(Box::new(ElasticsearchSink::new(config, elasticsearch, metrics)?))
         }
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
+        SinkKind::Syslog(syslog) => AnySink::Syslog(Box::new(SyslogSink::new(config, syslog, metrics)?)),
         SinkKind::Http(http) => AnySink::Http(Box::new(HttpSink::new(config, http, metrics)?)),
     };
     ShapedSink::new(config, sink)
@@ -107,6 +113,7 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.encode(event, out),
             AnySink::Elasticsearch(sink) => sink.encode(event, out),
             AnySink::Kafka(sink) => sink.encode(event, out),
+            AnySink::Syslog(sink) => sink.encode(event, out),
             AnySink::Http(sink) => sink.encode(event, out),
         }
     }
@@ -118,6 +125,7 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.send(batch).await,
             AnySink::Elasticsearch(sink) => sink.send(batch).await,
             AnySink::Kafka(sink) => sink.send(batch).await,
+            AnySink::Syslog(sink) => sink.send(batch).await,
             AnySink::Http(sink) => sink.send(batch).await,
         }
     }
@@ -129,7 +137,14 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.probe().await,
             AnySink::Elasticsearch(sink) => sink.probe().await,
             AnySink::Kafka(sink) => sink.probe().await,
+            AnySink::Syslog(sink) => sink.probe().await,
             AnySink::Http(sink) => sink.probe().await,
+        }
+    }
+
+    async fn close(&self) {
+        if let AnySink::Syslog(sink) = self {
+            sink.close().await;
         }
     }
 
@@ -144,6 +159,7 @@ impl Sink for AnySink {
             | AnySink::File(_)
             | AnySink::Elasticsearch(_)
             | AnySink::Kafka(_)
+            | AnySink::Syslog(_)
             | AnySink::Http(_) => configured,
         }
     }
@@ -290,4 +306,10 @@ pub trait Sink: Send + Sync + 'static {
 
     /// Asks whether the receiver would take something, without sending any: `Ok` closes the circuit.
     fn probe(&self) -> impl Future<Output = Result<(), SendError>> + Send;
+
+    /// Nothing more will be sent: ends what stands between it and the receiver, in order. Cut short after
+    /// [`driver::FAREWELL`].
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }

@@ -42,6 +42,7 @@ pub(crate) fn part(records: &[&str]) -> Arc<Part> {
             id,
             workload,
             operation,
+            severity: 0,
             readable: record.starts_with('{'),
         });
     }

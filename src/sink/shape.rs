@@ -148,6 +148,10 @@ impl Sink for ShapedSink {
     async fn probe(&self) -> Result<(), SendError> {
         self.sink.probe().await
     }
+
+    async fn close(&self) {
+        self.sink.close().await;
+    }
 }
 
 #[cfg(test)]

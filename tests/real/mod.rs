@@ -10,6 +10,7 @@ pub mod memory_limit;
 pub mod opensearch;
 pub mod pod;
 pub mod prometheus;
+pub mod syslog;
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -36,6 +36,9 @@ use limit::Limit;
 use queue::{Backlog, Queued, Verdicts};
 use turns::Turns;
 
+/// How long a sink may take to end its connection in order, after the last verdict.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Bytes that a sink with `required: false` may keep waiting or in the air. Beyond, deliveries to it are dropped and
 /// counted. What waits here is held back from fetching, so a smaller budget has a smaller backlog: half of what one
 /// tenant may hold, for all such sinks together, or several that hang would stop the fetching for the others.
@@ -213,7 +216,13 @@ struct Driver<S> {
 
 impl<S: Sink> Driver<S> {
     /// True when it ended because everything was done.
-    async fn run(mut self, turn: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) -> bool {
+    async fn run(mut self, turn: impl Future<Output = ()>, stopped: watch::Receiver<bool>) -> bool {
+        let is_done = self.work(turn, stopped).await;
+        _ = tokio::time::timeout(FAREWELL, self.courier.sink.close()).await;
+        is_done
+    }
+
+    async fn work(&mut self, turn: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) -> bool {
         tokio::select! {
             biased;
             () = told_to_stop(&mut stopped) => return false,

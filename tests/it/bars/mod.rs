@@ -34,4 +34,5 @@ mod power;
 mod reload;
 pub mod round_trip;
 mod secrets;
+mod syslog;
 mod whole;

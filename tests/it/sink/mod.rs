@@ -10,6 +10,7 @@ mod file;
 mod http;
 mod kafka;
 mod real_collector;
+mod syslog;
 mod together;
 
 use std::sync::{Arc, Mutex};
