@@ -153,7 +153,8 @@ impl App {
             known.insert(built.config.name.clone(), (built.id, built.files.clone()));
             drivers.insert(built.id, start_driver(std::future::ready(()), built, &state, &dead, &metrics));
         }
-        drivers.values().for_each(|driver| driver.fit_into(config.collect.in_flight));
+        let optional = drivers.values().filter(|driver| driver.is_optional()).count();
+        drivers.values().for_each(|driver| driver.fit_into(config.collect.in_flight, optional));
         let dead_id = state.sink_id(DEAD_LETTERS)?;
         let enricher = match options.enricher {
             Some(enricher) => enricher,
@@ -319,7 +320,8 @@ impl App {
         self.graph.send_replace(Arc::clone(&new));
 
         self.budget.set_limit(new.config.collect.in_flight);
-        new.drivers.values().for_each(|driver| driver.fit_into(new.config.collect.in_flight));
+        let optional = new.drivers.values().filter(|driver| driver.is_optional()).count();
+        new.drivers.values().for_each(|driver| driver.fit_into(new.config.collect.in_flight, optional));
         self.metrics.in_flight_limit.set(i64::try_from(self.budget.limit()).unwrap_or(i64::MAX));
         self.apply_tenants(&old, &new, &change);
 

@@ -349,6 +349,7 @@ fn check_preset(
     }
     if preset.is_chat() {
         if format != Format::Ecs
+            && matches!(file.body, Field::Absent)
             && let Field::Given(written) = &common.format
         {
             let text = format!("preset `{name}` makes its messages of ECS documents");

@@ -248,6 +248,24 @@ fn the_configurations_of_the_page_on_identities_are_ones() {
     }
 }
 
+/// Every example of the page on HTTP receivers, with a tenant.
+#[test]
+fn the_configurations_of_the_page_on_http_are_ones() {
+    let text = read("docs/http.md");
+    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 6, "any, OAuth2, and one for each preset");
+    let id = "00000000-0000-4000-8000-0000000000c1";
+    for block in blocks {
+        let tenant = format!("tenants: [{{name: a, tenant_id: {id}, client_id: {id}, auth: {{client_secret: x}}}}]\n");
+        if let Err(faults) = auditferry::config::load_str("docs/http.md", &format!("{tenant}{block}")) {
+            panic!("{faults}");
+        }
+    }
+    for preset in auditferry::config::HttpPreset::ALL {
+        assert!(text.contains(&format!("preset: {}\n", preset.defaults().name)), "{preset:?}");
+    }
+}
+
 /// The first YAML block of the README is what a newcomer copies.
 #[test]
 fn the_readmes_configuration_is_one() {

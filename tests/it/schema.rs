@@ -126,6 +126,9 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "- {name: o, type: elasticsearch, url: \"${URL:-https://es}\", index: 'o365-{day}', format: raw, pipeline: _default}",
         "- {name: o, type: kafka, brokers: 'localhost:9092', topic: t, sasl: {mechanism: PLAIN, username: u, password: p}}",
         "- {name: o, type: stdout, hash_fields: {key: a key of sixteen bytes, fields: user.name}}",
+        "- {name: o, type: http, url: 'https://s/x?y=z', method: PUT, encoding: single, body: '{\"a\": {event}}', auth: {basic: {username: u, password: p}}}",
+        "- {name: o, type: http, url: \"${file:/hook}\", preset: slack, success_codes: [200, 202-204], headers: {X-A: 5}}",
+        "- {name: o, type: http, url: 'https://s', signature: {secret: s, algorithm: sha512}, success_codes: 204}",
     ];
     let bad = [
         "colect: {}",
@@ -155,6 +158,13 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "- {name: x, type: file, path: /x, hash_fields: {key: a key of sixteen bytes}}",
         "- {name: x, type: splunk_hec, url: 'https://s', token: t, hash_fields: {fields: UserId}}",
         "- {name: x, type: kafka, brokers: 'localhost:9092', topic: t, hash_fields: {fields: user.name}}",
+        "- {name: x, type: http}",
+        "- {name: x, type: http, url: 's/x'}",
+        "- {name: x, type: http, url: 'https://s', preset: discord}",
+        "- {name: x, type: http, url: 'https://s', auth: {basic: {username: u}}}",
+        "- {name: x, type: http, url: 'https://s', auth: {oauth2: {client_id: c, client_secret: s}}}",
+        "- {name: x, type: http, url: 'https://s', success_codes: [2xx]}",
+        "- {name: x, type: http, url: 'https://s', signature: {header: X-A}}",
         "state: {dir: {path: /x}}",
         "- {type: stdout}",
         "- {name: x}",

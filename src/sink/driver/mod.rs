@@ -38,7 +38,7 @@ use turns::Turns;
 
 /// Bytes that a sink with `required: false` may keep waiting or in the air. Beyond, deliveries to it are dropped and
 /// counted. What waits here is held back from fetching, so a smaller budget has a smaller backlog: half of what one
-/// tenant may hold.
+/// tenant may hold, for all such sinks together, or several that hang would stop the fetching for the others.
 pub const OPTIONAL_BACKLOG: usize = 4 * 1024 * 1024;
 const BACKLOG_SHARE: usize = 8;
 
@@ -123,10 +123,16 @@ impl DriverHandle {
         inner.turns.push(Queued::new(delivery, Arc::clone(&inner.verdicts), held));
     }
 
-    /// Keeps what waits for a sink that is not required small within a budget (`collect.in_flight`) of so many bytes.
-    pub fn fit_into(&self, in_flight: usize) {
+    /// Whether what does not fit is dropped.
+    pub fn is_optional(&self) -> bool {
+        self.0.backlog.is_some()
+    }
+
+    /// Keeps what waits for a sink that is not required small within a budget (`collect.in_flight`) of so many bytes,
+    /// of which there are `optional`.
+    pub fn fit_into(&self, in_flight: usize, optional: usize) {
         if let Some(backlog) = &self.0.backlog {
-            backlog.set_limit(OPTIONAL_BACKLOG.min(in_flight / BACKLOG_SHARE));
+            backlog.set_limit(OPTIONAL_BACKLOG.min(in_flight / BACKLOG_SHARE / optional.max(1)));
         }
     }
 

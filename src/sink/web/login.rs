@@ -236,3 +236,16 @@ impl Form {
         secrets
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_never_shown() {
+        let header = Form::Prefixed("Splunk ").value(&"canary-token".into()).unwrap();
+        assert!(header.as_bytes() == b"Splunk canary-token" && !format!("{header:?}").contains("canary"));
+        let header = Form::Basic("name".to_owned()).value(&"canary".into()).unwrap();
+        assert!(!format!("{header:?}").contains(&STANDARD.encode("name:canary")));
+    }
+}

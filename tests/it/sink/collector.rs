@@ -340,7 +340,7 @@ async fn a_small_budget_has_a_small_backlog_of_what_is_not_required() {
     let hec = FakeHec::start().await;
     hec.set(|knobs| knobs.token = "other".into());
     let bench = Bench::start(SinkConfig { required: false, ..hec_sink(&hec) });
-    bench.driver.fit_into(8 << 20);
+    bench.driver.fit_into(8 << 20, 1);
     for blob in 0..10 {
         // About 1 MB each, and an eighth of the budget is 1 MiB.
         let offer = bench.offer(records(blob * 5000, 5000)).await;
