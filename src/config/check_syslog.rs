@@ -23,7 +23,8 @@ const PLAIN_PORT: u16 = 514;
 const LEAST_SIZE: usize = 480;
 /// A larger ring would hold more memory than anything else of the process.
 const MOST_RESEND: usize = 64 << 20;
-const DEFAULT_RESEND: usize = 4 << 20;
+/// More than a receiver that keeps up ever has unread, less than memory would feel.
+const DEFAULT_RESEND: usize = 8 << 20;
 /// Our element of structured data; 32473 is the number that RFC 5612 keeps for examples.
 const DEFAULT_SD_ID: &str = "auditferry@32473";
 /// Parameters that our element has by itself.
@@ -67,7 +68,7 @@ section! {
         timeout: Duration,
         /// Idle time after which a connection is probed, or `off`. Default 30s.
         keepalive: Keepalive,
-        /// Bytes of the last messages, to be sent again after a break; 0 for none. Default 4MiB.
+        /// Bytes of the last messages, to be sent again after a break; 0 for none. Default 8MiB.
         resend: Size,
     } later {}
 }
@@ -469,7 +470,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_page() {
         let config = check("address: \"tls://siem\"").unwrap();
-        assert_eq!((config.facility, config.max_size, config.resend), (16, None, 4 << 20));
+        assert_eq!((config.facility, config.max_size, config.resend), (16, None, 8 << 20));
         assert_eq!((config.app_name.as_str(), config.sd_id.as_deref()), ("o365", Some("auditferry@32473")));
         assert_eq!(check("address: \"udp://127.0.0.1\"").unwrap().max_size, Some(65_507));
         let config =

@@ -450,6 +450,32 @@ async fn what_a_dying_receiver_had_not_read_is_sent_again_first_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_cut_in_the_middle_is_sent_again_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let bare = Bare::new(Format::Raw, config(tcp(listener.local_addr().unwrap().port())));
+    // More than a kernel takes for a process that does not read.
+    let all: Vec<String> = (0..20_000).map(|n| record(n, "x", "True")).collect();
+    let batch = bare.batch(&part(&all, Form::Cef));
+    let receiving = async {
+        let (mut first, _) = listener.accept().await.unwrap();
+        first.read_exact(&mut [0; 500]).await.unwrap();
+        drop(first);
+        read_all(listener.accept().await.unwrap().0).await
+    };
+    let (text, ()) = tokio::join!(receiving, async {
+        bare.deliver(&batch).await;
+        bare.sink.close().await;
+    });
+    let (mut rest, mut messages) = (text.as_str(), 0);
+    while let Some((length, after)) = rest.split_once(' ') {
+        let (message, next) = after.split_at(length.parse().unwrap());
+        assert!(message.contains(&format!("\"id-{messages}\"")), "{message}");
+        (rest, messages) = (next, messages + 1);
+    }
+    assert_eq!((messages, rest), (20_000, ""), "each once and in order, framed from the beginning");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_may_be_lost_is_sent_again_even_if_nothing_new_comes() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let bare = Bare::new(Format::Raw, config(tcp(listener.local_addr().unwrap().port())));
