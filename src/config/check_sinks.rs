@@ -149,7 +149,9 @@ fn sink(
         SinkKindFile::Stdout => Some(SinkKind::Stdout),
         SinkKindFile::File(file) => self::file(*file, paths, reader).map(SinkKind::File),
         SinkKindFile::SplunkHec(file) => hec(*file, proxy, reader).map(SinkKind::SplunkHec),
-        SinkKindFile::Kafka(file) => kafka(*file, &batch, reader).map(SinkKind::Kafka),
+        SinkKindFile::Kafka(file) => {
+            kafka(*file, name.as_ref().map(|name| name.value.as_str()), &batch, reader).map(SinkKind::Kafka)
+        }
     };
     Some(SinkConfig {
         required: common.required.value().unwrap_or(true),

@@ -376,9 +376,15 @@ section! {
         sasl: SaslFile,
         /// TLS of the connections; `{}` for the platform's authorities.
         tls: TlsFile,
+        /// `true`: exactly once for readers with isolation.level=read_committed. Default false.
+        transactional: bool,
+        /// One deployment has it; a second process with it ends the first. Default auditferry-<name of the sink>.
+        transactional_id: String,
+        /// Where the keys of what is delivered lie; made where it is missing. Default auditferry-checkpoint.
+        checkpoint_topic: String,
         /// Any other setting of librdkafka's producer.
         librdkafka: Pairs,
-    } later { "transactional", "transactional_id" }
+    } later {}
 }
 
 section! {

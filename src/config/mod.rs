@@ -7,6 +7,7 @@ mod check_edit;
 mod check_enrich;
 mod check_kafka;
 mod check_sinks;
+mod check_transactional;
 mod condition;
 mod credential;
 mod example;
@@ -31,7 +32,10 @@ pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig,
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
-pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
+pub use kafka::{
+    DEFAULT_CHECKPOINT_TOPIC, KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig, TRANSACTION_TIMEOUT_MS,
+    TransactionalConfig,
+};
 pub use load::{Loaded, WrittenCertificate, load, load_enrich, load_str, load_with_inputs, load_with_warnings};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;
@@ -311,6 +315,9 @@ impl SinkKind {
                     "at least once; without indexer acknowledgement a batch is accepted, not indexed; the record key in `fields` tells duplicates"
                 }
             },
+            SinkKind::Kafka(kafka) if kafka.transactional.is_some() => {
+                "exactly once for read_committed readers: records and their keys in one transaction; a start reads the keys back"
+            }
             SinkKind::Kafka(_) => {
                 "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"
             }

@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::secret::SecretError;
 use crate::state::State;
 use file::FileSink;
-use kafka::KafkaSink;
+use kafka::{KafkaSink, TransactionalSink};
 pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
@@ -39,6 +39,7 @@ pub enum AnySink {
     File(FileSink),
     SplunkHec(Box<SplunkHecSink>),
     Kafka(Box<KafkaSink>),
+    KafkaTransactional(Box<TransactionalSink>),
 }
 
 /// A sink could not be built from its configuration.
@@ -75,6 +76,9 @@ pub fn build(
         SinkKind::Stdout => AnySink::Stdout(StdoutSink::new(config, metrics)),
         SinkKind::File(file) => AnySink::File(FileSink::new(config, file, id, state.clone(), metrics)),
         SinkKind::SplunkHec(hec) => AnySink::SplunkHec(Box::new(SplunkHecSink::new(config, hec, metrics)?)),
+        SinkKind::Kafka(kafka) if kafka.transactional.is_some() => {
+            AnySink::KafkaTransactional(Box::new(TransactionalSink::new(config, kafka, id, state, metrics)?))
+        }
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
     };
     ShapedSink::new(config, sink)
@@ -87,6 +91,7 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.encode(event, out),
             AnySink::SplunkHec(sink) => sink.encode(event, out),
             AnySink::Kafka(sink) => sink.encode(event, out),
+            AnySink::KafkaTransactional(sink) => sink.encode(event, out),
         }
     }
 
@@ -96,6 +101,7 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.send(batch).await,
             AnySink::SplunkHec(sink) => sink.send(batch).await,
             AnySink::Kafka(sink) => sink.send(batch).await,
+            AnySink::KafkaTransactional(sink) => sink.send(batch).await,
         }
     }
 
@@ -105,6 +111,7 @@ impl Sink for AnySink {
             AnySink::File(sink) => sink.probe().await,
             AnySink::SplunkHec(sink) => sink.probe().await,
             AnySink::Kafka(sink) => sink.probe().await,
+            AnySink::KafkaTransactional(sink) => sink.probe().await,
         }
     }
 
@@ -115,6 +122,7 @@ impl Sink for AnySink {
     fn in_the_air(&self, configured: usize) -> usize {
         match self {
             AnySink::SplunkHec(sink) => sink.in_the_air(configured),
+            AnySink::KafkaTransactional(sink) => sink.in_the_air(configured),
             AnySink::Stdout(_) | AnySink::File(_) | AnySink::Kafka(_) => configured,
         }
     }

@@ -363,6 +363,27 @@ impl State {
         settle(verdicts);
     }
 
+    /// What the receiver itself says that a sink has (16 bytes a key), beside what the journal knows. It is
+    /// not journalled: the receiver is asked again at each start. True while there is room for more keys.
+    pub(crate) fn restored(&self, sink: SinkId, keys: &[u8]) -> bool {
+        let shared = &self.handle.shared;
+        let _gate = shared.changing();
+        let had = shared.delivered.had(sink, keys);
+        let new = keys.as_chunks::<16>().0.iter().zip(had).filter(|(_, had)| !had);
+        let new: Vec<[u8; 16]> = new.map(|(key, _)| *key).collect();
+        shared.delivered.restore(sink, new.as_flattened());
+        let is_full = shared.delivered.current_len() >= shared.options.generation_keys;
+        if is_full {
+            shared.group.hurry();
+        }
+        !is_full
+    }
+
+    /// Lets the process end because of `error`, as if the journal could not be written: nothing more is kept.
+    pub(crate) fn fail(&self, error: &StateError) {
+        self.handle.shared.group.fail(error);
+    }
+
     /// Returns when the journal can take more: at once, unless the disk stalls. Whoever will bring
     /// verdicts waits here before the work that leads to them, so that they cannot pile up in memory.
     pub async fn room(&self) {

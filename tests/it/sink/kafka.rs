@@ -26,6 +26,7 @@ fn kafka_config(brokers: String, topic: &str) -> KafkaConfig {
         compression: "zstd",
         sasl: None,
         tls: None,
+        transactional: None,
         librdkafka: PassedThrough::default(),
     }
 }
