@@ -16,8 +16,8 @@ pub(crate) enum Map {
     Real(Mmap),
     /// Part of the program.
     Static(&'static [u8]),
-    #[cfg(any(test, feature = "failpoints"))]
-    Double(std::sync::Arc<Vec<u8>>),
+    /// In memory already.
+    Held(std::sync::Arc<Vec<u8>>),
 }
 
 impl Map {
@@ -46,10 +46,9 @@ impl Map {
         Map::Static(bytes)
     }
 
-    /// What a double hands out in place of a map.
-    #[cfg(any(test, feature = "failpoints"))]
+    /// What a mirror or a double hands out in place of a map.
     pub(super) fn of_bytes(bytes: std::sync::Arc<Vec<u8>>) -> Map {
-        Map::Double(bytes)
+        Map::Held(bytes)
     }
 }
 
@@ -91,8 +90,7 @@ impl Deref for Map {
         match self {
             Map::Real(map) => map,
             Map::Static(bytes) => bytes,
-            #[cfg(any(test, feature = "failpoints"))]
-            Map::Double(bytes) => bytes,
+            Map::Held(bytes) => bytes,
         }
     }
 }

@@ -182,6 +182,16 @@ impl Process {
         self.signal(rustix::process::Signal::HUP);
     }
 
+    /// Stops its time, as a machine does that hangs.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
     fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
         let _ = rustix::process::kill_process(pid, signal);

@@ -9,6 +9,7 @@ mod configuration;
 mod corruption;
 mod credentials;
 mod dashboard;
+mod exactly_once;
 mod fairness;
 mod faults;
 mod hec_ack;

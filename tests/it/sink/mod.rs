@@ -6,6 +6,7 @@ mod acknowledged;
 mod collector;
 mod file;
 mod kafka;
+mod kafka_transactional;
 mod real_collector;
 
 use std::sync::{Arc, Mutex};

@@ -67,7 +67,9 @@ impl Actor {
                 self.landed();
                 for open in opens {
                     self.is_had(&open.keys);
-                    self.suspects.retain(|ticket| !open.tickets.contains(ticket));
+                    if !self.suspects.is_empty() {
+                        self.suspects.retain(|ticket| !open.tickets.contains(ticket));
+                    }
                     let _ = open.job.answer.send(Ok(Accepted::default()));
                 }
                 for write in self.writes.drain(..) {
