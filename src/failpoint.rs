@@ -41,9 +41,8 @@ pub fn pass(_step: &'static str) {}
 pub fn fails(step: &str, whom: &str) -> bool {
     use std::sync::OnceLock;
     static RATE: OnceLock<f64> = OnceLock::new();
-    let rate = RATE.get_or_init(|| {
-        std::env::var("AUDITFERRY_FAIL_RATE").ok().and_then(|rate| rate.parse().ok()).unwrap_or(0.0)
-    });
+    let rate = RATE
+        .get_or_init(|| std::env::var("AUDITFERRY_FAIL_RATE").ok().and_then(|rate| rate.parse().ok()).unwrap_or(0.0));
     let armed = {
         let mut armed = ARMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let at = armed.iter().position(|(planned, who)| planned == step && who == whom);

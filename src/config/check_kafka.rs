@@ -8,8 +8,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
 use super::check::warn_of_literal;
-use super::check_transactional;
 use super::check_sinks::tls;
+use super::check_transactional;
 use super::faults::{Place, Reader};
 use super::file::{KafkaFile, SaslFile};
 use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, PassedThrough, SaslConfig, refused};

@@ -56,7 +56,21 @@ section! {
         dir: PathBuf,
         /// Disk for the keys of what was delivered in the last 8 days. Default 512MiB.
         max_delivered: Size,
-    } later { "kafka" }
+        /// Instead of a directory: a compacted topic, written by a transactional sink.
+        kafka: StateKafkaFile,
+    } later {}
+}
+
+section! {
+    /// The state in Kafka: brokers and login are those of the sink.
+    StateKafkaFile in "`state.kafka`" {
+        /// Name of the sink that writes it, a transactional one. Default: the only one.
+        sink: String,
+        /// Made where it is missing. Default auditferry-state.
+        topic: String,
+        /// Those of the sink, if anything.
+        brokers: Vec<String>,
+    } later {}
 }
 
 section! {
@@ -487,6 +501,7 @@ fn kind<T: Section>(node: &Node, entries: &[Entry], reader: &mut Reader<'_>) -> 
 pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (File::TITLE, File::KEYS),
     (StateFile::TITLE, StateFile::KEYS),
+    (StateKafkaFile::TITLE, StateKafkaFile::KEYS),
     (AdminFile::TITLE, AdminFile::KEYS),
     (CollectFile::TITLE, CollectFile::KEYS),
     (SourceTlsFile::TITLE, SourceTlsFile::KEYS),

@@ -89,10 +89,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["message.timeout.ms", "delivery.timeout.ms", "message.send.max.retries", "retries"],
         "a message is tried until the broker has answered for good; the wait never gives up",
     ),
-    (
-        &["transactional.id", "transaction.timeout.ms"],
-        "give `transactional: true` and `transactional_id` of the sink",
-    ),
+    (&["transactional.id", "transaction.timeout.ms"], "give `transactional: true` and `transactional_id` of the sink"),
     (&["bootstrap.servers", "metadata.broker.list"], "give `brokers` of the sink"),
     (&["compression.type", "compression.codec"], "give `compression` of the sink"),
     (

@@ -7,6 +7,7 @@ mod check_edit;
 mod check_enrich;
 mod check_kafka;
 mod check_sinks;
+mod check_state;
 mod check_transactional;
 mod condition;
 mod credential;
@@ -60,6 +61,8 @@ use crate::secret::SecretSource;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub state: StateConfig,
+    /// `None`: `state.dir` lies on a disk.
+    pub state_topic: Option<StateTopic>,
     pub admin: AdminConfig,
     pub collect: CollectConfig,
     pub tenants: Vec<TenantConfig>,
@@ -77,6 +80,14 @@ pub struct StateConfig {
     pub dir: PathBuf,
     /// Bytes of record keys kept on disk before the oldest day goes.
     pub max_delivered_bytes: u64,
+}
+
+/// The state in Kafka instead of on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateTopic {
+    /// Name of the transactional sink that writes it.
+    pub sink: String,
+    pub topic: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -274,6 +285,18 @@ pub enum SinkKind {
     File(FileConfig),
     SplunkHec(HecConfig),
     Kafka(KafkaConfig),
+}
+
+impl Config {
+    /// The sink that keeps the state, and where, if it is not on a disk.
+    pub fn kept_by(&self) -> Option<(&SinkConfig, &KafkaConfig, &StateTopic)> {
+        let topic = self.state_topic.as_ref()?;
+        let sink = self.sinks.iter().find(|sink| sink.name == topic.sink)?;
+        match &sink.kind {
+            SinkKind::Kafka(kafka) => Some((sink, kafka, topic)),
+            _ => None,
+        }
+    }
 }
 
 impl SinkKind {

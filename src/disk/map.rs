@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use memmap2::{Advice, Mmap};
@@ -59,9 +58,7 @@ pub(crate) struct NamelessCopy(File);
 impl NamelessCopy {
     /// Copies all of `source` into a new file below `dir`. Where both lie on a file system that can share blocks, none is copied.
     pub(crate) fn of(source: &mut File, dir: &Path) -> io::Result<NamelessCopy> {
-        let path = dir.join(format!("copy-{:016x}.tmp", fastrand::u64(..)));
-        let mut copy = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        std::fs::remove_file(&path)?;
+        let mut copy = super::nameless(dir, "copy", "tmp")?;
         io::copy(source, &mut copy)?;
         Ok(NamelessCopy(copy))
     }

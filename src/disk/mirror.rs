@@ -315,8 +315,13 @@ fn extent_key(id: u64, offset: u64) -> String {
 fn restored(mut found: Found) -> Result<Inner, Unreadable> {
     let mut inner = Inner { next_id: found.extents.keys().max().map_or(0, |id| id + 1), ..Inner::default() };
     for (name, id, length, changed_ms) in decode(found.dir.as_deref())? {
-        let mut extents: Vec<(u64, u64, Vec<u8>)> = found.extents.remove(&id).unwrap_or_default()
-            .into_iter().map(|(offset, (seen, bytes))| (seen, offset, bytes)).collect();
+        let mut extents: Vec<(u64, u64, Vec<u8>)> = found
+            .extents
+            .remove(&id)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(offset, (seen, bytes))| (seen, offset, bytes))
+            .collect();
         extents.sort_unstable_by_key(|(seen, ..)| *seen);
         let mut bytes = vec![0; usize::try_from(length).map_err(|_| Unreadable::Damaged)?];
         for (_, offset, piece) in &extents {

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, MemfdFlags, OFlags, flock, memfd_create};
 
 #[cfg(any(test, feature = "failpoints"))]
 #[doc(hidden)]
@@ -137,6 +137,22 @@ impl From<std::fs::Metadata> for About {
             is_file: metadata.is_file(),
         }
     }
+}
+
+/// Whether `path` lies in a directory that is in memory and on no disk.
+pub(crate) fn is_mirrored(path: &Path) -> bool {
+    mirror::at(path).is_some()
+}
+
+/// A new, empty file without a name: it is gone with the process, whatever happens. Below `dir`, or in memory where that is
+/// on no disk.
+pub(crate) fn nameless(dir: &Path, what: &str, suffix: &str) -> io::Result<std::fs::File> {
+    if is_mirrored(dir) {
+        return Ok(memfd_create(what, MemfdFlags::CLOEXEC)?.into());
+    }
+    let path = dir.join(format!("{what}-{:016x}.{suffix}", fastrand::u64(..)));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path).map(|()| file)
 }
 
 /// A new, empty file, readable by the owner only. What was there is gone.

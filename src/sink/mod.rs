@@ -28,6 +28,7 @@ use crate::secret::SecretError;
 use crate::state::State;
 use file::FileSink;
 use kafka::{KafkaSink, TransactionalSink};
+pub use kafka::{Keeper, KeeperError, look_at_kept_state};
 pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;

@@ -103,7 +103,8 @@ fn a_file_that_is_gone_leaves_nothing_in_the_log() {
     }
     disk::remove(&root.join("f")).unwrap();
     disk::fsync_dir(root, Fsync::SegmentName).unwrap();
-    let held: Vec<String> = lock(&log.0).iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.clone()).collect();
+    let held: Vec<String> =
+        lock(&log.0).iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key.clone()).collect();
     assert_eq!(held, [DIR]);
 }
 

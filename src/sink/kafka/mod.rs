@@ -8,6 +8,7 @@
 
 mod delivery;
 mod frame;
+mod keeper;
 mod ledger;
 mod limit;
 mod producer;
@@ -33,6 +34,7 @@ use crate::config::{KafkaConfig, SinkConfig};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use frame::Frame;
+pub use keeper::{Keeper, KeeperError, look_at_kept_state};
 use ledger::{Standing, Wait};
 use producer::{Producer, Recipe, Shared};
 use templates::{Templates, push_topic};

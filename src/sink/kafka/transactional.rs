@@ -3,7 +3,7 @@
 //! out: work for the [`Transactor`], and its answers. A frame here has two fields before its headers: the
 //! record's key and its feed, by which the checkpoints are parted.
 
-use super::transactor::Transactor;
+use super::transactor::{Form, Transactor};
 use super::*;
 use crate::sink::SinkId;
 use crate::state::State;
@@ -11,7 +11,13 @@ use crate::state::State;
 /// How long one `send` waits for the end of its transaction before the driver is told that the brokers are
 /// slow or away. A transaction takes some 20 ms; the answer to one that is on its way is not lost: the batch
 /// that is sent again is found among what is delivered.
-const PATIENCE_TRANSACTION: Duration = Duration::from_secs(5);
+const PATIENCE_TRANSACTION: Duration = Duration::from_secs(2);
+
+/// Where the tickets of a sink begin: two of one producer, before and after a reload, share no ticket.
+fn ticket() -> AtomicUsize {
+    static SINKS: AtomicUsize = AtomicUsize::new(0);
+    AtomicUsize::new(1 + (SINKS.fetch_add(1, Ordering::Relaxed) << 40))
+}
 
 /// One cluster, written to in transactions.
 pub struct TransactionalSink {
@@ -19,6 +25,7 @@ pub struct TransactionalSink {
     topic: Template,
     key: Template,
     headers: Vec<Template>,
+    form: Arc<Form>,
     tickets: AtomicUsize,
     transactor: Arc<Transactor>,
 }
@@ -34,9 +41,15 @@ impl TransactionalSink {
         metrics: Arc<Metrics>,
     ) -> Result<TransactionalSink, SinkBuildError> {
         let Templates { topic, key, header_names, headers } = Templates::new(config, kafka)?;
-        let transactor = Transactor::begin(config, kafka, header_names, metrics)?;
+        // Where it keeps the state it writes already.
+        let running = state.base::<Keeper>().and_then(|keeper| keeper.transactor_of(&config.name));
+        let transactor = match running {
+            Some(transactor) => transactor,
+            None => Transactor::begin(config, kafka, metrics)?,
+        };
         transactor.attach(state, id);
-        Ok(TransactionalSink { config: config.clone(), topic, key, headers, tickets: AtomicUsize::new(1), transactor })
+        let form = Arc::new(Form { header_names, topic_by_event: kafka.topic.contains('{') });
+        Ok(TransactionalSink { config: config.clone(), topic, key, headers, form, tickets: ticket(), transactor })
     }
 
     /// While one half is in a transaction that ends, the other is gathered for the next.
@@ -64,7 +77,7 @@ impl Sink for TransactionalSink {
     }
 
     async fn send(&self, batch: &EncodedBatch) -> Result<Accepted, SendError> {
-        self.transactor.send(batch, PATIENCE_TRANSACTION).await
+        self.transactor.send(batch, &self.form, PATIENCE_TRANSACTION).await
     }
 
     async fn probe(&self) -> Result<(), SendError> {

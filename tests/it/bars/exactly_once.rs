@@ -51,14 +51,24 @@ async fn busy_world() -> SimulatorHandle {
 /// Kills, restarts and injected errors; then everything must be there once. `more`: further sinks.
 async fn strike(name: &str, more: &str, kafka: &Kafka, world: &SimulatorHandle, place: &Place) {
     place.write_config(world, &format!("{}{more}", bus(kafka)), "");
+    strike_with(name, kafka, world, place, true).await;
+}
+
+/// The same with the configuration as it is. `has_disk`: the state is in a directory, which is taken away now and then;
+/// without, everything is mounted read-only.
+async fn strike_with(name: &str, kafka: &Kafka, world: &SimulatorHandle, place: &Place, has_disk: bool) {
     let (kills, restarts) = (size(6, 100), size(1, 10));
+    let start = |arguments: &[&str], environment: &[(&str, &str)]| match has_disk {
+        true => place.start(arguments, environment),
+        false => place.start_read_only(arguments, environment),
+    };
     let mut random = fastrand::Rng::with_seed(23);
     let (mut struck, mut bereft, began) = (0, 0, Instant::now());
     for kill in 0..kills {
         let step = STEPS[kill % STEPS.len()];
         let most = if step == "txn_init" { 1 } else { 12 };
         let at = if kill % 4 == 3 { String::new() } else { format!("{step}:{}", 1 + random.u32(0..most)) };
-        let mut process = place.start(&[], &[("AUDITFERRY_KILL_AT", at.as_str()), JOURNAL_LIMIT, FAIL_RATE]);
+        let mut process = start(&[], &[("AUDITFERRY_KILL_AT", at.as_str()), JOURNAL_LIMIT, FAIL_RATE]);
         let restart = kill * restarts / kills != (kill + 1) * restarts / kills;
         if restart {
             process.wait(Duration::from_millis(1_200)).await;
@@ -77,7 +87,7 @@ async fn strike(name: &str, more: &str, kafka: &Kafka, world: &SimulatorHandle, 
         struck += usize::from(process.ended().is_some());
         process.kill();
         // What is known of Kafka is in Kafka: a state that is lost doubles nothing there.
-        if kill % 5 == 4 {
+        if has_disk && kill % 5 == 4 {
             std::fs::remove_dir_all(place.state_dir()).unwrap();
             bereft += 1;
         }
@@ -92,7 +102,9 @@ async fn strike(name: &str, more: &str, kafka: &Kafka, world: &SimulatorHandle, 
     // The world goes on: what exists now must be there after a run that begins now.
     let truth = served(world);
     let log = place.log();
-    let ended = place.run_once(Duration::from_secs(size(90, 300))).await;
+    let limit = Duration::from_secs(size(90, 300));
+    let mut last = start(&["--once", "--once-timeout", &format!("{}s", limit.as_secs())], &[]);
+    let ended = last.wait(limit + Duration::from_secs(30)).await.expect("the run ends in time");
     assert_eq!(ended.code(), Some(0), "{}", place.log_tail());
     let topics = topics();
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -140,12 +152,37 @@ async fn every_record_once_over_kills_restarts_and_lost_answers() {
 async fn every_record_once_beside_a_second_required_sink() {
     let (world, kafka, place) = (busy_world().await, broker().await, Place::new());
     let hec = FakeHec::start_with(Options { hash_events: true, ..Options::default() }).await;
-    let splunk = format!("  - {{ name: splunk, type: splunk_hec, url: {:?}, token: t, batch: {{ linger: 50ms }} }}\n", hec.url());
+    let splunk = format!(
+        "  - {{ name: splunk, type: splunk_hec, url: {:?}, token: t, batch: {{ linger: 50ms }} }}\n",
+        hec.url()
+    );
     strike("exactly once with a second sink", &splunk, &kafka, &world, &place).await;
     let at_hec: Vec<_> = hec.received().events.iter().filter_map(|event| event.hash).collect();
     let found = compare(&served(&world), at_hec);
-    figure("exactly once with a second sink", format_args!("HEC: arrived {}, duplicates {}", found.arrived, found.duplicates));
+    figure(
+        "exactly once with a second sink",
+        format_args!("HEC: arrived {}, duplicates {}", found.arrived, found.duplicates),
+    );
     assert_eq!(found.foreign, 0);
+}
+
+/// The state lies in Kafka too, and every file system is mounted read-only.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_once_without_a_disk() {
+    let (world, kafka, place) = (busy_world().await, broker().await, Place::new());
+    place.write_config(&world, &bus(&kafka), "");
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    let dir = format!("state: {{ dir: {:?} }}", place.state_dir());
+    assert!(text.contains(&dir));
+    place.write_text(&text.replace(&dir, "state: { kafka: {} }"));
+    strike_with("no disk", &kafka, &world, &place, false).await;
+    assert!(!place.state_dir().exists());
+    // What a successor would know: every feed, and nothing pending in what was settled.
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_auditferry"));
+    let output = command.args(["state", "show", "--json", "-c"]).arg(place.config()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["feeds"].as_array().map(Vec::len), Some(10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,6 +226,12 @@ async fn a_process_that_slept_over_its_successor_writes_nothing_when_it_wakes() 
     assert_eq!(ended.code(), Some(0), "{}", successor.log_tail());
     let read = tokio::task::block_in_place(|| kafka.read_committed(&all));
     let found = compare(&truth, read.iter().map(|message| canonical_hash(&message.value)));
-    figure("zombie", format_args!("slept at {asleep}; arrived {}, lost {}, duplicates {}", found.arrived, found.lost, found.duplicates));
+    figure(
+        "zombie",
+        format_args!(
+            "slept at {asleep}; arrived {}, lost {}, duplicates {}",
+            found.arrived, found.lost, found.duplicates
+        ),
+    );
     assert_eq!((found.lost, found.duplicates), (0, 0));
 }

@@ -59,21 +59,22 @@ async fn an_error_before_or_after_each_call_neither_loses_nor_doubles() {
     for call in ["init", "begin", "produce", "commit"] {
         for side in ["before", "after"] {
             let id = format!("errors-{call}-{side}");
-            arm(&format!("{call}.{side}"), &id);
-            if call == "produce" {
-                // The abort that follows fails as well.
-                arm(&format!("abort.{side}"), &id);
-            }
             let config = transactional(&id, kafka_config(kafka.address("open"), "txn-errors"));
             let mut bare = Bare::new(config);
-            for _ in 0..3 {
+            for n in 0..4 {
+                // First where the producer takes over, then in a transaction of records.
+                if n % 2 == 0 {
+                    arm(&format!("{call}.{side}"), &id);
+                    // The abort that may follow fails as well.
+                    arm(&format!("abort.{side}"), &id);
+                }
                 bare.batch = bare.encoded(records(count, 7));
                 bare.settled().await.unwrap_or_else(|error| panic!("{id}: {error}"));
                 count += 7;
                 assert_eq!(values(&kafka, "txn-errors").len(), count, "{id}");
             }
             let unsure = bare.renewed("unsure");
-            assert_eq!(unsure, u64::from(call != "init"), "{id}");
+            assert_eq!(unsure > 0, call != "init", "{id}");
         }
     }
     assert_eq!(values(&kafka, "txn-errors").into_iter().collect::<HashSet<_>>().len(), count);

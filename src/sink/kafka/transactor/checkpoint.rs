@@ -32,7 +32,9 @@ pub(in crate::sink::kafka) enum Entry<'a> {
 pub(in crate::sink::kafka) enum Unreadable {
     #[error("no checkpoint of auditferry's, or a damaged one")]
     Damaged,
-    #[error("a checkpoint of format {0}, and this auditferry reads up to {VERSION}; upgrade auditferry, nothing was changed")]
+    #[error(
+        "a checkpoint of format {0}, and this auditferry reads up to {VERSION}; upgrade auditferry, nothing was changed"
+    )]
     Newer(u16),
 }
 

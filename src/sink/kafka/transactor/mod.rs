@@ -17,7 +17,7 @@ pub(super) mod reader;
 mod round;
 mod start;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::producer::{Producer, Recipe, Shared};
 use super::verdict::{Class, Trouble, class, held};
-use super::{Accepted, ASKED_AT_ONCE, QUESTION, SinkBuildError, Topics, WAIT_ON};
+use super::{ASKED_AT_ONCE, Accepted, QUESTION, SinkBuildError, Topics, WAIT_ON};
 use crate::config::{KafkaConfig, SinkConfig, TransactionalConfig};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
@@ -41,6 +41,10 @@ const WAITING: usize = 129;
 /// Bytes after which a transaction takes no further batch: a tenth of a second of a fast broker, and
 /// little to do again after an abort.
 const TRANSACTION_BYTES: usize = 8 << 20;
+/// Where tickets of our own books begin, away from those of records.
+const OURS: usize = 1 << (usize::BITS - 2);
+/// How many times longer is waited where no connection is in trouble: a topic that is not there is called so after 5 s.
+const LONGER: u32 = 4;
 /// Between two tries to begin anew, while nobody's retry does so.
 const ANEW: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -59,17 +63,29 @@ pub struct Transactor {
 struct Known {
     state: State,
     sink: SinkId,
+    /// Whether the state can make room for keys while they are read: not when it is kept by this very producer.
+    makes_room: bool,
+}
+
+/// How the messages of a sink are made, which a reload may change.
+pub(super) struct Form {
+    pub header_names: Vec<String>,
+    /// Whether records of one batch may be for different topics.
+    pub topic_by_event: bool,
 }
 
 enum Work {
     Batch(Job),
     Write(Write),
+    /// Take over now, though there is nothing to write.
+    Begin(oneshot::Sender<Result<(), String>>),
     /// The login may have been mended: begin with a new producer.
     Anew,
 }
 
 /// A batch of frames.
 struct Job {
+    form: Arc<Form>,
     bytes: Vec<u8>,
     ends: Vec<usize>,
     answer: oneshot::Sender<Result<Accepted, SendError>>,
@@ -96,14 +112,14 @@ impl Transactor {
     pub(super) fn begin(
         config: &SinkConfig,
         kafka: &KafkaConfig,
-        header_names: Vec<String>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Transactor>, SinkBuildError> {
         let sink = config.name.clone();
         let Some(transactional) = kafka.transactional.clone() else {
             return Err(SinkBuildError::Kafka { sink, reason: "no transactional id".to_owned() });
         };
-        let recipe = Recipe::read(config, kafka).map_err(|source| SinkBuildError::Secret { sink: sink.clone(), source })?;
+        let recipe =
+            Recipe::read(config, kafka).map_err(|source| SinkBuildError::Secret { sink: sink.clone(), source })?;
         drop(recipe);
         metrics.sink_bytes.with_label_values(&[&sink, "identity"]);
         for reason in ["fatal", "login", "unsure"] {
@@ -121,19 +137,19 @@ impl Transactor {
             transactional,
             config: config.clone(),
             kafka: kafka.clone(),
-            header_names,
-            topic_by_event: kafka.topic.contains('{'),
             shared: Arc::clone(&shared),
             known: Arc::clone(&known),
             topics: Arc::clone(&topics),
             work: arrivals,
             batches: VecDeque::new(),
             writes: Vec::new(),
+            begins: Vec::new(),
             unsure: Vec::new(),
             suspects: HashSet::new(),
+            refused: HashMap::new(),
             producer: None,
             generation: 0,
-            tickets: 1,
+            tickets: OURS,
             noted: Vec::new(),
             is_prepared: false,
             owns: false,
@@ -147,21 +163,57 @@ impl Transactor {
 
     /// Says where what the sink has is known; before the first batch.
     pub(super) fn attach(&self, state: &State, sink: SinkId) {
-        let _ = self.known.set(Known { state: state.clone(), sink });
+        let makes_room =
+            state.base::<super::keeper::Keeper>().is_none_or(|keeper| keeper.transactor_of(&self.sink).is_none());
+        let _ = self.known.set(Known { state: state.clone(), sink, makes_room });
+    }
+
+    /// Takes over from whoever wrote before; returns when nobody else can write any more. Why not, where somebody
+    /// must mend something; as long as the brokers are away it waits.
+    pub(super) async fn take_over(&self) -> Result<(), String> {
+        let (answer, told) = oneshot::channel();
+        let ended = || "the producer has ended".to_owned();
+        self.work.send(Work::Begin(answer)).await.map_err(|_| ended())?;
+        told.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// What is wrong with the connection, in words.
+    pub(super) fn trouble(&self) -> String {
+        let found = self.shared.trouble().map(|(trouble, said)| trouble.words(&said));
+        found.unwrap_or_else(|| "no answer from the brokers".to_owned())
+    }
+
+    /// Writes messages of the state; returns when they are committed. Blocks, as long as the brokers are away. An
+    /// error: another process has taken over, and none of it will ever be.
+    pub(super) fn write(&self, topic: Arc<str>, messages: Vec<(String, Option<Vec<u8>>)>) -> std::io::Result<()> {
+        let (answer, told) = oneshot::channel();
+        let ended = || std::io::Error::other("another process has taken over the transactional id, or this one ends");
+        self.work.blocking_send(Work::Write(Write { topic, messages, answer })).map_err(|_| ended())?;
+        told.blocking_recv().map_err(|_| ended())
     }
 
     /// Hands a batch over and waits for the end of its transaction, at most for `patience`. A batch that is handed over
     /// again is found among what is delivered, if it is.
-    pub(super) async fn send(&self, batch: &EncodedBatch, patience: Duration) -> Result<Accepted, SendError> {
+    pub(super) async fn send(
+        &self,
+        batch: &EncodedBatch,
+        form: &Arc<Form>,
+        patience: Duration,
+    ) -> Result<Accepted, SendError> {
         let taken_before = self.shared.taken.load(std::sync::atomic::Ordering::Acquire);
         let (answer, told) = oneshot::channel();
-        let job = Job { bytes: batch.bytes.clone(), ends: batch.ends.clone(), answer };
-        let answered = tokio::time::timeout(patience, async {
+        let job = Job { form: Arc::clone(form), bytes: batch.bytes.clone(), ends: batch.ends.clone(), answer };
+        let answered = async {
             self.work.send(Work::Batch(job)).await.ok()?;
             told.await.ok()
-        });
+        };
+        tokio::pin!(answered);
         let sink = &self.sink;
-        match answered.await {
+        let mut told = tokio::time::timeout(patience, &mut answered).await;
+        if told.is_err() && self.shared.trouble().is_none() {
+            told = tokio::time::timeout(patience * LONGER, answered).await;
+        }
+        match told {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(SendError::Fatal { reason: format!("sink `{sink}`: the producer has ended") }),
             Err(_) => match self.shared.trouble() {
@@ -186,7 +238,8 @@ impl Transactor {
     /// Reads the login again, and asks for the topics that were in trouble.
     pub(super) async fn probe(&self) -> Result<(), SendError> {
         let fatal = |reason: String| SendError::Fatal { reason: format!("sink `{}`: {reason}", self.sink) };
-        let retry = |reason: String| SendError::Retry { after: None, reason: format!("sink `{}`: {reason}", self.sink) };
+        let retry =
+            |reason: String| SendError::Retry { after: None, reason: format!("sink `{}`: {reason}", self.sink) };
         if self.work.is_closed() {
             return Err(fatal("the producer has ended".to_owned()));
         }
@@ -197,7 +250,8 @@ impl Transactor {
         };
         // A client of its own: it shows whether the login is good now, whatever the producer thinks of it.
         let ask = move || {
-            let recipe = Recipe::read(&config, &kafka).map_err(|error| (Code::Fail, error.to_string(), String::new()))?;
+            let recipe =
+                Recipe::read(&config, &kafka).map_err(|error| (Code::Fail, error.to_string(), String::new()))?;
             let client = reader::reading(&recipe.client);
             let mut answers = Vec::new();
             for topic in &asked {
@@ -238,7 +292,11 @@ impl Transactor {
 /// day for what is in flight and one more, since the brokers forget whole segments.
 fn checkpoints(transactional: &TransactionalConfig) -> Topic {
     const DAY_MS: i64 = 24 * 3600 * 1000;
-    let settings = [("cleanup.policy", "delete".to_owned()), ("retention.ms", (9 * DAY_MS).to_string()), ("segment.ms", DAY_MS.to_string())];
+    let settings = [
+        ("cleanup.policy", "delete".to_owned()),
+        ("retention.ms", (9 * DAY_MS).to_string()),
+        ("segment.ms", DAY_MS.to_string()),
+    ];
     Topic {
         name: transactional.checkpoint_topic.clone(),
         // By tenant and content type; enough for replicas that share them some day (operations 2.3).
@@ -261,8 +319,6 @@ struct Actor {
     checkpoints: Topic,
     config: SinkConfig,
     kafka: KafkaConfig,
-    header_names: Vec<String>,
-    topic_by_event: bool,
     shared: Arc<Shared>,
     known: Arc<OnceLock<Known>>,
     topics: Arc<std::sync::Mutex<Topics>>,
@@ -270,10 +326,13 @@ struct Actor {
     /// Not in a transaction yet.
     batches: VecDeque<Job>,
     writes: Vec<Write>,
+    begins: Vec<oneshot::Sender<Result<(), String>>>,
     /// Of a transaction whose end is not certain.
     unsure: Vec<round::Unsure>,
     /// Messages that were refused in company: their batches go alone.
     suspects: HashSet<usize>,
+    /// Refused for good, and why, until their batch has heard it.
+    refused: HashMap<usize, String>,
     producer: Option<Arc<Producer>>,
     generation: u64,
     /// Of messages of our own books.
@@ -296,7 +355,8 @@ impl Actor {
     async fn run(mut self) {
         let mut backoff = Backoff::new(ANEW.0, ANEW.1);
         loop {
-            if self.batches.is_empty() && self.writes.is_empty() && self.unsure.is_empty() {
+            let nothing = self.batches.is_empty() && self.writes.is_empty() && self.begins.is_empty();
+            if nothing && self.unsure.is_empty() {
                 let Some(work) = self.work.recv().await else { break };
                 self.take(work);
             }
@@ -322,6 +382,7 @@ impl Actor {
         match work {
             Work::Batch(job) => self.batches.push_back(job),
             Work::Write(write) => self.writes.push(write),
+            Work::Begin(answer) => self.begins.push(answer),
             Work::Anew => self.let_go("login"),
         }
     }
@@ -348,6 +409,12 @@ impl Actor {
     }
 
     fn answer_all(&mut self, stop: &Stop) {
+        if let Stop::Held(reason) = stop {
+            for begin in self.begins.drain(..) {
+                let _ = begin.send(Err(reason.clone()));
+            }
+        }
+        self.begins.retain(|begin| !begin.is_closed());
         for job in std::mem::take(&mut self.batches) {
             let error = match stop {
                 Stop::Later(reason) => self.retry(reason),
@@ -371,6 +438,7 @@ impl Actor {
             self.answer_all(&Stop::Superseded);
             // Without an answer: whoever waits for it is told so by its end.
             self.writes.clear();
+            self.begins.clear();
             let Some(work) = self.work.recv().await else { break };
             self.take(work);
         }

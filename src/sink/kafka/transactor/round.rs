@@ -51,15 +51,18 @@ impl Actor {
     /// Does one transaction with what waits. An error: nothing can be written now.
     pub(super) async fn round(&mut self) -> Result<(), Stop> {
         let producer = self.ready().await?;
+        for begin in self.begins.drain(..) {
+            let _ = begin.send(Ok(()));
+        }
         let (opens, is_alone) = self.choose();
         if opens.is_empty() && self.writes.is_empty() {
             return Ok(());
         }
         let breaks = self.shared.breaks();
-        let done = self.transaction(&producer, &opens).await;
+        let done = self.transaction(&producer, &opens, is_alone).await;
         let ours: Vec<usize> = opens.iter().flat_map(|open| &open.tickets).copied().collect();
-        let (refused, noted) = (self.refused(&ours), std::mem::take(&mut self.noted));
-        let books = self.refused(&noted);
+        let (refused, noted) = (self.refused_of(&ours), std::mem::take(&mut self.noted));
+        let books = self.refused_of(&noted);
         self.shared.ledger.forget(ours.iter().chain(&noted).copied());
         match done {
             Ok(()) => {
@@ -163,14 +166,14 @@ impl Actor {
 
     /// Marks records as had, before their courier hears of it and even where none does.
     fn is_had(&self, keys: &[u8]) {
-        if let Some(Known { state, sink }) = self.known.get() {
+        if let Some(Known { state, sink, .. }) = self.known.get() {
             state.restored(*sink, keys);
         }
     }
 
     /// A new producer has read what the brokers have: what became of the batches whose transaction had no certain end.
     pub(super) fn resolve(&mut self) {
-        let Some(Known { state, sink }) = self.known.get() else { return };
+        let Some(Known { state, sink, .. }) = self.known.get() else { return };
         for Unsure { keys, answer } in std::mem::take(&mut self.unsure) {
             let there = state.delivered().had(*sink, &keys).iter().all(|had| *had);
             let word = if there {
@@ -208,11 +211,26 @@ impl Actor {
     }
 
     /// Looks into a batch; `None` when it has its answer.
-    fn open(&self, job: Job) -> Option<Open> {
-        let Some(frames) = frames(&job, self.header_names.len()) else {
+    fn open(&mut self, job: Job) -> Option<Open> {
+        let Some(frames) = frames(&job) else {
             let _ = job.answer.send(Err(self.fatal("a batch of ours is broken; this is a fault of auditferry")));
             return None;
         };
+        if let Some(first) = frames.iter().find_map(|message| self.refused.get(&message.frame.ticket)) {
+            let reason = first.clone();
+            let alike = |index: &usize| self.refused.get(&frames[*index].frame.ticket) == Some(&reason);
+            let events: Vec<usize> = (0..frames.len()).filter(alike).collect();
+            let tickets: Vec<usize> = events.iter().map(|index| frames[*index].frame.ticket).collect();
+            drop(frames);
+            let reason = format!("sink `{}`: {reason}", self.shared.sink);
+            if job.answer.send(Err(SendError::Reject { events, reason })).is_ok() {
+                for ticket in tickets {
+                    self.refused.remove(&ticket);
+                    self.suspects.remove(&ticket);
+                }
+            }
+            return None;
+        }
         let ours = self.kafka.max_message_bytes();
         let size = |frame: &Frame<'_>| frame.value.len() as u64 + frame.key.len() as u64;
         let large: Vec<usize> = (0..frames.len()).filter(|index| size(&frames[*index].frame) >= ours).collect();
@@ -233,7 +251,7 @@ impl Actor {
             }
         }
         let had = match self.known.get() {
-            Some(Known { state, sink }) => state.delivered().had(*sink, &keys),
+            Some(Known { state, sink, .. }) => state.delivered().had(*sink, &keys),
             None => vec![false; frames.len()],
         };
         drop(frames);
@@ -245,19 +263,24 @@ impl Actor {
     }
 
     /// Begins, produces, waits for the reports, commits.
-    async fn transaction(&mut self, producer: &Arc<Producer>, opens: &[Open]) -> Result<(), End> {
+    async fn transaction(&mut self, producer: &Arc<Producer>, opens: &[Open], is_alone: bool) -> Result<(), End> {
         let (id, breaks) = (self.transactional.id.clone(), self.shared.breaks());
         Call::Begin.on(producer, &id).await.map_err(End::Nothing)?;
         let wait = Arc::new(Wait::default());
         let produced = async {
             injected("produce", "before", &id).map_err(End::Nothing)?;
-            self.produce(producer, opens, &wait).await?;
+            self.produce(producer, opens, is_alone, &wait).await?;
             if tokio::time::timeout(ON_THE_WAY, wait.none_queued()).await.is_err() {
                 return Err(End::Nothing(Failure::Unsure("the brokers did not take all messages in time".to_owned())));
             }
             injected("produce", "after", &id).map_err(End::Nothing)
         };
         produced.await?;
+        // Not every message that fails makes librdkafka refuse the commit (one for a topic that is not there does
+        // not), and keys without their records would be records lost.
+        if !self.are_taken(opens) {
+            return Err(End::Nothing(Failure::Abort("a message was not taken".to_owned())));
+        }
         match Call::Commit.on(producer, &id).await {
             Ok(()) => Ok(()),
             // librdkafka says of an abort that is needed only where the commit was not sent, or refused.
@@ -273,16 +296,23 @@ impl Actor {
         }
     }
 
-    async fn produce(&mut self, producer: &Arc<Producer>, opens: &[Open], wait: &Arc<Wait>) -> Result<(), End> {
+    /// `is_alone`: each message has a request of its own, up to the first that is refused.
+    async fn produce(
+        &mut self,
+        producer: &Arc<Producer>,
+        opens: &[Open],
+        is_alone: bool,
+        wait: &Arc<Wait>,
+    ) -> Result<(), End> {
         let mut by_feed: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
         let (mut count, mut bytes) = (0, 0);
         for open in opens {
-            let frames = frames(&open.job, self.header_names.len()).unwrap_or_default();
+            let frames = frames(&open.job).unwrap_or_default();
             for (message, _) in frames.iter().zip(&open.had).filter(|(_, had)| !**had) {
                 let ticket = message.frame.ticket;
                 self.shared.ledger.queue(ticket, producer.generation, wait);
                 loop {
-                    match producer.produce(&message.frame, &self.header_names) {
+                    match producer.produce(&message.frame, &open.job.form.header_names) {
                         Ok(()) => break,
                         Err(Code::QueueFull) => tokio::time::sleep(WAIT_ON).await,
                         Err(code) => {
@@ -291,6 +321,12 @@ impl Actor {
                             self.shared.ledger.report(ticket, producer.generation, standing);
                             break;
                         }
+                    }
+                }
+                if is_alone {
+                    let _ = tokio::time::timeout(ON_THE_WAY, wait.none_queued()).await;
+                    if !self.refused_of(&[ticket]).is_empty() {
+                        return Err(End::Nothing(Failure::Abort("a message was refused".to_owned())));
                     }
                 }
                 by_feed.entry(message.feed).or_default().extend_from_slice(message.key);
@@ -350,12 +386,22 @@ impl Actor {
         }
     }
 
+    /// Whether the brokers have taken every message of the transaction.
+    fn are_taken(&self, opens: &[Open]) -> bool {
+        let ours = opens.iter().flat_map(|open| open.tickets.iter().zip(&open.had));
+        let ours = ours.filter(|(_, had)| !**had).map(|(ticket, _)| *ticket).chain(self.noted.iter().copied());
+        let nobody = Arc::new(Wait::default());
+        self.shared.ledger.adopt(ours, &nobody).iter().all(|standing| *standing == Some(Standing::Taken))
+    }
+
     /// Which of these messages were refused for themselves or for their topic.
-    fn refused(&self, tickets: &[usize]) -> Vec<Refused> {
+    fn refused_of(&self, tickets: &[usize]) -> Vec<Refused> {
         let nobody = Arc::new(Wait::default());
         let standings = self.shared.ledger.adopt(tickets.iter().copied(), &nobody);
         let refused = |(ticket, standing): (&usize, Option<Standing>)| match standing {
-            Some(Standing::Failed { code, .. }) if class(code) != Class::Again => Some(Refused { ticket: *ticket, code }),
+            Some(Standing::Failed { code, .. }) if class(code) != Class::Again => {
+                Some(Refused { ticket: *ticket, code })
+            }
             _ => None,
         };
         tickets.iter().zip(standings).filter_map(refused).collect()
@@ -369,9 +415,10 @@ impl Actor {
 
     /// Something in a transaction was refused: what was in company goes alone; what was alone has its answer.
     async fn answer_refused(&mut self, opens: Vec<Open>, is_alone: bool, refused: &[Refused]) -> Result<(), Stop> {
-        let held_topic = |code: Code| class(code) == Class::Held && !(self.topic_by_event && is_of_topic(code));
+        let by_event = opens.iter().any(|open| open.job.form.topic_by_event);
+        let held_topic = |code: Code| class(code) == Class::Held && !(by_event && is_of_topic(code));
         if let Some(one) = refused.iter().find(|one| held_topic(one.code)) {
-            let topic = opens.iter().find_map(|open| topic_of(open, one.ticket, self.header_names.len()));
+            let topic = opens.iter().find_map(|open| topic_of(open, one.ticket));
             let topic = topic.unwrap_or_default();
             let mut topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             topics.troubled.insert(topic.clone());
@@ -382,48 +429,59 @@ impl Actor {
         }
         for open in opens {
             let Some(one) = refused.iter().find(|one| open.tickets.contains(&one.ticket)) else {
-                let reason = format!("sink `{}`: another batch was refused; sent again", self.shared.sink);
-                let _ = open.job.answer.send(Err(SendError::Slow { after: Some(Duration::ZERO), reason }));
+                self.try_again(open, "another batch was refused; sent again");
                 continue;
             };
             self.suspects.extend(&open.tickets);
-            if !is_alone {
-                let reason = format!("sink `{}`: something was refused; tried alone", self.shared.sink);
-                let _ = open.job.answer.send(Err(SendError::Slow { after: Some(Duration::ZERO), reason }));
-                continue;
-            }
-            let (topic, bytes) = frames(&open.job, self.header_names.len())
-                .unwrap_or_default()
-                .iter()
-                .find(|message| message.frame.ticket == one.ticket)
-                .map(|message| (message.frame.topic.to_owned(), (message.frame.value.len() + message.frame.key.len()) as u64))
-                .unwrap_or_default();
-            let is_single = open.tickets.len() == 1;
-            let reason = if class(one.code) == Class::Held {
-                format!("{}; then replay the record", held(one.code, &topic))
+            if is_alone {
+                self.judge(open, one).await;
             } else {
-                let theirs = match one.code {
-                    Code::MessageSizeTooLarge if is_single => self.limit_of(&topic).await,
-                    _ => None,
-                };
-                refusal(bytes, &topic, one.code, self.kafka.max_message_bytes(), theirs)
-            };
-            let reason = format!("sink `{}`: {reason}", self.shared.sink);
-            let word = match class(one.code) {
-                Class::Held => {
-                    let mut topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    topics.troubled.insert(topic);
-                    SendError::Misplaced { reason }
-                }
-                _ if is_single => SendError::Reject { events: vec![0], reason },
-                _ => SendError::Split { reason },
-            };
-            if is_single {
-                self.suspects.retain(|ticket| !open.tickets.contains(ticket));
+                self.try_again(open, "something was refused; tried alone");
             }
-            let _ = open.job.answer.send(Err(word));
         }
         Ok(())
+    }
+
+    fn try_again(&self, open: Open, reason: &str) {
+        let reason = format!("sink `{}`: {reason}", self.shared.sink);
+        let _ = open.job.answer.send(Err(SendError::Slow { after: Some(Duration::ZERO), reason }));
+    }
+
+    /// A message was refused that had a request of its own. What is said of it is kept until its batch has heard it.
+    async fn judge(&mut self, open: Open, one: &Refused) {
+        let Some(frames) = frames(&open.job) else { return };
+        let Some(at) = frames.iter().position(|message| message.frame.ticket == one.ticket) else { return };
+        let frame = &frames[at].frame;
+        let topic = frame.topic.to_owned();
+        let bytes = (frame.value.len() + frame.key.len()) as u64;
+        let is_misplaced = class(one.code) == Class::Held;
+        let alike = |message: &Message<'_>| is_misplaced && message.frame.topic == topic;
+        let tickets: Vec<usize> = frames
+            .iter()
+            .filter(|message| message.frame.ticket == one.ticket || alike(message))
+            .map(|message| message.frame.ticket)
+            .collect();
+        let is_most = is_misplaced && 2 * tickets.len() > frames.len();
+        drop(frames);
+        if is_most {
+            self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner).troubled.insert(topic.clone());
+            let _ = open.job.answer.send(Err(self.fatal(&held(one.code, &topic))));
+            return;
+        }
+        let reason = if is_misplaced {
+            format!("{}; then replay the record", held(one.code, &topic))
+        } else {
+            let theirs = match one.code {
+                Code::MessageSizeTooLarge => self.limit_of(&topic).await,
+                _ => None,
+            };
+            refusal(bytes, &topic, one.code, self.kafka.max_message_bytes(), theirs)
+        };
+        for ticket in tickets {
+            self.refused.insert(ticket, reason.clone());
+        }
+        // Looked at again, it has its answer, whoever listens by then.
+        drop(self.open(open.job));
     }
 
     /// What the topic takes at most, asked once.
@@ -457,8 +515,8 @@ struct Message<'a> {
     feed: &'a str,
 }
 
-fn frames(job: &Job, headers: usize) -> Option<Vec<Message<'_>>> {
-    let frames = frame::read(&job.bytes, &job.ends, headers + FIELDS)?;
+fn frames(job: &Job) -> Option<Vec<Message<'_>>> {
+    let frames = frame::read(&job.bytes, &job.ends, job.form.header_names.len() + FIELDS)?;
     let mut parted = Vec::with_capacity(frames.len());
     for mut frame in frames {
         let headers = frame.headers.split_off(FIELDS);
@@ -469,7 +527,7 @@ fn frames(job: &Job, headers: usize) -> Option<Vec<Message<'_>>> {
     Some(parted)
 }
 
-fn topic_of(open: &Open, ticket: usize, headers: usize) -> Option<String> {
-    let frames = frames(&open.job, headers)?;
+fn topic_of(open: &Open, ticket: usize) -> Option<String> {
+    let frames = frames(&open.job)?;
     frames.iter().find(|message| message.frame.ticket == ticket).map(|message| message.frame.topic.to_owned())
 }

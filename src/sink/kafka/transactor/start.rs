@@ -71,11 +71,14 @@ impl Actor {
         let topic = (!self.is_prepared).then(|| self.checkpoints.clone());
         let make = move || {
             let recipe = Recipe::read(&config, &kafka).map_err(|error| Stop::Held(error.to_string()))?;
+            let client = reader::reading(&recipe.client);
+            // First, since it is the one that hears what is wrong with the connection.
+            let producer = Producer::make(recipe, &shared, generation, false)
+                .map_err(|reason| Stop::Held(format!("librdkafka makes no producer: {reason}")))?;
             if let Some(topic) = topic {
-                topic.prepare(&reader::reading(&recipe.client)).map_err(|error| stop(&shared, error))?;
+                topic.prepare(&client).map_err(|error| stop(&shared, error))?;
             }
-            Producer::make(recipe, &shared, generation, false)
-                .map_err(|reason| Stop::Held(format!("librdkafka makes no producer: {reason}")))
+            Ok(producer)
         };
         let made = tokio::task::spawn_blocking(make).await;
         let producer = Arc::new(made.unwrap_or_else(|join| Err(Stop::Later(join.to_string())))?);
@@ -94,7 +97,9 @@ impl Actor {
         let id = self.transactional.id.clone();
         Call::Init.on(producer, &id).await.map_err(|failure| self.not_begun(failure))?;
         let owned = self.owns;
-        let found = self.read().await?;
+        // A first start without anybody to tell reads them later.
+        let is_told = owned || self.known.get().is_some();
+        let found = if is_told { self.read().await? } else { Found::default() };
         if owned && found.owner.is_some_and(|owner| owner != instance()) {
             return Err(Stop::Superseded);
         }
@@ -178,7 +183,10 @@ impl Actor {
                 if let Some(known) = known.get() {
                     let until = std::time::Instant::now() + ROOM;
                     // The journal's thread turns full memory into a file meanwhile.
-                    while !known.state.restored(known.sink, keys) && std::time::Instant::now() < until {
+                    while !known.state.restored(known.sink, keys)
+                        && known.makes_room
+                        && std::time::Instant::now() < until
+                    {
                         std::thread::park_timeout(Duration::from_millis(20));
                         keys.clear();
                     }
@@ -204,7 +212,11 @@ impl Actor {
             found.positions = read.map_err(|error| stop(&shared, error))?;
             hand_on(&mut keys);
             if damaged > 0 {
-                tracing::warn!(topic = topic.name, messages = damaged, "messages in the checkpoint topic are none of ours; they are passed over");
+                tracing::warn!(
+                    topic = topic.name,
+                    messages = damaged,
+                    "messages in the checkpoint topic are none of ours; they are passed over"
+                );
             }
             Ok((found, total))
         });
