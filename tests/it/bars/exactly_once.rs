@@ -102,7 +102,7 @@ async fn strike_with(name: &str, kafka: &Kafka, world: &SimulatorHandle, place: 
     // The world goes on: what exists now must be there after a run that begins now.
     let truth = served(world);
     let log = place.log();
-    let limit = Duration::from_secs(size(90, 300));
+    let limit = Duration::from_secs(size(180, 400));
     let mut last = start(&["--once", "--once-timeout", &format!("{}s", limit.as_secs())], &[]);
     let ended = last.wait(limit + Duration::from_secs(30)).await.expect("the run ends in time");
     assert_eq!(ended.code(), Some(0), "{}", place.log_tail());
@@ -136,8 +136,8 @@ async fn strike_with(name: &str, kafka: &Kafka, world: &SimulatorHandle, place: 
 fn injected(log: &str) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for line in log.lines().filter(|line| line.contains("an error is injected")) {
-        let step = line.rsplit("step=").next().unwrap_or_default().trim_matches(['"', ' ']).to_owned();
-        *found.entry(step).or_default() += 1;
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        *found.entry(line["step"].as_str().unwrap().to_owned()).or_default() += 1;
     }
     found
 }
@@ -153,7 +153,7 @@ async fn every_record_once_beside_a_second_required_sink() {
     let (world, kafka, place) = (busy_world().await, broker().await, Place::new());
     let hec = FakeHec::start_with(Options { hash_events: true, ..Options::default() }).await;
     let splunk = format!(
-        "  - {{ name: splunk, type: splunk_hec, url: {:?}, token: t, batch: {{ linger: 50ms }} }}\n",
+        "  - {{ name: splunk, type: splunk_hec, url: {:?}, token: token, batch: {{ linger: 50ms }} }}\n",
         hec.url()
     );
     strike("exactly once with a second sink", &splunk, &kafka, &world, &place).await;

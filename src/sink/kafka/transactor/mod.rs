@@ -276,8 +276,14 @@ impl Transactor {
             },
             Ok(Ok(answered)) => {
                 let mut topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let before = topics.troubled.len();
                 topics.troubled.retain(|topic| !answered.contains(topic));
+                // The producer still believes that a topic is not there.
+                let is_mended = topics.troubled.len() < before;
                 drop(topics);
+                if is_mended {
+                    let _ = self.work.try_send(Work::Anew);
+                }
                 if matches!(self.shared.trouble(), Some((Trouble::Login | Trouble::Tls, _))) {
                     self.shared.well();
                     let _ = self.work.try_send(Work::Anew);

@@ -296,7 +296,7 @@ impl Actor {
         }
     }
 
-    /// `is_alone`: each message has a request of its own, up to the first that is refused.
+    /// `is_alone`: what was refused in company goes last, one by one, up to the first that is refused again.
     async fn produce(
         &mut self,
         producer: &Arc<Producer>,
@@ -307,9 +307,17 @@ impl Actor {
         let mut by_feed: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
         let (mut count, mut bytes) = (0, 0);
         for open in opens {
-            let frames = frames(&open.job).unwrap_or_default();
-            for (message, _) in frames.iter().zip(&open.had).filter(|(_, had)| !**had) {
+            let messages = frames(&open.job).unwrap_or_default();
+            let wanted = messages.iter().zip(&open.had).filter(|(_, had)| !**had).map(|(message, _)| message);
+            let is_suspect = |message: &&Message<'_>| is_alone && self.suspects.contains(&message.frame.ticket);
+            let (suspects, others): (Vec<_>, Vec<_>) = wanted.partition(is_suspect);
+            let several = others.len();
+            for (place, message) in others.into_iter().chain(suspects).enumerate() {
                 let ticket = message.frame.ticket;
+                if place >= several {
+                    // What went before has its reports, so that this one has a request of its own.
+                    flush(producer).await;
+                }
                 self.shared.ledger.queue(ticket, producer.generation, wait);
                 loop {
                     match producer.produce(&message.frame, &open.job.form.header_names) {
@@ -323,11 +331,12 @@ impl Actor {
                         }
                     }
                 }
-                if is_alone {
-                    let _ = tokio::time::timeout(ON_THE_WAY, wait.none_queued()).await;
+                if place >= several {
+                    flush(producer).await;
                     if !self.refused_of(&[ticket]).is_empty() {
                         return Err(End::Nothing(Failure::Abort("a message was refused".to_owned())));
                     }
+                    self.suspects.remove(&ticket);
                 }
                 by_feed.entry(message.feed).or_default().extend_from_slice(message.key);
                 bytes += message.frame.value.len() as u64;
@@ -428,15 +437,14 @@ impl Actor {
             return Ok(());
         }
         for open in opens {
-            let Some(one) = refused.iter().find(|one| open.tickets.contains(&one.ticket)) else {
-                self.try_again(open, "another batch was refused; sent again");
-                continue;
-            };
-            self.suspects.extend(&open.tickets);
-            if is_alone {
-                self.judge(open, one).await;
-            } else {
-                self.try_again(open, "something was refused; tried alone");
+            let ours: Vec<&Refused> = refused.iter().filter(|one| open.tickets.contains(&one.ticket)).collect();
+            // Refused before, it went by itself this time.
+            let single = ours.iter().find(|one| is_alone && self.suspects.contains(&one.ticket)).copied();
+            self.suspects.extend(ours.iter().map(|one| one.ticket));
+            match single {
+                Some(one) => self.judge(open, one).await,
+                None if ours.is_empty() => self.try_again(open, "another batch was refused; sent again"),
+                None => self.try_again(open, "something was refused; tried alone"),
             }
         }
         Ok(())
@@ -498,6 +506,14 @@ impl Actor {
         topics.limits.insert(topic.to_owned(), bytes);
         bytes
     }
+}
+
+/// Sends what is queued and waits for its reports.
+async fn flush(producer: &Arc<Producer>) {
+    let producer = Arc::clone(producer);
+    let flush = move || producer.call(|inner| rdkafka::producer::Producer::flush(inner, ON_THE_WAY));
+    // What has no report yet is seen by the ledger.
+    let _ = tokio::task::spawn_blocking(flush).await;
 }
 
 /// How a transaction ended that did not end well.

@@ -118,7 +118,12 @@ impl Actor {
             self.shared.ledger.forget(std::iter::once(ticket));
             done
         };
-        named.await.map_err(|failure| self.not_begun(failure))?;
+        let named = named.await;
+        if let Err(failure) = named {
+            // Somebody has begun after us, and may be about to say so.
+            self.fenced |= matches!(failure, Failure::Fenced(_)) && self.positions.is_some();
+            return Err(self.not_begun(failure));
+        }
         self.owns = true;
         self.landed();
         self.resolve();
