@@ -85,6 +85,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "budget",
             "clock",
             "config",
+            "disk",
             "event::Span",
             "failpoint",
             "feed",
