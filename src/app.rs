@@ -34,9 +34,9 @@ use crate::http::{self, HttpError};
 use crate::metrics::Metrics;
 pub use crate::pipeline::Observer;
 use crate::route::{Down, Intake, Routes};
-use crate::sink::SinkBuildError;
 use crate::sink::dead_letters::{DeadLetterError, DeadLetters};
 use crate::sink::driver::{self, DriverHandle};
+use crate::sink::{Keeper, KeeperError, SinkBuildError};
 pub use crate::source::InProcess;
 use crate::source::{self, Source, TenantLoop, Transport, Troubles};
 use crate::state::{State, StateError};
@@ -103,6 +103,8 @@ pub enum Ending {
 pub enum AppError {
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),
     #[error(transparent)]
@@ -531,7 +533,12 @@ async fn forget(
 
 async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, AppError> {
     let (settings, metrics) = (config.state.clone(), Arc::clone(metrics));
-    Ok(tokio::task::spawn_blocking(move || State::open(&settings, metrics)).await??)
+    let Some((sink, kafka, topic)) = config.kept_by() else {
+        return Ok(tokio::task::spawn_blocking(move || State::open(&settings, metrics)).await??);
+    };
+    let keeper = Keeper::begin(sink, kafka, topic, &config.state.dir, Arc::clone(&metrics)).await?;
+    let opened = tokio::task::spawn_blocking(move || State::open_on(&settings, metrics, Arc::new(keeper)));
+    Ok(opened.await??)
 }
 
 /// What `enrich` asks for; its databases are copied, which takes a moment.

@@ -35,6 +35,42 @@ pub fn pass(step: &'static str) {
 #[inline(always)]
 pub fn pass(_step: &'static str) {}
 
+/// Whether the call of this step (`commit.before`, `commit.after` …) by `whom` is to fail now: by chance at the
+/// rate in `AUDITFERRY_FAIL_RATE`, or because a test has [`arm`]ed it.
+#[cfg(feature = "failpoints")]
+pub fn fails(step: &str, whom: &str) -> bool {
+    use std::sync::OnceLock;
+    static RATE: OnceLock<f64> = OnceLock::new();
+    let rate = RATE
+        .get_or_init(|| std::env::var("AUDITFERRY_FAIL_RATE").ok().and_then(|rate| rate.parse().ok()).unwrap_or(0.0));
+    let armed = {
+        let mut armed = ARMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let at = armed.iter().position(|(planned, who)| planned == step && who == whom);
+        at.map(|at| armed.remove(at)).is_some()
+    };
+    let fails = armed || (*rate > 0.0 && fastrand::f64() < *rate);
+    if fails {
+        tracing::warn!(step, "an error is injected");
+    }
+    fails
+}
+
+#[cfg(feature = "failpoints")]
+static ARMED: std::sync::Mutex<Vec<(String, String)>> = std::sync::Mutex::new(Vec::new());
+
+/// Lets the next call of this step by `whom` fail.
+#[cfg(feature = "failpoints")]
+pub fn arm(step: &str, whom: &str) {
+    ARMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((step.to_owned(), whom.to_owned()));
+}
+
+/// Nothing fails by order.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn fails(_step: &str, _whom: &str) -> bool {
+    false
+}
+
 /// Panics when `record` holds the word that a test plants for this stage: `auditferry-panics-at-<stage>`.
 #[cfg(feature = "failpoints")]
 #[expect(clippy::panic, reason = "this is what it is for")]

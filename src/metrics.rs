@@ -144,7 +144,8 @@ metrics! {
     sink_long_events: counters "sink_long_events_total" "delivered events above 10,000 bytes, which Splunk cuts unless TRUNCATE in its props.conf allows more" ["sink"];
     syslog_truncated: counters "syslog_truncated_events_total" "delivered syslog messages that were cut to max_size and marked so" ["sink"];
     kafka_throttled: counters "kafka_throttled_seconds_total" "seconds that Kafka's brokers made requests wait because of a quota" ["sink"];
-    kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error or because the login changed" ["sink", "reason"];
+    kafka_renewed: counters "kafka_producers_renewed_total" "Kafka producers replaced, after a fatal error, because the login changed, or (unsure) because a transaction's end was not certain" ["sink", "reason"];
+    kafka_transactions: counters "kafka_transactions_total" "transactions of a transactional Kafka sink by how they ended: committed, aborted, or unsure, after which a new producer looks what the brokers have" ["sink", "result"];
     dead_letters: counters "dead_letters_total" "events refused for good, kept in the dead letters" ["sink"];
 
     config_last_reload_successful: gauge "config_last_reload_successful" "1 if the configuration was last read without a fault, 0 if it was refused and the one before runs on" [];

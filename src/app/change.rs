@@ -61,7 +61,8 @@ impl Names {
 impl Change {
     pub fn between(old: &Config, new: &Config) -> Change {
         // Taken apart, so that a new section cannot be forgotten here.
-        let Config { state, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock } = new;
+        let Config { state, state_topic, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock } =
+            new;
         let mut change = Change {
             tenants: Names::of(
                 &old.tenants,
@@ -85,6 +86,7 @@ impl Change {
         let moved = old.state.dir != state.dir;
         let fixed = [
             ("state.dir", moved),
+            ("state.kafka", old.state_topic != *state_topic || keeper(old) != keeper(new)),
             ("state.max_delivered", old.state.max_delivered_bytes != state.max_delivered_bytes),
             ("admin.listen", old.admin != *admin),
             // By default it lies in the state directory.
@@ -101,6 +103,12 @@ impl Change {
     pub fn is_empty(&self) -> bool {
         *self == Change::default()
     }
+}
+
+/// How the sink that keeps the state reaches its brokers: one producer does both as long as the process lives.
+fn keeper(config: &Config) -> Option<impl PartialEq + use<'_>> {
+    let (sink, kafka, _) = config.kept_by()?;
+    Some((&sink.name, &kafka.brokers, &kafka.sasl, &kafka.tls, &kafka.transactional, &kafka.librdkafka))
 }
 
 /// Whether the driver of `old` does for `new`: conditions are judged before it.

@@ -204,18 +204,28 @@ impl Cli {
             Verb::Normalize(args) => normalize::run(&args),
             Verb::Verify(args) => verify::verify(&args.config.config, args.json).await,
             Verb::Explain { code } => explain::explain(code.as_deref()),
-            Verb::State(StateVerb::Show(args)) => show_state(&args),
+            Verb::State(StateVerb::Show(args)) => show_state(&args).await,
             Verb::Config(ConfigVerb::Example) => config::example(),
             Verb::Config(ConfigVerb::Schema) => config::schema(),
         }
     }
 }
 
-fn show_state(args: &StateShowArgs) -> anyhow::Result<Exit> {
+async fn show_state(args: &StateShowArgs) -> anyhow::Result<Exit> {
+    let mut kept = None;
     let dir = match (&args.place.dir, &args.place.config) {
         (Some(dir), _) => dir.clone(),
         (None, Some(file)) => match crate::config::load(file) {
-            Ok(config) => config.state.dir,
+            Ok(config) => {
+                match state::kept(&config).await {
+                    Ok(mounted) => kept = mounted,
+                    Err(error) => {
+                        eprintln!("{error}");
+                        return Ok(Exit::State);
+                    }
+                }
+                config.state.dir
+            }
             Err(faults) => {
                 eprintln!("{faults}");
                 return Ok(Exit::Usage);
@@ -223,7 +233,9 @@ fn show_state(args: &StateShowArgs) -> anyhow::Result<Exit> {
         },
         (None, None) => return Ok(Exit::Usage),
     };
-    match state::show(&dir, args.json, &mut std::io::stdout().lock()) {
+    let shown = state::show(&dir, args.json, &mut std::io::stdout().lock());
+    drop(kept);
+    match shown {
         Err(error) if error.is::<crate::state::StateError>() => {
             eprintln!("{error}");
             Ok(Exit::State)

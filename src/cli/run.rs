@@ -14,6 +14,7 @@ use crate::admin::{Admin, Heartbeat};
 use crate::app::{App, AppError, Ending, Reload, RunOptions};
 use crate::config::{Config, Inputs, load_with_inputs};
 use crate::metrics::Metrics;
+use crate::sink::KeeperError;
 
 /// Forwards until told to stop, or once.
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
@@ -73,7 +74,7 @@ fn read(path: &Path) -> Option<(Config, Inputs)> {
 pub(super) fn refused(error: &AppError) -> Exit {
     tracing::error!(%error, "cannot start");
     match error {
-        AppError::State(_) => Exit::State,
+        AppError::State(_) | AppError::Keeper(KeeperError::Unusable { .. }) => Exit::State,
         _ => Exit::Unreachable,
     }
 }

@@ -11,10 +11,20 @@ use std::path::Path;
 
 use document::{Feed, Interval, Lost, Shown, Subscription};
 
+use crate::config::Config;
+use crate::sink::{KeeperError, look_at_kept_state};
 use crate::state::{LossReason, State};
 
 /// Lost blobs and intervals named one by one for people; the JSON names all that the ledger has.
 const NAMED: usize = 20;
+
+/// Where the state is kept in Kafka, mounts what lies there, to be looked at as long as the answer is held.
+pub(super) async fn kept(config: &Config) -> Result<Option<impl Sized + use<>>, KeeperError> {
+    match config.kept_by() {
+        Some((sink, kafka, topic)) => look_at_kept_state(sink, kafka, topic, &config.state.dir).await.map(Some),
+        None => Ok(None),
+    }
+}
 
 /// Writes what the state in `dir` says to `out`: one JSON document, or lines for people.
 pub fn show(dir: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {

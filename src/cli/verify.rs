@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Exit;
 use super::logging::escaped;
 use crate::config::Config;
-use crate::feed::ContentType;
+use crate::feed::{ContentType, FeedKey};
 use crate::metrics::Metrics;
 use crate::source::relist::{Account, books_of, reconcile, relist};
 use crate::state::{FeedProgress, State, StateError};
@@ -64,8 +64,16 @@ pub(super) async fn verify(file: &Path, json: bool) -> anyhow::Result<Exit> {
     Ok(exit(&verified))
 }
 
+/// What the state says now, wherever it is kept.
+async fn inspect(config: &Config) -> anyhow::Result<Result<Vec<(FeedKey, FeedProgress)>, StateError>> {
+    let kept = super::state::kept(config).await?;
+    let books = State::inspect(&config.state.dir);
+    drop(kept);
+    Ok(books)
+}
+
 async fn verify_feeds(config: &Config) -> anyhow::Result<Result<Verified, StateError>> {
-    let before = match State::inspect(&config.state.dir) {
+    let before = match inspect(config).await? {
         Ok(books) => books,
         Err(error) => return Ok(Err(error)),
     };
@@ -81,7 +89,7 @@ async fn verify_feeds(config: &Config) -> anyhow::Result<Result<Verified, StateE
         listed.push((Arc::clone(&tenant.tenant), feeds));
     }
     // Only now: what a running process learned meanwhile is not to look like a gap.
-    let books = match State::inspect(&config.state.dir) {
+    let books = match inspect(config).await? {
         Ok(books) => books,
         Err(error) => return Ok(Err(error)),
     };

@@ -14,6 +14,7 @@ use url::Url;
 use super::check_auth;
 use super::check_enrich::enrich;
 use super::check_sinks::{sinks, tls};
+use super::check_state;
 use super::faults::{Place, Reader};
 use super::file::{CollectFile, EndpointsFile, File, SourceTlsFile, StateFile, TenantFile, TlsFile};
 use super::proxy::ProxyFile;
@@ -33,7 +34,8 @@ const DEFAULT_STATE_DIR: &str = "/var/lib/auditferry";
 /// Checks everything; `None` when a required part is missing (faults then say which).
 pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_>) -> Option<Config> {
     let place = file.place;
-    let state = state(file.state.value().unwrap_or_default(), reader);
+    let written_state = file.state.value().unwrap_or_default();
+    let (mut state, is_kept) = (state(written_state.clone(), reader), !matches!(written_state.kafka, Field::Absent));
     let dead_letters = file.dead_letters.value().unwrap_or_default().file.given();
     let defaults = match file.tenant_defaults {
         // What it would have given is not missing.
@@ -106,20 +108,33 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let dead_letters =
         dead_letters.map_or_else(|| (state.dir.join("dead.ndjson"), None), |at| (at.value, Some(at.place)));
+    let places = check_state::places(&file.sinks);
     let sinks = sinks(file.sinks.value().unwrap_or_default(), &dead_letters, &names, profile, &proxy, reader);
-    let (dead_letters, _) = dead_letters;
-    Some(Config { state, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock })
+    let (mut dead_letters, letters_at) = dead_letters;
+    let state_topic = check_state::topic(written_state, &sinks, &places, letters_at.as_ref(), reader);
+    if let Some((_, dir)) = &state_topic {
+        state.dir = dir.clone();
+        if letters_at.is_none() {
+            dead_letters = dir.join("dead.ndjson");
+        }
+    }
+    if is_kept && state_topic.is_none() {
+        return None;
+    }
+    let state_topic = state_topic.map(|(topic, _)| topic);
+    Some(Config { state, state_topic, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock })
 }
 
 fn state(file: StateFile, reader: &mut Reader<'_>) -> StateConfig {
     let dir = file.dir.value().unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR));
-    let max_delivered_bytes = file.max_delivered.within(
-        reader,
-        (16 * MIB, 1024 * GIB),
-        "between 16MiB and 1TiB",
-        512 * MIB,
-        |size: &Size| size.0,
-    );
+    let bytes = |size: &Size| size.0;
+    let max_delivered_bytes = match file.kafka {
+        Field::Absent => {
+            file.max_delivered.within(reader, (16 * MIB, 1024 * GIB), "between 16MiB and 1TiB", 512 * MIB, bytes)
+        }
+        // In memory.
+        _ => file.max_delivered.within(reader, (8 * MIB, GIB), "between 8MiB and 1GiB with `kafka`", 64 * MIB, bytes),
+    };
     StateConfig { dir, max_delivered_bytes }
 }
 

@@ -9,6 +9,7 @@ use rdkafka::producer::BaseProducer;
 
 use super::check::warn_of_literal;
 use super::check_sinks::tls;
+use super::check_transactional;
 use super::faults::{Place, Reader};
 use super::file::{KafkaFile, SaslFile};
 use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, PassedThrough, SaslConfig, refused};
@@ -75,8 +76,14 @@ fn one_of(node: &Node, wanted: &str, known: &[&'static str], reader: &mut Reader
 }
 
 /// Checks everything of the sink but its batches, which bound librdkafka's queue.
-pub(super) fn kafka(file: KafkaFile, batch: &BatchConfig, reader: &mut Reader<'_>) -> Option<KafkaConfig> {
-    let (place, title) = (file.place, KafkaFile::TITLE);
+pub(super) fn kafka(
+    file: KafkaFile,
+    name: Option<&str>,
+    batch: &BatchConfig,
+    reader: &mut Reader<'_>,
+) -> Option<KafkaConfig> {
+    let (place, title) = (file.place.clone(), KafkaFile::TITLE);
+    let transactional = check_transactional::transactional(&file, name, reader);
     let written = file.brokers.required("brokers", title, &place, "`host:port`, some of the cluster's brokers", reader);
     let brokers = written.as_ref().and_then(|at| brokers(at, reader));
     let hint = "for instance `o365.{content_type}`";
@@ -124,6 +131,7 @@ pub(super) fn kafka(file: KafkaFile, batch: &BatchConfig, reader: &mut Reader<'_
         compression: file.compression.value().map_or(COMPRESSIONS[0], |compression| compression.0),
         sasl: sasl?,
         tls,
+        transactional: transactional?,
         librdkafka: librdkafka?,
     };
     if let Some(place) = passed_place {

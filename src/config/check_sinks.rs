@@ -174,7 +174,9 @@ fn sink(
         SinkKindFile::Elasticsearch(file) => {
             elasticsearch(*file, (format, format_place.as_ref()), proxy, reader).map(SinkKind::Elasticsearch)
         }
-        SinkKindFile::Kafka(file) => kafka(*file, &batch, reader).map(SinkKind::Kafka),
+        SinkKindFile::Kafka(file) => {
+            kafka(*file, name.as_ref().map(|name| name.value.as_str()), &batch, reader).map(SinkKind::Kafka)
+        }
         SinkKindFile::Syslog(file) => syslog(*file, reader).map(SinkKind::Syslog),
         SinkKindFile::Http(file) => check_http::http(*file, &common, format, proxy, reader).map(SinkKind::Http),
     };

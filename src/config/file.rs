@@ -59,7 +59,21 @@ section! {
         dir: PathBuf,
         /// Disk for the keys of what was delivered in the last 8 days. Default 512MiB.
         max_delivered: Size,
-    } later { "kafka" }
+        /// Instead of a directory: a compacted topic, written by a transactional sink.
+        kafka: StateKafkaFile,
+    } later {}
+}
+
+section! {
+    /// The state in Kafka: brokers and login are those of the sink.
+    StateKafkaFile in "`state.kafka`" {
+        /// Name of the sink that writes it, a transactional one. Default: the only one.
+        sink: String,
+        /// Made where it is missing. Default auditferry-state.
+        topic: String,
+        /// Those of the sink, if anything.
+        brokers: Vec<String>,
+    } later {}
 }
 
 section! {
@@ -406,9 +420,15 @@ section! {
         sasl: SaslFile,
         /// TLS of the connections; `{}` for the platform's authorities.
         tls: TlsFile,
+        /// `true`: exactly once for readers with isolation.level=read_committed. Default false.
+        transactional: bool,
+        /// One deployment has it; a second process with it ends the first. Default auditferry-<name of the sink>.
+        transactional_id: String,
+        /// Where the keys of what is delivered lie; made where it is missing. Default auditferry-checkpoint.
+        checkpoint_topic: String,
         /// Any other setting of librdkafka's producer.
         librdkafka: Pairs,
-    } later { "transactional", "transactional_id" }
+    } later {}
 }
 
 section! {
@@ -510,6 +530,7 @@ fn kind<T: Section>(node: &Node, entries: &[Entry], reader: &mut Reader<'_>) -> 
 pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (File::TITLE, File::KEYS),
     (StateFile::TITLE, StateFile::KEYS),
+    (StateKafkaFile::TITLE, StateKafkaFile::KEYS),
     (AdminFile::TITLE, AdminFile::KEYS),
     (CollectFile::TITLE, CollectFile::KEYS),
     (SourceTlsFile::TITLE, SourceTlsFile::KEYS),

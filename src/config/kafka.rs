@@ -23,7 +23,18 @@ pub struct KafkaConfig {
     pub sasl: Option<SaslConfig>,
     /// `None`: plain TCP.
     pub tls: Option<TlsConfig>,
+    /// `None`: at least once.
+    pub transactional: Option<TransactionalConfig>,
     pub librdkafka: PassedThrough,
+}
+
+/// Exactly once, by transactions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionalConfig {
+    /// `transactional.id`: one deployment has it, and a second process that takes it ends the first.
+    pub id: String,
+    /// Where the keys of what is delivered lie.
+    pub checkpoint_topic: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +68,13 @@ pub const DEFAULT_KEY: &str = "{tenant}:{id}";
 /// above what brokers take by default (1 MiB): theirs counts compressed, and they say no by themselves.
 const MAX_MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Where the keys of what is delivered lie, unless another topic is given.
+pub const DEFAULT_CHECKPOINT_TOPIC: &str = "auditferry-checkpoint";
+
+/// How long the brokers keep a transaction open of which they hear nothing: it hides what others wrote
+/// after it. Also the longest that a message of one may be on its way.
+pub const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
+
 /// The name of the setting that a dead letter for an oversized message names.
 pub const MESSAGE_MAX_BYTES: &str = "message.max.bytes";
 
@@ -71,10 +89,7 @@ const REFUSED: &[(&[&str], &str)] = &[
         &["message.timeout.ms", "delivery.timeout.ms", "message.send.max.retries", "retries"],
         "a message is tried until the broker has answered for good; the wait never gives up",
     ),
-    (
-        &["transactional.id", "transaction.timeout.ms"],
-        "transactions are not in this release; without them delivery is at least once",
-    ),
+    (&["transactional.id", "transaction.timeout.ms"], "give `transactional: true` and `transactional_id` of the sink"),
     (&["bootstrap.servers", "metadata.broker.list"], "give `brokers` of the sink"),
     (&["compression.type", "compression.codec"], "give `compression` of the sink"),
     (
@@ -144,6 +159,18 @@ impl KafkaConfig {
             settings.push(("compression.level".to_owned(), "1".to_owned()));
         }
         settings.push((MESSAGE_MAX_BYTES.to_owned(), MAX_MESSAGE_BYTES.to_string()));
+        if let Some(transactional) = &self.transactional {
+            settings.retain(|(name, _)| name != "message.timeout.ms");
+            // What is not taken in time is no loss here: the transaction is aborted, and its batches are sent again.
+            let limit = TRANSACTION_TIMEOUT_MS.to_string();
+            for (name, value) in [
+                ("transactional.id", &transactional.id),
+                ("transaction.timeout.ms", &limit),
+                ("message.timeout.ms", &limit),
+            ] {
+                settings.push((name.to_owned(), value.clone()));
+            }
+        }
         let in_flight = batch.concurrency as u64 * (batch.max_bytes as u64).max(self.max_message_bytes());
         settings.push(("queue.buffering.max.kbytes".to_owned(), (2 * in_flight / 1024).min(1 << 21).to_string()));
         for (name, value) in &self.librdkafka.0 {

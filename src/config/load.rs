@@ -63,7 +63,7 @@ pub fn load_with_inputs(path: &Path) -> (Inputs, Result<Loaded, ConfigFaults>) {
     let variables = |name: &str| std::env::var(name).ok();
     let mut reader = Reader::new(&variables);
     let config = read_file(0, path, &mut reader).and_then(|root| read(&root, &mut reader));
-    if let Some(config) = &config {
+    if let Some(config) = config.as_ref().filter(|config| config.state_topic.is_none()) {
         warn_of_memory(&config.state.dir, &Place::whole(0, &Arc::from(path.to_string_lossy())), &mut reader);
     }
     let mut inputs = std::mem::take(&mut reader.inputs);

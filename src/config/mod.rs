@@ -10,7 +10,9 @@ mod check_http;
 mod check_kafka;
 mod check_login;
 mod check_sinks;
+mod check_state;
 mod check_syslog;
+mod check_transactional;
 mod condition;
 mod credential;
 mod elasticsearch;
@@ -42,7 +44,10 @@ pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPreset, HttpPresetDefaults};
 pub use inputs::Inputs;
-pub use kafka::{KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig};
+pub use kafka::{
+    DEFAULT_CHECKPOINT_TOPIC, KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig, TRANSACTION_TIMEOUT_MS,
+    TransactionalConfig,
+};
 pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
 pub use login::{API_KEY, BEARER, LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};
 pub use parts::{NamedTenant, Parts, load_parts};
@@ -72,6 +77,8 @@ use crate::secret::SecretSource;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub state: StateConfig,
+    /// `None`: `state.dir` lies on a disk.
+    pub state_topic: Option<StateTopic>,
     pub admin: AdminConfig,
     pub collect: CollectConfig,
     pub tenants: Vec<TenantConfig>,
@@ -89,6 +96,14 @@ pub struct StateConfig {
     pub dir: PathBuf,
     /// Bytes of record keys kept on disk before the oldest day goes.
     pub max_delivered_bytes: u64,
+}
+
+/// The state in Kafka instead of on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateTopic {
+    /// Name of the transactional sink that writes it.
+    pub sink: String,
+    pub topic: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -298,6 +313,18 @@ pub enum SinkKind {
     Http(HttpConfig),
 }
 
+impl Config {
+    /// The sink that keeps the state, and where, if it is not on a disk.
+    pub fn kept_by(&self) -> Option<(&SinkConfig, &KafkaConfig, &StateTopic)> {
+        let topic = self.state_topic.as_ref()?;
+        let sink = self.sinks.iter().find(|sink| sink.name == topic.sink)?;
+        match &sink.kind {
+            SinkKind::Kafka(kafka) => Some((sink, kafka, topic)),
+            _ => None,
+        }
+    }
+}
+
 impl SinkKind {
     /// The value of `type` in the file.
     pub fn type_name(&self) -> &'static str {
@@ -345,6 +372,9 @@ impl SinkKind {
             },
             SinkKind::Elasticsearch(_) => {
                 "effectively once per backing index: the record key is the document's `_id`, created once; after a rollover a record that is sent again may be there twice"
+            }
+            SinkKind::Kafka(kafka) if kafka.transactional.is_some() => {
+                "exactly once for read_committed readers: records and their keys in one transaction; a start reads the keys back"
             }
             SinkKind::Kafka(_) => {
                 "at least once, twice only after a crash of ours or an end that slow brokers outlast: acks=all, idempotent, a message is done with its delivery report; order is not promised; the record key in the header `auditferry_key` tells duplicates"

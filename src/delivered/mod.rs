@@ -145,6 +145,12 @@ impl Delivered {
         self.measure(&known);
     }
 
+    /// Which of these records (16 bytes a key) the sink has, in order.
+    pub(crate) fn had(&self, sink: SinkId, keys: &[u8]) -> Vec<bool> {
+        let known = self.known();
+        keys.as_chunks::<16>().0.iter().map(|key| known.sinks(&RecordKey(*key)).contains(sink)).collect()
+    }
+
     /// Keys that lie in no frozen generation yet.
     pub(crate) fn current_len(&self) -> usize {
         self.known().current.len()

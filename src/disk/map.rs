@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use memmap2::{Advice, Mmap};
@@ -16,8 +15,8 @@ pub(crate) enum Map {
     Real(Mmap),
     /// Part of the program.
     Static(&'static [u8]),
-    #[cfg(any(test, feature = "failpoints"))]
-    Double(std::sync::Arc<Vec<u8>>),
+    /// In memory already.
+    Held(std::sync::Arc<Vec<u8>>),
 }
 
 impl Map {
@@ -46,10 +45,9 @@ impl Map {
         Map::Static(bytes)
     }
 
-    /// What a double hands out in place of a map.
-    #[cfg(any(test, feature = "failpoints"))]
+    /// What a mirror or a double hands out in place of a map.
     pub(super) fn of_bytes(bytes: std::sync::Arc<Vec<u8>>) -> Map {
-        Map::Double(bytes)
+        Map::Held(bytes)
     }
 }
 
@@ -60,9 +58,7 @@ pub(crate) struct NamelessCopy(File);
 impl NamelessCopy {
     /// Copies all of `source` into a new file below `dir`. Where both lie on a file system that can share blocks, none is copied.
     pub(crate) fn of(source: &mut File, dir: &Path) -> io::Result<NamelessCopy> {
-        let path = dir.join(format!("copy-{:016x}.tmp", fastrand::u64(..)));
-        let mut copy = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        std::fs::remove_file(&path)?;
+        let mut copy = super::nameless(dir, "copy", "tmp")?;
         io::copy(source, &mut copy)?;
         Ok(NamelessCopy(copy))
     }
@@ -91,8 +87,7 @@ impl Deref for Map {
         match self {
             Map::Real(map) => map,
             Map::Static(bytes) => bytes,
-            #[cfg(any(test, feature = "failpoints"))]
-            Map::Double(bytes) => bytes,
+            Map::Held(bytes) => bytes,
         }
     }
 }

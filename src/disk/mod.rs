@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, MemfdFlags, OFlags, flock, memfd_create};
 
 #[cfg(any(test, feature = "failpoints"))]
 #[doc(hidden)]
@@ -22,6 +22,7 @@ pub mod double;
 #[doc(hidden)]
 pub mod loss;
 pub(crate) mod map;
+pub(crate) mod mirror;
 
 use map::Map;
 
@@ -81,9 +82,12 @@ impl Fsync {
     ];
 }
 
-/// Answers from the double when the path lies below one.
+/// Answers from the mirror or the double when the path lies below one.
 macro_rules! doubled {
     ($path:expr, $double:ident => $answer:expr) => {
+        if let Some($double) = mirror::at($path) {
+            return $answer;
+        }
         #[cfg(any(test, feature = "failpoints"))]
         if let Some($double) = double::at($path) {
             return $answer;
@@ -95,8 +99,22 @@ macro_rules! doubled {
 #[derive(Debug)]
 pub(crate) enum File {
     Real(std::fs::File),
+    Mirror(mirror::Handle),
     #[cfg(any(test, feature = "failpoints"))]
     Double(double::Handle),
+}
+
+impl From<mirror::Handle> for File {
+    fn from(handle: mirror::Handle) -> File {
+        File::Mirror(handle)
+    }
+}
+
+#[cfg(any(test, feature = "failpoints"))]
+impl From<double::Handle> for File {
+    fn from(handle: double::Handle) -> File {
+        File::Double(handle)
+    }
 }
 
 /// What is to be known of a file beside its bytes.
@@ -121,29 +139,45 @@ impl From<std::fs::Metadata> for About {
     }
 }
 
+/// Whether `path` lies in a directory that is in memory and on no disk.
+pub(crate) fn is_mirrored(path: &Path) -> bool {
+    mirror::at(path).is_some()
+}
+
+/// A new, empty file without a name: it is gone with the process, whatever happens. Below `dir`, or in memory where that is
+/// on no disk.
+pub(crate) fn nameless(dir: &Path, what: &str, suffix: &str) -> io::Result<std::fs::File> {
+    if is_mirrored(dir) {
+        return Ok(memfd_create(what, MemfdFlags::CLOEXEC)?.into());
+    }
+    let path = dir.join(format!("{what}-{:016x}.{suffix}", fastrand::u64(..)));
+    let file = std::fs::File::options().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path).map(|()| file)
+}
+
 /// A new, empty file, readable by the owner only. What was there is gone.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
-    doubled!(path, double => double.create(path).map(File::Double));
+    doubled!(path, double => double.create(path).map(File::from));
     let mut options = OpenOptions::new();
     options.create(true).truncate(true).read(true).write(true).mode(0o600).open(path).map(File::Real)
 }
 
 /// An existing file, to be read only.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    doubled!(path, double => double.open(path).map(File::Double));
+    doubled!(path, double => double.open(path).map(File::from));
     std::fs::File::open(path).map(File::Real)
 }
 
 /// An existing file, to be read and written at given places.
 pub(crate) fn open_to_write(path: &Path) -> io::Result<File> {
-    doubled!(path, double => double.open(path).map(File::Double));
+    doubled!(path, double => double.open(path).map(File::from));
     OpenOptions::new().read(true).write(true).open(path).map(File::Real)
 }
 
 /// A file to be written at its end, created with `mode` where it is missing, and whether it was. A
 /// symbolic link is not followed; a named pipe without a reader does not make the caller wait.
 pub(crate) fn append(path: &Path, mode: u32) -> io::Result<(File, bool)> {
-    doubled!(path, double => double.append(path).map(|(file, created)| (File::Double(file), created)));
+    doubled!(path, double => double.append(path).map(|(file, created)| (File::from(file), created)));
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
     let mut options = OpenOptions::new();
     options.read(true).append(true).mode(mode).custom_flags(flags);
@@ -161,6 +195,7 @@ impl File {
             File::Real(file) => {
                 !matches!(flock(file, FlockOperation::NonBlockingLockExclusive), Err(rustix::io::Errno::WOULDBLOCK))
             }
+            File::Mirror(_) => true,
             // The double knows one process at a time.
             #[cfg(any(test, feature = "failpoints"))]
             File::Double(_) => true,
@@ -170,6 +205,7 @@ impl File {
     pub(crate) fn about(&self) -> io::Result<About> {
         match self {
             File::Real(file) => file.metadata().map(About::from),
+            File::Mirror(file) => file.about(),
             #[cfg(any(test, feature = "failpoints"))]
             File::Double(file) => file.about(),
         }
@@ -178,6 +214,7 @@ impl File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             File::Real(file) => file.read_at(buffer, offset),
+            File::Mirror(file) => file.read_at(buffer, offset),
             #[cfg(any(test, feature = "failpoints"))]
             File::Double(file) => file.read_at(buffer, offset),
         }
@@ -186,6 +223,7 @@ impl File {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         match self {
             File::Real(file) => file.write_at(bytes, offset),
+            File::Mirror(file) => file.write_at(bytes, offset),
             #[cfg(any(test, feature = "failpoints"))]
             File::Double(file) => file.write_at(bytes, offset),
         }
@@ -225,6 +263,7 @@ impl File {
     pub(crate) fn set_len(&self, length: u64) -> io::Result<()> {
         match self {
             File::Real(file) => file.set_len(length),
+            File::Mirror(file) => file.set_len(length),
             #[cfg(any(test, feature = "failpoints"))]
             File::Double(file) => file.set_len(length),
         }
@@ -234,6 +273,7 @@ impl File {
     pub(crate) fn fsync(&self, why: Fsync) -> io::Result<()> {
         match self {
             File::Real(file) => file.sync_data(),
+            File::Mirror(file) => file.fsync(why),
             #[cfg(any(test, feature = "failpoints"))]
             File::Double(file) => file.fsync(why),
         }
@@ -244,6 +284,7 @@ impl File {
     pub(crate) fn map(&self) -> io::Result<Map> {
         match self {
             File::Real(file) => Map::of(file),
+            File::Mirror(file) => file.map(),
             #[cfg(any(test, feature = "failpoints"))]
             File::Double(file) => file.bytes().map(Map::of_bytes),
         }
@@ -267,6 +308,7 @@ impl Write for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             File::Real(file) => file.write(bytes),
+            File::Mirror(file) => file.write(bytes),
             #[cfg(any(test, feature = "failpoints"))]
             File::Double(file) => file.write(bytes),
         }
@@ -363,7 +405,7 @@ pub(crate) struct Lock {
 
 /// Takes the lock file at `path`, creating it where it is missing; `None` when somebody has it.
 pub(crate) fn lock(path: &Path) -> io::Result<Option<Lock>> {
-    doubled!(path, double => Ok(double.lock(path)?.map(|file| Lock { file: File::Double(file) })));
+    doubled!(path, double => Ok(double.lock(path)?.map(|file| Lock { file: File::from(file) })));
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

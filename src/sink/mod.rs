@@ -33,7 +33,8 @@ use crate::state::State;
 use elasticsearch::ElasticsearchSink;
 use file::FileSink;
 use http::HttpSink;
-use kafka::KafkaSink;
+use kafka::{KafkaSink, TransactionalSink};
+pub use kafka::{Keeper, KeeperError, look_at_kept_state};
 pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
@@ -47,6 +48,7 @@ pub enum AnySink {
     SplunkHec(Box<SplunkHecSink>),
     Elasticsearch(Box<ElasticsearchSink>),
     Kafka(Box<KafkaSink>),
+    KafkaTransactional(Box<TransactionalSink>),
     Syslog(Box<SyslogSink>),
     Http(Box<HttpSink>),
 }
@@ -98,6 +100,9 @@ pub fn build(
         SinkKind::Elasticsearch(elasticsearch) => {
             AnySink::Elasticsearch(Box::new(ElasticsearchSink::new(config, elasticsearch, metrics)?))
         }
+        SinkKind::Kafka(kafka) if kafka.transactional.is_some() => {
+            AnySink::KafkaTransactional(Box::new(TransactionalSink::new(config, kafka, id, state, metrics)?))
+        }
         SinkKind::Kafka(kafka) => AnySink::Kafka(Box::new(KafkaSink::new(config, kafka, metrics)?)),
         SinkKind::Syslog(syslog) => AnySink::Syslog(Box::new(SyslogSink::new(config, syslog, metrics)?)),
         SinkKind::Http(http) => AnySink::Http(Box::new(HttpSink::new(config, http, metrics)?)),
@@ -113,6 +118,7 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.encode(event, out),
             AnySink::Elasticsearch(sink) => sink.encode(event, out),
             AnySink::Kafka(sink) => sink.encode(event, out),
+            AnySink::KafkaTransactional(sink) => sink.encode(event, out),
             AnySink::Syslog(sink) => sink.encode(event, out),
             AnySink::Http(sink) => sink.encode(event, out),
         }
@@ -125,6 +131,7 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.send(batch).await,
             AnySink::Elasticsearch(sink) => sink.send(batch).await,
             AnySink::Kafka(sink) => sink.send(batch).await,
+            AnySink::KafkaTransactional(sink) => sink.send(batch).await,
             AnySink::Syslog(sink) => sink.send(batch).await,
             AnySink::Http(sink) => sink.send(batch).await,
         }
@@ -137,6 +144,7 @@ impl Sink for AnySink {
             AnySink::SplunkHec(sink) => sink.probe().await,
             AnySink::Elasticsearch(sink) => sink.probe().await,
             AnySink::Kafka(sink) => sink.probe().await,
+            AnySink::KafkaTransactional(sink) => sink.probe().await,
             AnySink::Syslog(sink) => sink.probe().await,
             AnySink::Http(sink) => sink.probe().await,
         }
@@ -155,6 +163,7 @@ impl Sink for AnySink {
     fn in_the_air(&self, configured: usize) -> usize {
         match self {
             AnySink::SplunkHec(sink) => sink.in_the_air(configured),
+            AnySink::KafkaTransactional(sink) => sink.in_the_air(configured),
             AnySink::Stdout(_)
             | AnySink::File(_)
             | AnySink::Elasticsearch(_)

@@ -31,6 +31,10 @@ pub enum StateError {
         "the disk of `{dir}` is too slow: {bytes} bytes wait for the journal; nothing of them was called done, they are fetched again after the next start; give `state.dir` a faster disk"
     )]
     Stalled { dir: String, bytes: usize },
+    #[error(
+        "another process has taken over `transactional_id: {id}`; it goes on where this one stood, and this one ends; if both are to run, give each its own `transactional_id`"
+    )]
+    Superseded { id: String },
     #[error("the state has been closed; nothing more is kept")]
     Closed,
 }
@@ -100,6 +104,7 @@ impl StateError {
                 StateError::TooManySinks { name: name.clone(), known: known.clone() }
             }
             StateError::Stalled { dir, bytes } => StateError::Stalled { dir: dir.clone(), bytes: *bytes },
+            StateError::Superseded { id } => StateError::Superseded { id: id.clone() },
             StateError::Closed => StateError::Closed,
         }
     }

@@ -45,7 +45,7 @@ use crate::clock::world_ms;
 use crate::config::StateConfig;
 use crate::delivered::shelf::{self, Limits};
 use crate::delivered::{Delivered, FULL, is_had, settle};
-use crate::disk::Lock;
+use crate::disk::{self, Lock};
 use crate::failpoint;
 use crate::feed::FeedKey;
 use crate::metrics::Metrics;
@@ -69,6 +69,9 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     name.push(TEMPORARY);
     PathBuf::from(name)
 }
+
+/// What a directory rests on that is on no disk: kept as long as the state is, and otherwise none of its business.
+pub type Base = Arc<dyn std::any::Any + Send + Sync>;
 
 /// The state directory of the one process that may have it. Cheap to clone.
 #[derive(Clone)]
@@ -122,7 +125,7 @@ impl Options {
                 most: 64 << 20,
                 retry: Duration::from_secs(1),
             },
-            journal_bytes: journal_bytes(),
+            journal_bytes: if disk::is_mirrored(&config.dir) { journal_bytes().min(4 << 20) } else { journal_bytes() },
             // Some room for what is acknowledged until the journal has ended: a table beyond `FULL`
             // keys doubles to 22 MB.
             generation_keys: FULL - (1 << 15),
@@ -205,6 +208,8 @@ impl Shared {
 /// The last clone to go commits what is pending and lets the directory go.
 struct Handle {
     shared: Arc<Shared>,
+    /// What the directory itself rests on, where that is no disk.
+    base: Option<Base>,
     running: Mutex<Option<(JoinHandle<()>, Lock)>>,
 }
 
@@ -229,6 +234,18 @@ impl State {
     /// Takes the directory, loads what is there, recovers what is damaged. Blocking.
     pub fn open(config: &StateConfig, metrics: Arc<Metrics>) -> Result<State, StateError> {
         State::open_with(config, metrics, Options::new(config))
+    }
+
+    /// As [`State::open`], of a directory that `base` has mounted.
+    pub fn open_on(config: &StateConfig, metrics: Arc<Metrics>, base: Base) -> Result<State, StateError> {
+        let mut handle = open::open(config, metrics, Options::new(config))?;
+        handle.base = Some(base);
+        Ok(State { handle: Arc::new(handle) })
+    }
+
+    /// What the directory rests on, if it is a `T`.
+    pub(crate) fn base<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.handle.base.as_ref()?).downcast().ok()
     }
 
     /// As [`State::open`], but ends its journal at every chance, so that a short test goes through every step.
@@ -269,7 +286,7 @@ impl State {
             newest_at_start: 0,
             running: shelf::Running::after(&[], 0),
         };
-        State { handle: Arc::new(Handle { shared: Arc::new(shared), running: Mutex::new(None) }) }
+        State { handle: Arc::new(Handle { shared: Arc::new(shared), base: None, running: Mutex::new(None) }) }
     }
 
     /// Reads what is there without taking the directory, for `state show`. A running process may
@@ -361,6 +378,27 @@ impl State {
         };
         // Without the gate: whoever hears a verdict may record it, and a journal may be about to end.
         settle(verdicts);
+    }
+
+    /// What the receiver itself says that a sink has (16 bytes a key), beside what the journal knows. It is
+    /// not journalled: the receiver is asked again at each start. True while there is room for more keys.
+    pub(crate) fn restored(&self, sink: SinkId, keys: &[u8]) -> bool {
+        let shared = &self.handle.shared;
+        let _gate = shared.changing();
+        let had = shared.delivered.had(sink, keys);
+        let new = keys.as_chunks::<16>().0.iter().zip(had).filter(|(_, had)| !had);
+        let new: Vec<[u8; 16]> = new.map(|(key, _)| *key).collect();
+        shared.delivered.restore(sink, new.as_flattened());
+        let is_full = shared.delivered.current_len() >= shared.options.generation_keys;
+        if is_full {
+            shared.group.hurry();
+        }
+        !is_full
+    }
+
+    /// Lets the process end because of `error`, as if the journal could not be written: nothing more is kept.
+    pub(crate) fn fail(&self, error: &StateError) {
+        self.handle.shared.group.fail(error);
     }
 
     /// Returns when the journal can take more: at once, unless the disk stalls. Whoever will bring

@@ -98,7 +98,7 @@ pub(super) fn open(config: &StateConfig, metrics: Arc<Metrics>, options: Options
     committer.waits = true;
     let thread = std::thread::Builder::new().name("state-commit".into()).spawn(move || committer.run());
     let thread = thread.map_err(|source| StateError::Io { path: "a thread".into(), source })?;
-    Ok(Handle { shared, running: Mutex::new(Some((thread, lock))) })
+    Ok(Handle { shared, base: None, running: Mutex::new(Some((thread, lock))) })
 }
 
 /// What a directory says, and nothing in it changed.

@@ -36,6 +36,16 @@ pub async fn world(config: WorldConfig) -> SimulatorHandle {
     serve(config, listener).await.unwrap()
 }
 
+/// Mounts everything read-only, makes sure of it by trying to write `$1`, and becomes the rest.
+const READ_ONLY: &str = r#"
+    for place in $(awk '{print $2}' /proc/self/mounts | sort -r); do
+        case $place in /proc*|/sys*|/dev*) ;; *) mount -o remount,bind,ro "$place" || exit 97 ;; esac
+    done
+    if touch "$1" 2>/dev/null; then exit 98; fi
+    shift
+    exec "$@"
+"#;
+
 /// A directory for one run of the product: configuration, state, output.
 pub struct Place {
     dir: TempDir,
@@ -113,12 +123,27 @@ impl Place {
     pub fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_auditferry"));
         command.arg("run").arg("-c").arg(self.config()).args(arguments);
+        self.spawn(command, environment)
+    }
+
+    fn spawn(&self, mut command: Command, environment: &[(&str, &str)]) -> Process {
         command.env("AUDITFERRY_LOG", std::env::var("AUDITFERRY_LOG").unwrap_or_else(|_| "info".into()));
         command.envs(environment.iter().copied());
         let log = self.path("log");
         let stderr = std::fs::File::options().append(true).create(true).open(&log).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         Process { child: command.spawn().unwrap(), log }
+    }
+
+    /// The same where every file system is mounted read-only. Needs root, or user namespaces.
+    pub fn start_read_only(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("-r");
+        }
+        command.args(["-m", "--propagation", "private", "sh", "-c", READ_ONLY, "sh"]).arg(self.path("written"));
+        command.arg(env!("CARGO_BIN_EXE_auditferry")).arg("run").arg("-c").arg(self.config()).args(arguments);
+        self.spawn(command, environment)
     }
 
     /// Runs the binary with `--once` to its end.
@@ -180,6 +205,16 @@ impl Process {
     /// Asks it to read its configuration anew.
     pub fn hang_up(&self) {
         self.signal(rustix::process::Signal::HUP);
+    }
+
+    /// Stops its time, as a machine does that hangs.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
     }
 
     fn signal(&self, signal: rustix::process::Signal) {

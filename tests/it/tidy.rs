@@ -86,6 +86,7 @@ const WALLS: &[(&str, &[&str])] = &[
             "budget",
             "clock",
             "config",
+            "disk",
             "event::Span",
             "failpoint",
             "feed",

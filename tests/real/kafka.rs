@@ -15,7 +15,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
@@ -190,23 +190,46 @@ impl Kafka {
             if message.offset() >= end {
                 continue;
             }
-            let headers = message.headers().map(|headers| {
-                let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
-                headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
-            });
-            read.push(Read {
-                partition: message.partition(),
-                key: message.key().unwrap_or_default().to_vec(),
-                value: message.payload().unwrap_or_default().to_vec(),
-                timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
-                headers: headers.unwrap_or_default(),
-            });
+            read.push(taken(&message));
             if message.offset() + 1 == end {
                 left -= 1;
                 seen.insert(at, end);
             }
         }
         read
+    }
+
+    /// Every message of the topics that a reader of committed messages sees.
+    pub fn read_committed(&self, topics: &[&str]) -> Vec<Read> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.address("open")).set("group.id", "test");
+        config.set("fetch.message.max.bytes", "16777216").set("enable.auto.commit", "false");
+        config.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
+        let client: BaseConsumer = config.create().unwrap();
+        let (mut assigned, mut left) = (TopicPartitionList::new(), 0);
+        for (topic, partition, _) in topics.iter().flat_map(|topic| bounds(&client, topic)) {
+            assigned.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
+            left += 1;
+        }
+        client.assign(&assigned).unwrap();
+        let (mut read, began) = (Vec::new(), Instant::now());
+        while left > 0 {
+            assert!(began.elapsed() < Duration::from_secs(120), "the topics cannot be read to their ends");
+            match client.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(_))) => left -= 1,
+                Some(Err(error)) => println!("reading: {error}"),
+                Some(Ok(message)) => read.push(taken(&message)),
+            }
+        }
+        read
+    }
+
+    /// The next offset of each partition of the topics, marks of transactions included.
+    pub fn ends(&self, topics: &[&str]) -> Vec<(String, i32, i64)> {
+        let client = self.client();
+        let end = |(topic, partition, (_, high))| (topic, partition, high);
+        topics.iter().flat_map(|topic| bounds(&client, topic)).map(end).collect()
     }
 
     /// Lets the client of this id produce no more than so many bytes a second.
@@ -228,6 +251,20 @@ impl Kafka {
     /// Every message of the topics.
     pub fn read_all(&self, topics: &[&str]) -> Vec<Read> {
         self.read(topics, &mut HashMap::new())
+    }
+}
+
+fn taken(message: &BorrowedMessage<'_>) -> Read {
+    let headers = message.headers().map(|headers| {
+        let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+        headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+    });
+    Read {
+        partition: message.partition(),
+        key: message.key().unwrap_or_default().to_vec(),
+        value: message.payload().unwrap_or_default().to_vec(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+        headers: headers.unwrap_or_default(),
     }
 }
 

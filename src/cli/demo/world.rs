@@ -92,6 +92,7 @@ impl World {
         let tenants: anyhow::Result<Vec<_>> =
             self.simulator.tenants().iter().map(|tenant| self.tenant(tenant)).collect();
         Ok(Config {
+            state_topic: None,
             state: StateConfig { dir: scratch.path().join("state"), max_delivered_bytes: 64 << 20 },
             admin: AdminConfig { listen: None },
             collect: CollectConfig {

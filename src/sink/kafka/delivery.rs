@@ -168,23 +168,9 @@ impl KafkaSink {
 
     /// Why a message is refused for good, with the limit.
     pub(super) fn refusal(&self, frame: &Frame<'_>, code: Code) -> String {
-        let ours = self.kafka.max_message_bytes();
-        let reason = match code {
-            Code::MessageSizeTooLarge if frame.value.len() as u64 + frame.key.len() as u64 >= ours => {
-                format!(
-                    "the message is larger than `{MESSAGE_MAX_BYTES}` of the sink ({ours} bytes); raise it under `librdkafka`"
-                )
-            }
-            Code::MessageSizeTooLarge => {
-                let known = self.topics().limits.get(frame.topic).copied().flatten();
-                let bytes = known.map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"));
-                format!(
-                    "the message is larger, compressed, than `max.message.bytes` of the topic `{}`{bytes}; raise it there (or `message.max.bytes` of the brokers)",
-                    frame.topic
-                )
-            }
-            other => format!("the brokers refuse the message for topic `{}`: {other:?}", frame.topic),
-        };
+        let theirs = self.topics().limits.get(frame.topic).copied().flatten();
+        let bytes = frame.value.len() as u64 + frame.key.len() as u64;
+        let reason = refusal(bytes, frame.topic, code, self.kafka.max_message_bytes(), theirs);
         format!("sink `{}`: {reason}", self.name)
     }
 

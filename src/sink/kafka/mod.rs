@@ -8,10 +8,14 @@
 
 mod delivery;
 mod frame;
+mod keeper;
 mod ledger;
 mod limit;
 mod producer;
 mod slots;
+mod templates;
+mod transactional;
+mod transactor;
 mod verdict;
 
 use std::collections::{BTreeSet, HashMap};
@@ -26,13 +30,16 @@ use super::line::Written;
 use super::template::Template;
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
 use crate::clock::world_ms;
-use crate::config::{KafkaConfig, MESSAGE_MAX_BYTES, SinkConfig};
+use crate::config::{KafkaConfig, SinkConfig};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use frame::Frame;
+pub use keeper::{Keeper, KeeperError, look_at_kept_state};
 use ledger::{Standing, Wait};
 use producer::{Producer, Recipe, Shared};
-use verdict::{Class, Trouble, class, held, is_of_topic};
+use templates::{Templates, push_topic};
+pub use transactional::TransactionalSink;
+use verdict::{Class, Trouble, class, held, is_of_topic, refusal};
 
 /// How long one `send` waits for reports before the driver is told that the brokers are slow or away.
 /// The messages stay with librdkafka. Well above a healthy broker's answer, short enough that five in
@@ -50,13 +57,6 @@ const QUESTION: Duration = Duration::from_secs(3);
 const PRODUCED_AT_ONCE: usize = 256;
 /// Topics in trouble that a probe asks for.
 const ASKED_AT_ONCE: usize = 4;
-/// Headers that every message has; the key is how a consumer tells a duplicate in any format.
-const OUR_HEADERS: [(&str, &str); 3] =
-    [("auditferry_key", "{key}"), ("tenant", "{tenant}"), ("content_type", "{content_type}")];
-/// What stands in a topic's name for something that a record does not have.
-const NO_PART: &[u8] = b"none";
-/// Kafka's limit of a topic's name (org.apache.kafka.common.internals.Topic).
-const TOPIC_LENGTH: usize = 249;
 
 /// One cluster.
 pub struct KafkaSink {
@@ -98,19 +98,7 @@ impl KafkaSink {
     /// to look for the brokers.
     pub fn new(config: &SinkConfig, kafka: &KafkaConfig, metrics: Arc<Metrics>) -> Result<KafkaSink, SinkBuildError> {
         let name = config.name.clone();
-        let template = |field: &'static str, text: &str| {
-            Template::parse(text).map_err(|source| SinkBuildError::Template { sink: name.clone(), field, source })
-        };
-        let (mut header_names, mut headers) = (Vec::new(), Vec::new());
-        let given = kafka.headers.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        for (header, text) in OUR_HEADERS
-            .into_iter()
-            .filter(|(ours, _)| given.clone().all(|(name, _)| name != *ours))
-            .chain(given.clone())
-        {
-            header_names.push(header.to_owned());
-            headers.push(template("headers", text)?);
-        }
+        let Templates { topic, key, header_names, headers } = Templates::new(config, kafka)?;
         metrics.sink_bytes.with_label_values(&[&name, "identity"]);
         for reason in ["fatal", "login"] {
             metrics.kafka_renewed.with_label_values(&[&name, reason]);
@@ -121,9 +109,9 @@ impl KafkaSink {
         let producer = Producer::make(recipe, &shared, 0, false)
             .map_err(|reason| SinkBuildError::Kafka { sink: name.clone(), reason })?;
         Ok(KafkaSink {
-            topic: template("topic", &kafka.topic)?,
+            topic,
             topic_by_event: kafka.topic.contains('{'),
-            key: template("key", &kafka.key)?,
+            key,
             header_names,
             headers,
             tickets: AtomicUsize::new(1),
@@ -231,17 +219,5 @@ impl Sink for KafkaSink {
         }
         self.shared.well();
         Ok(())
-    }
-}
-
-/// The topic's name; what Kafka does not allow in one becomes `_`.
-fn push_topic(template: &Template, event: &Event<'_>, out: &mut Vec<u8>) {
-    let start = out.len();
-    template.render_filled(event, NO_PART, out);
-    out.truncate(start + TOPIC_LENGTH);
-    for byte in &mut out[start..] {
-        if !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'_' | b'-') {
-            *byte = b'_';
-        }
     }
 }

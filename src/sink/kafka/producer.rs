@@ -3,6 +3,7 @@
 //! throttle times, its log. librdkafka's callbacks run on its polling thread and never wait. Making and
 //! ending a producer block and belong off the async threads; ending sees to that by itself.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -24,6 +25,9 @@ use super::verdict::{Trouble, trouble};
 use crate::config::{KafkaConfig, SinkConfig};
 use crate::metrics::Metrics;
 use crate::secret::{SecretError, scrub};
+
+/// The bit of a ticket that says that its message is a checkpoint.
+pub(super) const CHECKPOINT: usize = 1 << (usize::BITS - 1);
 
 /// What all producers of a sink share.
 pub(super) struct Shared {
@@ -39,6 +43,10 @@ pub(super) struct Shared {
     throttled_ms: AtomicU64,
     /// Whether the brokers throttled us in the last round of statistics.
     throttled: AtomicBool,
+    /// Broken connections so far.
+    breaks: AtomicU64,
+    /// Where checkpoints landed since it was last asked: partition → next offset.
+    landed: Mutex<BTreeMap<i32, i64>>,
 }
 
 impl Shared {
@@ -53,6 +61,8 @@ impl Shared {
             troubled: AtomicBool::new(false),
             throttled_ms: AtomicU64::new(0),
             throttled: AtomicBool::new(false),
+            breaks: AtomicU64::new(0),
+            landed: Mutex::default(),
         }
     }
 
@@ -77,6 +87,16 @@ impl Shared {
             *trouble = Some((found, said));
         }
         self.troubled.store(true, Ordering::Release);
+    }
+
+    /// How often a connection has broken: after one, a request of ours may still be on its way somewhere.
+    pub fn breaks(&self) -> u64 {
+        self.breaks.load(Ordering::Acquire)
+    }
+
+    /// Where the checkpoints landed that were reported since the last call.
+    pub fn take_landed(&self) -> BTreeMap<i32, i64> {
+        std::mem::take(&mut *self.landed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn is_throttled(&self) -> bool {
@@ -134,7 +154,7 @@ impl Recipe {
 }
 
 /// What librdkafka speaks to.
-struct Context {
+pub(super) struct Context {
     shared: Arc<Shared>,
     generation: u64,
     alone: bool,
@@ -171,6 +191,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(found) = error.rdkafka_error_code().and_then(|code| trouble(code, reason)) {
             self.shared.trouble_is(found, self.clean(reason));
+            self.shared.breaks.fetch_add(1, Ordering::AcqRel);
         }
     }
 }
@@ -180,7 +201,12 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
         let standing = match result {
-            Ok(_) => {
+            Ok(message) => {
+                if ticket & CHECKPOINT != 0 {
+                    let next = message.offset() + 1;
+                    let mut landed = self.shared.landed.lock().unwrap_or_else(PoisonError::into_inner);
+                    landed.entry(message.partition()).and_modify(|at| *at = next.max(*at)).or_insert(next);
+                }
                 self.shared.taken.fetch_add(1, Ordering::AcqRel);
                 self.shared.well();
                 Standing::Taken
@@ -240,6 +266,27 @@ impl Producer {
             record = record.key(frame.key);
         }
         inner.send(record).map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::InvalidArgument))
+    }
+
+    /// Hands over a message of our own books; as [`produce`](Self::produce). `partition`: this one, else by the key.
+    pub fn note(
+        &self,
+        topic: &str,
+        ticket: usize,
+        key: &str,
+        value: Option<&[u8]>,
+        partition: Option<i32>,
+    ) -> Result<(), Code> {
+        let Some(inner) = &self.inner else { return Err(Code::BrokerDestroy) };
+        let mut record = BaseRecord::<str, [u8], usize>::with_opaque_to(topic, ticket).key(key);
+        record.payload = value;
+        record.partition = partition;
+        inner.send(record).map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::InvalidArgument))
+    }
+
+    /// One call of the transaction protocol; blocks.
+    pub fn call(&self, call: impl FnOnce(&ThreadedProducer<Context>) -> KafkaResult<()>) -> KafkaResult<()> {
+        self.inner.as_ref().map_or(Err(KafkaError::Canceled), call)
     }
 
     /// Why this producer will never send again; `None` while it can.

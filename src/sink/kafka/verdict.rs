@@ -6,6 +6,8 @@
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use crate::config::MESSAGE_MAX_BYTES;
+
 /// What to do about a failed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -122,6 +124,25 @@ impl Trouble {
             ),
             Trouble::Away | Trouble::AllAway => format!("no broker can be reached: {said}; tried again"),
         }
+    }
+}
+
+/// Why a message of so many bytes is refused for good, with the limit. `ours`: the largest that is handed to
+/// librdkafka; `theirs`: what the topic takes, where we may know it.
+pub(super) fn refusal(bytes: u64, topic: &str, code: Code, ours: u64, theirs: Option<u64>) -> String {
+    match code {
+        Code::MessageSizeTooLarge if bytes >= ours => {
+            format!(
+                "the message is larger than `{MESSAGE_MAX_BYTES}` of the sink ({ours} bytes); raise it under `librdkafka`"
+            )
+        }
+        Code::MessageSizeTooLarge => {
+            let known = theirs.map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"));
+            format!(
+                "the message is larger, compressed, than `max.message.bytes` of the topic `{topic}`{known}; raise it there (or `message.max.bytes` of the brokers)"
+            )
+        }
+        other => format!("the brokers refuse the message for topic `{topic}`: {other:?}"),
     }
 }
 

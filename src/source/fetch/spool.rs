@@ -9,6 +9,8 @@ use std::path::Path;
 
 use tokio::io::AsyncWriteExt;
 
+use crate::disk;
+
 /// Largest record that is kept on the disk, bytes: five times the 50 MB of the largest seen in the field
 /// (activity-api 4.2), and with 16 fetches no more than 4 GiB of spool. What is larger is read to its end, so
 /// that what stands behind it is had, and leaves its size and hash in the dead letters.
@@ -32,15 +34,13 @@ pub(super) struct Spooled {
 impl Spool {
     /// An empty one below `dir`.
     pub async fn create(dir: &Path) -> io::Result<Spool> {
-        let path = dir.join(format!("oversized-{:016x}.spool", fastrand::u64(..)));
-        // Both in one go: without a name it is gone with the process, whatever happens.
-        let create = move || {
-            let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-            std::fs::remove_file(&path).map(|()| file)
-        };
+        let dir = dir.to_owned();
+        // Without a disk nothing is kept of what memory has no room for.
+        let is_kept = !disk::is_mirrored(&dir);
+        let create = move || disk::nameless(&dir, "oversized", "spool");
         let file = tokio::task::spawn_blocking(create).await.map_err(io::Error::other)??;
         let file = tokio::fs::File::from_std(file);
-        Ok(Spool { file, hasher: blake3::Hasher::new(), bytes: 0, is_kept: true })
+        Ok(Spool { file, hasher: blake3::Hasher::new(), bytes: 0, is_kept })
     }
 
     /// Appends to the record.

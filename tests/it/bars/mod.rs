@@ -10,6 +10,7 @@ mod corruption;
 mod credentials;
 mod dashboard;
 mod elasticsearch;
+mod exactly_once;
 mod fairness;
 mod faults;
 mod hec_ack;

@@ -17,7 +17,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Answer};
 use super::{Bench, LIMIT, counts, part_of, records, sink_config};
 use crate::real::kafka::Kafka;
 
-fn kafka_config(brokers: String, topic: &str) -> KafkaConfig {
+pub(super) fn kafka_config(brokers: String, topic: &str) -> KafkaConfig {
     KafkaConfig {
         brokers,
         topic: topic.into(),
@@ -26,15 +26,16 @@ fn kafka_config(brokers: String, topic: &str) -> KafkaConfig {
         compression: "zstd",
         sasl: None,
         tls: None,
+        transactional: None,
         librdkafka: PassedThrough::default(),
     }
 }
 
-fn sink(kafka: KafkaConfig) -> SinkConfig {
+pub(super) fn sink(kafka: KafkaConfig) -> SinkConfig {
     sink_config("bus", SinkKind::Kafka(kafka))
 }
 
-fn login(mechanism: &'static str, user: &str, password: &str) -> Option<SaslConfig> {
+pub(super) fn login(mechanism: &'static str, user: &str, password: &str) -> Option<SaslConfig> {
     Some(SaslConfig { mechanism, username: user.into(), password: SecretSource::Value(password.into()) })
 }
 
@@ -92,15 +93,15 @@ async fn every_way_to_log_in_is_taken() {
 }
 
 /// A sink without its driver, so that its own words can be heard, and a batch for it.
-struct Bare {
-    _dir: tempfile::TempDir,
-    metrics: Arc<Metrics>,
-    sink: ShapedSink,
-    batch: EncodedBatch,
+pub(super) struct Bare {
+    pub(super) _dir: tempfile::TempDir,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) sink: ShapedSink,
+    pub(super) batch: EncodedBatch,
 }
 
 impl Bare {
-    fn new(kafka: KafkaConfig) -> Bare {
+    pub(super) fn new(kafka: KafkaConfig) -> Bare {
         let (dir, metrics, config) = (tempfile::tempdir().unwrap(), Metrics::new(), sink(kafka));
         let state = StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
         let state = State::open(&state, Arc::clone(&metrics)).unwrap();
@@ -111,7 +112,7 @@ impl Bare {
         bare
     }
 
-    fn encoded(&self, records: impl IntoIterator<Item = String>) -> EncodedBatch {
+    pub(super) fn encoded(&self, records: impl IntoIterator<Item = String>) -> EncodedBatch {
         let (part, _) = part_of(records);
         let mut batch = EncodedBatch::default();
         for index in 0..part.events.len() as u32 {
@@ -122,7 +123,7 @@ impl Bare {
     }
 
     /// Sends the batch until the sink says something else than "later".
-    async fn settled(&self) -> Result<(), SendError> {
+    pub(super) async fn settled(&self) -> Result<(), SendError> {
         let tries = async {
             loop {
                 match self.sink.send(&self.batch).await {
@@ -138,7 +139,7 @@ impl Bare {
     }
 
     /// The reason why everything is held.
-    async fn held(&self) -> String {
+    pub(super) async fn held(&self) -> String {
         match self.settled().await {
             Err(SendError::Fatal { reason }) => reason,
             other => panic!("{other:?}"),
@@ -146,7 +147,7 @@ impl Bare {
     }
 
     /// Probes until the answer is good.
-    async fn mended(&self) {
+    pub(super) async fn mended(&self) {
         let probes = async {
             while self.sink.probe().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -155,7 +156,7 @@ impl Bare {
         tokio::time::timeout(LIMIT, probes).await.expect("a good answer in time");
     }
 
-    fn renewed(&self, reason: &str) -> u64 {
+    pub(super) fn renewed(&self, reason: &str) -> u64 {
         self.metrics.kafka_renewed.with_label_values(&["bus", reason]).get()
     }
 }
@@ -218,7 +219,7 @@ async fn a_password_that_was_put_right_is_read_again() {
 }
 
 /// A record that does not compress.
-fn noise(n: usize, bytes: usize) -> String {
+pub(super) fn noise(n: usize, bytes: usize) -> String {
     let mut random = fastrand::Rng::with_seed(n as u64);
     let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(bytes).collect();
     format!("{{\"Id\":\"{n}\",\"Noise\":\"{text}\"}}")
@@ -275,7 +276,7 @@ async fn a_quota_slows_us_down_and_is_counted() {
 }
 
 /// A cluster of librdkafka's, whose answers can be made to order. It keeps no books: only verdicts are judged.
-fn mock() -> MockCluster<'static, DefaultProducerContext> {
+pub(super) fn mock() -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 3, 1).unwrap();
     cluster

@@ -9,6 +9,7 @@ mod elasticsearch;
 mod file;
 mod http;
 mod kafka;
+mod kafka_transactional;
 mod real_collector;
 mod syslog;
 mod together;

@@ -1,0 +1,261 @@
+//! Reads a topic of ours to its end, committed messages only, and makes it where it is missing. Comes
+//! in: where to begin. Goes out: every message to there, and where that is. All of it blocks and
+//! belongs on a thread of its own. Joins no consumer group and commits no offset.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+/// One question to the brokers.
+const QUESTION: Duration = Duration::from_secs(5);
+/// How long another's open transaction may hide what is ours: the brokers end one after its time-out, 60 s.
+const HIDDEN: Duration = Duration::from_secs(90);
+/// Without any message for so long, reading has failed.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Partition → next offset.
+pub(in crate::sink::kafka) type Positions = BTreeMap<i32, i64>;
+
+/// A topic that we read back, and how it must be.
+#[derive(Clone, Debug)]
+pub(in crate::sink::kafka) struct Topic {
+    pub name: String,
+    pub partitions: i32,
+    /// Settings that it is made with.
+    pub settings: Vec<(&'static str, String)>,
+    /// What is wrong with a topic of these settings, and what would put it right.
+    pub fault: fn(&dyn Fn(&str) -> Option<String>) -> Option<&'static str>,
+}
+
+/// Why a topic could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::sink::kafka) enum ReadError {
+    /// Passes by itself.
+    #[error("{0}")]
+    Later(String),
+    /// Somebody must mend something.
+    #[error("{0}")]
+    Held(String),
+}
+
+impl Topic {
+    /// The command that makes it.
+    fn command(&self) -> String {
+        let settings: String = self.settings.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
+        format!(
+            "kafka-topics.sh --bootstrap-server … --create --topic {} --partitions {}{settings}",
+            self.name, self.partitions
+        )
+    }
+
+    /// Makes the topic where it is missing and looks whether it keeps what it must keep.
+    pub fn prepare(&self, client: &ClientConfig) -> Result<(), ReadError> {
+        let consumer = consumer(client, "read_uncommitted")?;
+        match self.partitions(&consumer) {
+            Ok(_) => self.look_at_settings(client),
+            Err(Code::UnknownTopic | Code::UnknownTopicOrPartition) => self.make(client, &consumer),
+            Err(code) => Err(self.failed(code)),
+        }
+    }
+
+    fn failed(&self, code: Code) -> ReadError {
+        match code {
+            Code::TopicAuthorizationFailed => ReadError::Held(format!(
+                "we are not authorised for the topic `{}`; allow our user READ, WRITE and DESCRIBE on it",
+                self.name
+            )),
+            code => ReadError::Later(format!("the topic `{}` is not read: {code:?}; tried again", self.name)),
+        }
+    }
+
+    fn partitions(&self, consumer: &BaseConsumer) -> Result<Vec<i32>, Code> {
+        let metadata = consumer.fetch_metadata(Some(&self.name), QUESTION);
+        let metadata = metadata.map_err(|error| error.rdkafka_error_code().unwrap_or(Code::Fail))?;
+        let topic = metadata.topics().first().ok_or(Code::UnknownTopic)?;
+        match topic.error() {
+            Some(error) => Err(Code::from(error)),
+            None if topic.partitions().is_empty() => Err(Code::UnknownTopic),
+            None => Ok(topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()),
+        }
+    }
+
+    fn make(&self, client: &ClientConfig, consumer: &BaseConsumer) -> Result<(), ReadError> {
+        let admin = admin(client)?;
+        // -1: as many copies as the brokers think right (KIP-464).
+        let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(-1));
+        let topic = self.settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+        let options = AdminOptions::new().operation_timeout(Some(QUESTION)).request_timeout(Some(2 * QUESTION));
+        let made = block_on(admin.create_topics([&topic], &options));
+        let made = made.map_err(|error| ReadError::Later(format!("the topic `{}` is not made: {error}", self.name)))?;
+        match made.into_iter().next() {
+            Some(Ok(_) | Err((_, Code::TopicAlreadyExists))) => {}
+            Some(Err((_, code))) => {
+                return Err(ReadError::Held(format!(
+                    "the topic `{}` is missing, and the brokers do not let us make it ({code:?}); make it: {}",
+                    self.name,
+                    self.command()
+                )));
+            }
+            None => return Err(ReadError::Later(format!("the topic `{}` is not made yet", self.name))),
+        }
+        tracing::info!(topic = self.name, partitions = self.partitions, "made the topic");
+        let began = Instant::now();
+        while let Err(code) = self.partitions(consumer) {
+            if began.elapsed() > 2 * QUESTION {
+                return Err(self.failed(code));
+            }
+            pause(consumer);
+        }
+        Ok(())
+    }
+
+    /// Refuses a topic that forgets too early. Where we may not ask, it is taken as it is.
+    fn look_at_settings(&self, client: &ClientConfig) -> Result<(), ReadError> {
+        let admin = admin(client)?;
+        let options = AdminOptions::new().request_timeout(Some(QUESTION));
+        let asked = ResourceSpecifier::Topic(&self.name);
+        let answer = block_on(admin.describe_configs([&asked], &options));
+        let Some(resource) = answer.ok().and_then(|answer| answer.into_iter().next()?.ok()) else { return Ok(()) };
+        let setting = |name: &str| resource.get(name)?.value.clone();
+        match (self.fault)(&setting) {
+            None => Ok(()),
+            Some(fault) => {
+                let wanted: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                Err(ReadError::Held(format!(
+                    "the topic `{name}` {fault}; change it: kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {name} --add-config {}",
+                    wanted.join(","),
+                    name = self.name
+                )))
+            }
+        }
+    }
+
+    /// Calls `see` for every committed message from `from` on to the end that the topic has now, and says
+    /// where that is. What an aborted transaction left is passed over, and so are the marks of transactions.
+    pub fn read(
+        &self,
+        client: &ClientConfig,
+        from: &Positions,
+        see: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<(), ReadError>,
+    ) -> Result<Positions, ReadError> {
+        let all = consumer(client, "read_uncommitted")?;
+        let committed = consumer(client, "read_committed")?;
+        let (mut ends, mut assigned) = (Positions::new(), TopicPartitionList::new());
+        let mut left = BTreeSet::new();
+        for partition in self.partitions(&all).map_err(|code| self.failed(code))? {
+            let bounds = |consumer: &BaseConsumer| {
+                let bounds = consumer.fetch_watermarks(&self.name, partition, QUESTION);
+                bounds.map_err(|error| self.failed(error.rdkafka_error_code().unwrap_or(Code::Fail)))
+            };
+            let (low, end) = bounds(&all)?;
+            let from = from.get(&partition).copied().unwrap_or(0).max(low);
+            ends.insert(partition, end.max(from));
+            if from >= end {
+                continue;
+            }
+            let began = Instant::now();
+            // A reader sees nothing behind the beginning of the oldest open transaction.
+            while bounds(&committed)?.1 < end {
+                if began.elapsed() > HIDDEN {
+                    return Err(ReadError::Later(format!(
+                        "another producer's open transaction hides the end of the topic `{}`; give each deployment its own",
+                        self.name
+                    )));
+                }
+                pause(&committed);
+            }
+            left.insert(partition);
+            let placed = assigned.add_partition_offset(&self.name, partition, Offset::Offset(from));
+            placed.map_err(|error| ReadError::Later(error.to_string()))?;
+        }
+        committed.assign(&assigned).map_err(|error| ReadError::Later(error.to_string()))?;
+        let mut heard = Instant::now();
+        while !left.is_empty() {
+            match committed.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    if ends.get(&message.partition()).is_some_and(|end| message.offset() < *end) {
+                        see(&message)?;
+                    }
+                }
+                // Only said where nothing committed is left, and that is behind `ends`.
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(left.remove(&partition)),
+                // Of connections, and of the group that we do not join.
+                Some(Err(_)) | None if heard.elapsed() > SILENCE => {
+                    return Err(ReadError::Later(format!("the topic `{}` cannot be read to its end", self.name)));
+                }
+                Some(Err(_)) | None => {}
+            }
+        }
+        Ok(ends)
+    }
+}
+
+/// Asks about a topic, or about the cluster.
+pub(in crate::sink::kafka) fn ask(client: &ClientConfig, topic: Option<&str>, limit: Duration) -> Result<(), Code> {
+    let consumer: BaseConsumer = client.create().map_err(|_| Code::Fail)?;
+    let metadata = consumer.fetch_metadata(topic, limit);
+    let metadata = metadata.map_err(|error| error.rdkafka_error_code().unwrap_or(Code::Fail))?;
+    match metadata.topics().iter().filter(|_| topic.is_some()).find_map(|topic| topic.error()) {
+        Some(error) => Err(Code::from(error)),
+        None => Ok(()),
+    }
+}
+
+fn consumer(client: &ClientConfig, isolation: &str) -> Result<BaseConsumer, ReadError> {
+    let mut client = client.clone();
+    client.set("isolation.level", isolation).set("enable.partition.eof", "true").set("auto.offset.reset", "earliest");
+    // Named because librdkafka assigns no partition without one; it is never joined.
+    client.set("group.id", "auditferry").set("enable.auto.commit", "false");
+    client.create().map_err(|error| ReadError::Held(format!("librdkafka makes no consumer: {error}")))
+}
+
+fn admin(client: &ClientConfig) -> Result<AdminClient<DefaultClientContext>, ReadError> {
+    client.create().map_err(|error| ReadError::Held(format!("librdkafka makes no client: {error}")))
+}
+
+fn block_on<T>(answer: impl Future<Output = T>) -> T {
+    tokio::runtime::Handle::current().block_on(answer)
+}
+
+/// Waits a little; a consumer without partitions brings nothing but its troubles.
+fn pause(consumer: &BaseConsumer) {
+    let until = Instant::now() + LOOK;
+    while Instant::now() < until {
+        let _ = consumer.poll(LOOK);
+    }
+}
+
+/// What a producer is made of, without what only a producer has.
+pub(in crate::sink::kafka) fn reading(producer: &ClientConfig) -> ClientConfig {
+    let mut client = producer.clone();
+    for name in [
+        "transactional.id",
+        "transaction.timeout.ms",
+        "enable.idempotence",
+        "acks",
+        "message.timeout.ms",
+        "compression.type",
+        "compression.level",
+        "statistics.interval.ms",
+        "queue.buffering.max.messages",
+        "queue.buffering.max.kbytes",
+        "linger.ms",
+    ] {
+        client.remove(name);
+    }
+    // What is wrong with the connection is heard of by the producer.
+    client.set_log_level(RDKafkaLogLevel::Emerg);
+    client
+}
