@@ -85,7 +85,7 @@ fn describe(config: &Config) -> String {
 
 fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
     writeln!(out, "state    {}", config.state.dir.display())?;
-    writeln!(out, "letters  {}", config.dead_letters.display())?;
+    writeln!(out, "letters  {}", config.dead_letters.target())?;
     match config.admin.listen {
         Some(address) => writeln!(out, "admin    http://{address} /metrics /livez /readyz /status")?,
         None => writeln!(out, "admin    off")?,

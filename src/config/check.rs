@@ -14,13 +14,16 @@ use url::Url;
 use super::check_auth;
 use super::check_enrich::enrich;
 use super::check_sinks::{sinks, tls};
+use super::dead_letters;
 use super::faults::{Place, Reader};
 use super::file::{CollectFile, EndpointsFile, File, SourceTlsFile, StateFile, TenantFile, TlsFile};
 use super::proxy::ProxyFile;
 use super::section::{Field, Section};
 use super::values::{Cloud, Listen, Size, is_loopback};
 use crate::clock::Clock;
-use crate::config::{AdminConfig, CollectConfig, Config, ProxyConfig, StateConfig, TenantConfig, TlsConfig};
+use crate::config::{
+    AdminConfig, CollectConfig, Config, DeadLettersConfig, ProxyConfig, StateConfig, TenantConfig, TlsConfig,
+};
 use crate::feed::{ContentType, Tenant};
 
 const KIB: u64 = 1 << 10;
@@ -34,7 +37,7 @@ const DEFAULT_STATE_DIR: &str = "/var/lib/auditferry";
 pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_>) -> Option<Config> {
     let place = file.place;
     let state = state(file.state.value().unwrap_or_default(), reader);
-    let dead_letters = file.dead_letters.value().unwrap_or_default().file.given();
+    let dead_letters = file.dead_letters.value().unwrap_or_default();
     let defaults = match file.tenant_defaults {
         // What it would have given is not missing.
         Field::Faulty => TenantFile { client_id: Field::Faulty, auth: Field::Faulty, ..TenantFile::default() },
@@ -104,10 +107,10 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
         );
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let dead_letters =
-        dead_letters.map_or_else(|| (state.dir.join("dead.ndjson"), None), |at| (at.value, Some(at.place)));
-    let sinks = sinks(file.sinks.value().unwrap_or_default(), &dead_letters, &names, profile, &proxy, reader);
-    let (dead_letters, _) = dead_letters;
+    let letters = dead_letters::file(&dead_letters, &state.dir);
+    let sinks = sinks(file.sinks.value().unwrap_or_default(), letters.as_ref(), &names, profile, &proxy, reader);
+    let topic = dead_letters::topic(dead_letters.kafka, &sinks, reader);
+    let dead_letters = DeadLettersConfig { file: letters.map(|(path, _)| path), topic };
     Some(Config { state, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock })
 }
 

@@ -210,9 +210,20 @@ section! {
 
 section! {
     DeadLettersFile in "`dead_letters`" {
-        /// One JSON line each. Default: dead.ndjson in the state directory.
+        /// One JSON line each. Default: dead.ndjson in the state directory, unless there is a topic.
         file: PathBuf,
-    } later { "kafka", "topic" }
+        /// A topic that has each letter too, or alone.
+        kafka: DeadTopicFile,
+    } later {}
+}
+
+section! {
+    DeadTopicFile in "`dead_letters.kafka`" {
+        /// The kafka sink whose brokers, login and TLS are used. Not needed where there is one only.
+        sink: String,
+        /// Its name; no template.
+        topic: String,
+    } later {}
 }
 
 section! {
@@ -495,6 +506,7 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (EnrichFile::TITLE, EnrichFile::KEYS),
     (GeoFile::TITLE, GeoFile::KEYS),
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),
+    (DeadTopicFile::TITLE, DeadTopicFile::KEYS),
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),
     ("`when`", super::when::KEYS),

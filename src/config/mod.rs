@@ -9,6 +9,7 @@ mod check_kafka;
 mod check_sinks;
 mod condition;
 mod credential;
+mod dead_letters;
 mod example;
 mod faults;
 mod file;
@@ -28,6 +29,7 @@ mod when;
 
 pub use condition::{Key, Matcher, Network, Test, When};
 pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
+pub use dead_letters::{DeadLettersConfig, DeadTopicConfig};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use inputs::Inputs;
@@ -62,7 +64,7 @@ pub struct Config {
     /// Whether ECS documents hold the record once more, as a text.
     pub keep_original: bool,
     pub enrich: EnrichConfig,
-    pub dead_letters: PathBuf,
+    pub dead_letters: DeadLettersConfig,
     pub sinks: Vec<SinkConfig>,
     /// Anything but the system clock is refused unless every endpoint is on loopback.
     pub clock: Clock,

@@ -9,6 +9,7 @@
 mod delivery;
 mod frame;
 mod ledger;
+mod letters;
 mod limit;
 mod producer;
 mod slots;

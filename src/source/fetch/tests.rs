@@ -62,7 +62,7 @@ async fn fetched_holding(body: &Bytes, chunk: usize, slow: bool) -> (usize, Opti
         forward,
         budget,
         max_record: 8 << 20,
-        spool_dir: dir.path().to_owned(),
+        spool_dir: Some(dir.path().to_owned()),
         metrics: Metrics::new(),
     };
     let tenant = Arc::new(Tenant { name: "t".into(), id: "id".into(), domains: vec![] });
@@ -125,7 +125,7 @@ async fn a_large_broken_body_is_known_again_however_the_network_cut_it() {
 #[tokio::test]
 async fn a_record_that_outgrows_memory_is_spooled_whole_and_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let mut spool = spool::Spool::create(dir.path()).await.unwrap();
+    let mut spool = spool::Spool::create(Some(dir.path())).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     let all: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
     for piece in all.chunks(99_991) {
@@ -133,8 +133,9 @@ async fn a_record_that_outgrows_memory_is_spooled_whole_and_leaves_no_file() {
     }
     let mut spooled = spool.end().await.unwrap();
     let mut read = Vec::new();
-    io::Seek::rewind(&mut spooled.file).unwrap();
-    io::Read::read_to_end(&mut spooled.file, &mut read).unwrap();
+    let mut kept = spooled.file.take().unwrap();
+    io::Seek::rewind(&mut kept).unwrap();
+    io::Read::read_to_end(&mut kept, &mut read).unwrap();
     assert!(read == all && spooled.is_kept && spooled.bytes == all.len() as u64);
     assert_eq!(spooled.hash, blake3::hash(&all).as_bytes()[..16]);
 }
