@@ -200,8 +200,8 @@ sinks:
             ("state:", "admin: { listen: off }\nstate:", "admin.listen"),
             ("state:", "dead_letters: { file: /tmp/d }\nstate:", "dead_letters.file"),
             (
-                "sinks: [",
-                "dead_letters: { file: /tmp/s/dead.ndjson, kafka: { sink: k, topic: d } }\nsinks: [{ name: k, type: kafka, brokers: \"localhost:1\", topic: t }, ",
+                "sinks:\n",
+                "dead_letters: { file: /tmp/s/dead.ndjson, kafka: { topic: d } }\nsinks:\n  - { name: k, type: kafka, brokers: \"localhost:1\", topic: t }\n",
                 "dead_letters.kafka",
             ),
             ("state:", "collect: { tls: { ca_file: /tmp/ca.pem } }\nstate:", "collect.tls"),

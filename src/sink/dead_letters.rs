@@ -28,8 +28,9 @@ use crate::normalize::Profile;
 use crate::retry::Backoff;
 
 pub use file::{SetAside, put_back, set_aside};
-pub use letter::{EDITED, LetterHead};
+pub use letter::LetterHead;
 use letter::{Missing, copy_base64, copy_flat, copy_text, is_text, push_edited, push_format, push_head, push_record};
+pub use topic::read as read_topic;
 use topic::{LetterTopic, Message};
 
 /// Waits between tries to write: quick enough to go on soon after the disk has room again.

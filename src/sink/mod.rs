@@ -8,7 +8,7 @@
 pub mod dead_letters;
 pub mod driver;
 mod file;
-mod kafka;
+pub(crate) mod kafka;
 mod line;
 #[cfg(test)]
 mod samples;
@@ -28,7 +28,7 @@ use crate::secret::SecretError;
 use crate::state::State;
 use file::FileSink;
 use kafka::KafkaSink;
-pub use shape::{Kept, ShapedSink};
+pub use shape::{Kept, ShapedSink, ShownSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
 use template::TemplateError;

@@ -25,6 +25,7 @@ mod network;
 mod normalize;
 mod papers;
 mod reload;
+mod replay;
 mod routes;
 mod schema;
 mod sink;

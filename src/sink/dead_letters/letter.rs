@@ -68,8 +68,6 @@ pub(super) fn push_head(head: &LetterHead, out: &mut Vec<u8>) {
 }
 
 /// The mark of a letter that holds what the sink was shown, of a record of which that was not everything.
-pub const EDITED: &str = "edited";
-
 pub(super) fn push_edited(out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"edited\":true");
 }

@@ -1,5 +1,9 @@
 //! Letters in the file: their form, what a crash leaves, what waits for the disk.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::letter::CHUNK;
 use super::*;
 use crate::sink::samples;
 use serde_json::Value;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::super::kafka::KafkaSink;
+use super::super::kafka::reader::{ReadError, TopicReader};
 use super::super::{EncodedBatch, SendError, Sink, SinkBuildError};
 use super::letter::{LetterHead, Missing};
 use super::{FIRST_WAIT, LONGEST_WAIT};
@@ -22,6 +23,8 @@ use crate::retry::Backoff;
 
 /// What the topic's producer is called in metrics and messages.
 const NAME: &str = "dead_letters";
+/// In whose name the topic is read: its offsets are what is done.
+const GROUP: &str = "auditferry-replay";
 /// As a sink's: it bounds librdkafka's queue.
 const BATCH: usize = 1 << 20;
 
@@ -79,6 +82,30 @@ impl Message {
     }
 }
 
+/// Reads the letters of the topic that `replay` has not done; with `everything` from the beginning. Blocking.
+///
+/// # Errors
+/// It cannot be read: the reason is for a person.
+pub fn read(config: &DeadTopicConfig, everything: bool) -> Result<TopicReader, ReadError> {
+    TopicReader::open(&sink_config(config), &config.kafka, GROUP, everything)
+}
+
+/// The topic as a sink of its own.
+fn sink_config(config: &DeadTopicConfig) -> SinkConfig {
+    SinkConfig {
+        name: NAME.to_owned(),
+        required: true,
+        format: Format::Raw,
+        ecs_profile: Profile::default(),
+        when: None,
+        edit: Default::default(),
+        rate_limit: None,
+        batch: BatchConfig { max_bytes: BATCH, max_events: usize::MAX, linger: Duration::ZERO, concurrency: 1 },
+        retry: RetryConfig { initial: FIRST_WAIT, max: LONGEST_WAIT },
+        kind: SinkKind::Kafka(config.kafka.clone()),
+    }
+}
+
 fn key(head: &LetterHead) -> String {
     head.key.map(|key| key.to_string()).unwrap_or_default()
 }
@@ -89,18 +116,7 @@ impl LetterTopic {
         beside_file: bool,
         metrics: &Arc<Metrics>,
     ) -> Result<LetterTopic, SinkBuildError> {
-        let sink = SinkConfig {
-            name: NAME.to_owned(),
-            required: true,
-            format: Format::Raw,
-            ecs_profile: Profile::default(),
-            when: None,
-            edit: Default::default(),
-            rate_limit: None,
-            batch: BatchConfig { max_bytes: BATCH, max_events: usize::MAX, linger: Duration::ZERO, concurrency: 1 },
-            retry: RetryConfig { initial: FIRST_WAIT, max: LONGEST_WAIT },
-            kind: SinkKind::Kafka(config.kafka.clone()),
-        };
+        let sink = sink_config(config);
         let producer = KafkaSink::new(&sink, &config.kafka, Arc::clone(metrics))?;
         Ok(LetterTopic {
             sink: producer,

@@ -12,6 +12,7 @@ mod ledger;
 mod letters;
 mod limit;
 mod producer;
+pub mod reader;
 mod slots;
 mod verdict;
 

@@ -84,10 +84,23 @@ impl Shared {
     }
 }
 
+/// What is known of a client's login beside its settings.
+#[derive(Default)]
+pub(super) struct Login {
+    password: Vec<u8>,
+}
+
+impl Login {
+    /// librdkafka's words without the password, on one line.
+    pub fn clean(&self, said: &str) -> String {
+        String::from_utf8_lossy(&scrub(said.as_bytes(), &self.password)).replace(char::is_control, " ")
+    }
+}
+
 /// What a producer is made of: settings with every secret as it stands now.
 pub(super) struct Recipe {
     pub client: ClientConfig,
-    password: Vec<u8>,
+    pub login: Login,
     /// Changes when the login or a certificate does.
     pub print: u64,
 }
@@ -99,13 +112,13 @@ impl Recipe {
         // Everything that is said goes through `log` below.
         client.set_log_level(RDKafkaLogLevel::Info).set("bootstrap.servers", &kafka.brokers);
         let mut print = DefaultHasher::new();
-        let mut password = Vec::new();
+        let mut login = Login::default();
         if let Some(sasl) = &kafka.sasl {
             let secret = sasl.password.read()?;
             client.set("sasl.mechanism", sasl.mechanism).set("sasl.username", &sasl.username);
             client.set("sasl.password", secret.expose_secret());
-            password = secret.expose_secret().as_bytes().to_vec();
-            password.hash(&mut print);
+            login.password = secret.expose_secret().as_bytes().to_vec();
+            login.password.hash(&mut print);
         }
         let protocol = match (&kafka.sasl, &kafka.tls) {
             (None, None) => "plaintext",
@@ -129,7 +142,7 @@ impl Recipe {
                 std::fs::read(path).unwrap_or_default().hash(&mut print);
             }
         }
-        Ok(Recipe { client, password, print: print.finish() })
+        Ok(Recipe { client, login, print: print.finish() })
     }
 }
 
@@ -138,21 +151,14 @@ struct Context {
     shared: Arc<Shared>,
     generation: u64,
     alone: bool,
-    password: Vec<u8>,
-}
-
-impl Context {
-    /// librdkafka's words without the password, on one line.
-    fn clean(&self, said: &str) -> String {
-        String::from_utf8_lossy(&scrub(said.as_bytes(), &self.password)).replace(char::is_control, " ")
-    }
+    login: Login,
 }
 
 impl ClientContext for Context {
     /// At debug: librdkafka repeats itself while a broker is away. What matters is said once by the
     /// circuit, in the words of `error`.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let message = self.clean(message);
+        let message = self.login.clean(message);
         tracing::debug!(target: "auditferry::librdkafka", sink = %self.shared.sink, ?level, facility, message);
     }
 
@@ -170,7 +176,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(found) = error.rdkafka_error_code().and_then(|code| trouble(code, reason)) {
-            self.shared.trouble_is(found, self.clean(reason));
+            self.shared.trouble_is(found, self.login.clean(reason));
         }
     }
 }
@@ -212,7 +218,7 @@ impl Producer {
             // The other producer's statistics tell of throttling already.
             client.set("batch.num.messages", "1").set("statistics.interval.ms", "0");
         }
-        let context = Context { shared: Arc::clone(shared), generation, alone, password: recipe.password };
+        let context = Context { shared: Arc::clone(shared), generation, alone, login: recipe.login };
         let said = |error: KafkaError| match error {
             KafkaError::ClientCreation(reason) => reason,
             // Not the value, which may be a secret.

@@ -17,7 +17,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Answer};
 use super::{Bench, LIMIT, counts, part_of, records, sink_config};
 use crate::real::kafka::Kafka;
 
-fn kafka_config(brokers: String, topic: &str) -> KafkaConfig {
+pub(super) fn kafka_config(brokers: String, topic: &str) -> KafkaConfig {
     KafkaConfig {
         brokers,
         topic: topic.into(),
