@@ -22,7 +22,8 @@ use super::section::{Field, Section};
 use super::values::{Cloud, Listen, Size, is_loopback};
 use crate::clock::Clock;
 use crate::config::{
-    AdminConfig, CollectConfig, Config, DeadLettersConfig, ProxyConfig, StateConfig, TenantConfig, TlsConfig,
+    AdminConfig, CollectConfig, Config, DeadLettersConfig, KafkaConfig, ProxyConfig, SaslConfig, SinkKind, StateConfig,
+    TenantConfig, TlsConfig,
 };
 use crate::feed::{ContentType, Tenant};
 
@@ -109,6 +110,13 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let letters = dead_letters::file(&dead_letters, &state.dir);
     let sinks = sinks(file.sinks.value().unwrap_or_default(), letters.as_ref(), &names, profile, &proxy, reader);
+    let mut sinks = sinks;
+    let tokens = sinks.iter_mut().filter_map(|sink| match &mut sink.kind {
+        SinkKind::Kafka(KafkaConfig { sasl: Some(SaslConfig::Token(token)), .. }) => Some(token),
+        _ => None,
+    });
+    // A token endpoint is reached as the service's is.
+    tokens.for_each(|token| (token.tls, token.proxy) = (collect.tls.clone(), proxy.clone()));
     let topic = dead_letters::topic(dead_letters.kafka, &sinks, reader);
     let dead_letters = DeadLettersConfig { file: letters.map(|(path, _)| path), topic };
     Some(Config { state, admin, collect, tenants, keep_original, enrich, dead_letters, sinks, clock })

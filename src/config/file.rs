@@ -394,12 +394,61 @@ section! {
 
 section! {
     SaslFile in "`sasl`" {
-        /// How the password is shown to the broker.
+        /// How the password, or with OAUTHBEARER the token, is shown to the broker.
         mechanism: Mechanism,
         /// The name that the broker knows us by.
         username: String,
         /// Best as "${file:/run/secrets/…}".
         password: Secret,
+        /// With OAUTHBEARER: where the token comes from.
+        token: SaslTokenFile,
+    } later {}
+}
+
+section! {
+    /// Exactly one of the two.
+    SaslTokenFile in "`sasl.token`" {
+        /// Microsoft Entra, for Azure Event Hubs.
+        entra: EntraFile,
+        /// Any other endpoint that gives tokens for client credentials.
+        oidc: OidcFile,
+    } later {}
+}
+
+section! {
+    /// Who asks, and by exactly one of the four proofs of a tenant's `auth`.
+    EntraFile in "`sasl.token.entra`" {
+        /// The directory id.
+        tenant_id: Guid,
+        /// The id of the app registration.
+        client_id: Guid,
+        /// A secret of the app registration, best as "${file:/run/secrets/…}".
+        client_secret: Secret,
+        /// A certificate of the app registration, with its key.
+        certificate: CertificateFile,
+        /// A token that a Kubernetes cluster signed; `{}` takes all from the environment.
+        workload_identity: WorkloadIdentityFile,
+        /// What the machine in Azure is; `{}` for the identity that the system assigned.
+        managed_identity: ManagedIdentityFile,
+        /// Which hosts are asked. Default enterprise.
+        cloud: Cloud,
+        /// Root of the token endpoint, instead of the cloud's.
+        login: Url,
+        /// For what the token is. Default: `https://<host of the first broker>/.default`.
+        scope: String,
+    } later {}
+}
+
+section! {
+    OidcFile in "`sasl.token.oidc`" {
+        /// The token endpoint.
+        token_url: Url,
+        /// Who asks.
+        client_id: String,
+        /// Best as "${file:/run/secrets/…}".
+        client_secret: Secret,
+        /// For what the token is. Default: none is asked for.
+        scope: String,
     } later {}
 }
 
@@ -521,6 +570,9 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (AckFile::TITLE, AckFile::KEYS),
     (KafkaFile::TITLE, KafkaFile::KEYS),
     (SaslFile::TITLE, SaslFile::KEYS),
+    (SaslTokenFile::TITLE, SaslTokenFile::KEYS),
+    (EntraFile::TITLE, EntraFile::KEYS),
+    (OidcFile::TITLE, OidcFile::KEYS),
     (TlsFile::TITLE, TlsFile::KEYS),
     ("the sink", &["type"]),
 ];

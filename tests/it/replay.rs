@@ -10,7 +10,7 @@ use std::time::Duration;
 use auditferry::simulator::WorldConfig;
 use serde_json::Value;
 
-use crate::hec::FakeHec;
+use crate::hec::{FakeHec, Options};
 use crate::real::kafka::Kafka;
 use crate::support::{Place, compare, served, world};
 
@@ -39,7 +39,7 @@ fn aside(place: &Place) -> Vec<PathBuf> {
 
 /// HEC that refuses a quarter of the keys for as long as the switch says.
 async fn refusing() -> (FakeHec, Arc<AtomicBool>) {
-    let hec = FakeHec::start().await;
+    let hec = FakeHec::start_with(Options { hash_events: true, ..Options::default() }).await;
     let refuses = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&refuses);
     let refuse = move |key: &str| switch.load(Ordering::Acquire) && matches!(key.as_bytes()[0], b'0'..=b'3');
@@ -214,7 +214,7 @@ async fn a_sink_that_is_away_is_given_up_and_what_cannot_be_sent_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_of_a_topic_go_back_into_kafka_and_are_offered_once() {
     let kafka = Kafka::shared();
-    kafka.create_topic("replay.narrow", &[("max.message.bytes", "1500")]).await;
+    kafka.create_topic("replay.narrow", &[("max.message.bytes", "3500")]).await;
     kafka.create_topic("replay.wide", &[]).await;
     kafka.create_topic("replay-dead", &[]).await;
     let world = world(WorldConfig::new().records(600).records_per_blob(100).days(1)).await;

@@ -52,6 +52,8 @@ const WALLS: &[(&str, &[&str])] = &[
             "record::RecordKey",
             "retry",
             "secret",
+            // A token is fetched in one way, whoever it is for.
+            "source::auth",
             "state",
         ],
     ),

@@ -14,6 +14,7 @@ mod limit;
 mod producer;
 pub mod reader;
 mod slots;
+mod token;
 mod verdict;
 
 use std::collections::{BTreeSet, HashMap};
@@ -118,8 +119,7 @@ impl KafkaSink {
             metrics.kafka_renewed.with_label_values(&[&name, reason]);
         }
         let shared = Arc::new(Shared::new(&name, metrics));
-        let recipe =
-            Recipe::read(config, kafka).map_err(|source| SinkBuildError::Secret { sink: name.clone(), source })?;
+        let recipe = Recipe::read(config, kafka).map_err(|error| error.of(&name))?;
         let producer = Producer::make(recipe, &shared, 0, false)
             .map_err(|reason| SinkBuildError::Kafka { sink: name.clone(), reason })?;
         Ok(KafkaSink {
@@ -192,6 +192,12 @@ impl Sink for KafkaSink {
     /// Reads the login again, and asks for the topics that were in trouble, or one that is in use.
     async fn probe(&self) -> Result<(), SendError> {
         let (config, kafka) = (self.config.clone(), self.kafka.clone());
+        if matches!(self.shared.trouble(), Some((Trouble::Login, _))) {
+            let there = self.many.read().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(producer) = there {
+                producer.renew_token().await;
+            }
+        }
         let recipe = tokio::task::spawn_blocking(move || Recipe::read(&config, &kafka)).await;
         let print = match recipe {
             Ok(Ok(recipe)) => recipe.print,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
@@ -20,10 +20,13 @@ use secrecy::ExposeSecret;
 
 use super::frame::Frame;
 use super::ledger::{Ledger, Standing};
+use super::token::Tokens;
 use super::verdict::{Trouble, trouble};
-use crate::config::{KafkaConfig, SinkConfig};
+use crate::config::{KafkaConfig, SaslConfig, SinkConfig};
+use crate::http::HttpError;
 use crate::metrics::Metrics;
 use crate::secret::{SecretError, scrub};
+use crate::sink::SinkBuildError;
 
 /// What all producers of a sink share.
 pub(super) struct Shared {
@@ -88,12 +91,48 @@ impl Shared {
 #[derive(Default)]
 pub(super) struct Login {
     password: Vec<u8>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl Login {
-    /// librdkafka's words without the password, on one line.
+    /// librdkafka's words without the password or the token, on one line.
     pub fn clean(&self, said: &str) -> String {
-        String::from_utf8_lossy(&scrub(said.as_bytes(), &self.password)).replace(char::is_control, " ")
+        let clean = scrub(said.as_bytes(), &self.password);
+        let clean = self.tokens.as_ref().map_or_else(|| clean.to_vec(), |tokens| tokens.scrub(&clean));
+        String::from_utf8_lossy(&clean).replace(char::is_control, " ")
+    }
+
+    /// For librdkafka, which asks when it needs one and when four fifths of the last one's life are over.
+    pub fn token(&self) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("the sink has no `sasl.token`")?;
+        Ok(tokens.token()?)
+    }
+
+    /// Fetches another token where the brokers refuse the one that there is.
+    pub async fn renew(&self) {
+        if let Some(tokens) = &self.tokens {
+            tokens.renew().await;
+        }
+    }
+}
+
+/// What a client is made of could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecipeError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("no client for the token endpoint: {0}")]
+    Http(#[from] HttpError),
+}
+
+impl RecipeError {
+    /// As an error of the sink.
+    pub fn of(self, sink: &str) -> SinkBuildError {
+        let sink = sink.to_owned();
+        match self {
+            RecipeError::Secret(source) => SinkBuildError::Secret { sink, source },
+            RecipeError::Http(source) => SinkBuildError::Http { sink, source },
+        }
     }
 }
 
@@ -107,18 +146,27 @@ pub(super) struct Recipe {
 
 impl Recipe {
     /// Reads the password and the certificates.
-    pub fn read(config: &SinkConfig, kafka: &KafkaConfig) -> Result<Recipe, SecretError> {
+    pub fn read(config: &SinkConfig, kafka: &KafkaConfig) -> Result<Recipe, RecipeError> {
         let mut client: ClientConfig = kafka.settings(&config.batch).into_iter().collect();
         // Everything that is said goes through `log` below.
         client.set_log_level(RDKafkaLogLevel::Info).set("bootstrap.servers", &kafka.brokers);
         let mut print = DefaultHasher::new();
         let mut login = Login::default();
         if let Some(sasl) = &kafka.sasl {
-            let secret = sasl.password.read()?;
-            client.set("sasl.mechanism", sasl.mechanism).set("sasl.username", &sasl.username);
-            client.set("sasl.password", secret.expose_secret());
-            login.password = secret.expose_secret().as_bytes().to_vec();
-            login.password.hash(&mut print);
+            client.set("sasl.mechanism", sasl.mechanism());
+            match sasl {
+                SaslConfig::Password { username, password, .. } => {
+                    let secret = password.read()?;
+                    client.set("sasl.username", username).set("sasl.password", secret.expose_secret());
+                    login.password = secret.expose_secret().as_bytes().to_vec();
+                    login.password.hash(&mut print);
+                }
+                SaslConfig::Token(token) => {
+                    let tokens = Tokens::of(&config.name, token)?;
+                    tokens.serial().hash(&mut print);
+                    login.tokens = Some(tokens);
+                }
+            }
         }
         let protocol = match (&kafka.sasl, &kafka.tls) {
             (None, None) => "plaintext",
@@ -155,6 +203,12 @@ struct Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.login.token()
+    }
+
     /// At debug: librdkafka repeats itself while a broker is away. What matters is said once by the
     /// circuit, in the words of `error`.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -246,6 +300,14 @@ impl Producer {
             record = record.key(frame.key);
         }
         inner.send(record).map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::InvalidArgument))
+    }
+
+    /// Fetches another token, where it logs in by one.
+    pub async fn renew_token(&self) {
+        if let Some(inner) = &self.inner {
+            let context = Arc::clone(inner.client().context());
+            context.login.renew().await;
+        }
     }
 
     /// Why this producer will never send again; `None` while it can.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -42,6 +42,10 @@ struct Quiet {
 
 impl ClientContext for Quiet {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.login.token()
+    }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let message = self.login.clean(message);
@@ -81,8 +85,7 @@ impl TopicReader {
         group: &str,
         everything: bool,
     ) -> Result<TopicReader, ReadError> {
-        let recipe = Recipe::read(config, kafka)
-            .map_err(|source| SinkBuildError::Secret { sink: config.name.clone(), source })?;
+        let recipe = Recipe::read(config, kafka).map_err(|error| error.of(&config.name))?;
         let mut client = recipe.client;
         client.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
         client.set("fetch.message.max.bytes", kafka.max_message_bytes().to_string());
