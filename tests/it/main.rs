@@ -5,6 +5,10 @@
 #[allow(dead_code, reason = "not every test file turns every knob")]
 mod hec;
 
+#[path = "../fake/token.rs"]
+#[allow(dead_code, reason = "not every test file turns every knob")]
+mod token;
+
 #[path = "../real/mod.rs"]
 #[allow(dead_code, reason = "not every server needs every part")]
 mod real;

@@ -7,6 +7,7 @@
 //! batches hold. Never blocks an async thread, never produces a message that librdkafka still has.
 
 mod delivery;
+mod diagnosis;
 mod frame;
 mod ledger;
 mod letters;
@@ -149,6 +150,15 @@ impl KafkaSink {
         SendError::Fatal { reason: format!("sink `{}`: {reason}", self.name) }
     }
 
+    /// Learns why TLS fails, once for each trouble.
+    async fn diagnose(&self) {
+        if self.shared.wants_diagnosis()
+            && let Some(found) = diagnosis::of_tls(&self.kafka).await
+        {
+            self.shared.diagnosed(found);
+        }
+    }
+
     fn topics(&self) -> std::sync::MutexGuard<'_, Topics> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -186,6 +196,7 @@ impl Sink for KafkaSink {
             let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         }
         self.learn_limits(&frames, &wait).await;
+        self.diagnose().await;
         self.judge(&frames, &wait, taken_before)
     }
 

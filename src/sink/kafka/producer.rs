@@ -36,6 +36,8 @@ pub(super) struct Shared {
     /// Messages that the brokers have taken so far.
     pub taken: AtomicU64,
     trouble: Mutex<Option<(Trouble, String)>>,
+    /// Whether it was asked what is wrong with TLS, since the last good word.
+    diagnosed: AtomicBool,
     /// Whether `trouble` holds one: asked at each report.
     troubled: AtomicBool,
     /// Milliseconds of throttling that did not make a whole second yet.
@@ -53,6 +55,7 @@ impl Shared {
             metrics,
             taken: AtomicU64::new(0),
             trouble: Mutex::default(),
+            diagnosed: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
             throttled_ms: AtomicU64::new(0),
             throttled: AtomicBool::new(false),
@@ -67,12 +70,34 @@ impl Shared {
     /// A broker has answered well.
     pub fn well(&self) {
         if self.troubled.swap(false, Ordering::AcqRel) {
+            self.diagnosed.store(false, Ordering::Release);
             *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// Whether TLS fails and nobody has asked why.
+    pub fn wants_diagnosis(&self) -> bool {
+        let is_tls = matches!(self.trouble(), Some((Trouble::Tls, _)));
+        is_tls && !self.diagnosed.swap(true, Ordering::AcqRel)
+    }
+
+    /// What is wrong with TLS, in better words than librdkafka's.
+    pub fn diagnosed(&self, found: String) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((Trouble::Tls, said)) = &mut *trouble {
+            *said = format!("{found} ({said})");
         }
     }
 
     fn trouble_is(&self, found: Trouble, said: String) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*trouble, Some((Trouble::Tls, _)))
+            && found == Trouble::Tls
+            && self.diagnosed.load(Ordering::Acquire)
+        {
+            // It is said again and again, and not as well.
+            return;
+        }
         // Refused logins and handshakes also end in a broken connection, and everything in "all brokers
         // down"; each says less than what came before it.
         let known = trouble.as_ref().map(|(known, _)| *known);

@@ -16,10 +16,13 @@ use crate::source::auth::{Credential, TokenSource};
 
 /// How long librdkafka is let wait for the first token. Its thread has nothing else to do then: nothing is sent without one.
 const FIRST: Duration = Duration::from_secs(5);
-/// Between two looks whether a token must be renewed; the source asks nobody before it must.
+/// Between two looks whether a token must be renewed, at most; the source asks nobody before it must.
 const LOOK: Duration = Duration::from_secs(2);
+const SHORTEST_LOOK: Duration = Duration::from_millis(100);
+/// The part of a token's life between two looks: it is renewed at three quarters, and librdkafka asks at four fifths.
+const LOOKS: i64 = 40;
 /// A token that brokers refuse is not asked for anew more often than this, seconds.
-const FRESH: i64 = 30;
+const FRESH: i64 = 10;
 
 /// See the module's head.
 pub(super) struct Tokens {
@@ -146,8 +149,10 @@ impl Tokens {
 async fn keep(tokens: Weak<Tokens>) {
     while let Some(tokens) = tokens.upgrade() {
         tokens.learn().await;
+        let left_ms = tokens.known().held.as_ref().map_or(i64::MAX, |held| held.ends_ms - world_ms());
         drop(tokens);
-        tokio::time::sleep(LOOK).await;
+        let look = Duration::from_millis(u64::try_from(left_ms / LOOKS).unwrap_or_default());
+        tokio::time::sleep(look.clamp(SHORTEST_LOOK, LOOK)).await;
     }
 }
 

@@ -127,7 +127,7 @@ impl Trouble {
                 "the brokers refuse our login: {said}; check `sasl.username` and `sasl.password`, and that the listener has this mechanism"
             ),
             Trouble::Tls => format!(
-                "no TLS with the brokers: {said}; check `tls.ca_file`, the name in their certificate, our own certificate, and that the listener speaks TLS"
+                "no TLS with the brokers: {said}; check `tls.ca_file`, the name and the end in their certificate, our own certificate, and that the listener speaks TLS"
             ),
             Trouble::Away | Trouble::AllAway => format!("no broker can be reached: {said}; tried again"),
         }

@@ -39,6 +39,8 @@ fn client(body: &Bytes, chunk: usize, budget: &Budget, peak: &Arc<AtomicUsize>) 
         client_id: "client".into(),
         kind: CredentialConfig::ClientSecret { secret: SecretSource::Value("s".into()), expires: None },
         resource: "resource".into(),
+        endpoint: None,
+        scope: None,
     };
     let tokens = TokenSource::new(connections.clone(), clock.clone(), credential, "t", Arc::clone(&metrics));
     let pin = Pin::new("http://api.example/".parse().unwrap(), "id", "publisher");

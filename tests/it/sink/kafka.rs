@@ -92,15 +92,15 @@ async fn every_way_to_log_in_is_taken() {
 }
 
 /// A sink without its driver, so that its own words can be heard, and a batch for it.
-struct Bare {
+pub(super) struct Bare {
     _dir: tempfile::TempDir,
     metrics: Arc<Metrics>,
-    sink: ShapedSink,
-    batch: EncodedBatch,
+    pub sink: ShapedSink,
+    pub batch: EncodedBatch,
 }
 
 impl Bare {
-    fn new(kafka: KafkaConfig) -> Bare {
+    pub(super) fn new(kafka: KafkaConfig) -> Bare {
         let (dir, metrics, config) = (tempfile::tempdir().unwrap(), Metrics::new(), sink(kafka));
         let state = StateConfig { dir: dir.path().to_owned(), max_delivered_bytes: 1 << 20 };
         let state = State::open(&state, Arc::clone(&metrics)).unwrap();
@@ -111,7 +111,7 @@ impl Bare {
         bare
     }
 
-    fn encoded(&self, records: impl IntoIterator<Item = String>) -> EncodedBatch {
+    pub(super) fn encoded(&self, records: impl IntoIterator<Item = String>) -> EncodedBatch {
         let (part, _) = part_of(records);
         let mut batch = EncodedBatch::default();
         for index in 0..part.events.len() as u32 {
@@ -122,7 +122,7 @@ impl Bare {
     }
 
     /// Sends the batch until the sink says something else than "later".
-    async fn settled(&self) -> Result<(), SendError> {
+    pub(super) async fn settled(&self) -> Result<(), SendError> {
         let tries = async {
             loop {
                 match self.sink.send(&self.batch).await {
@@ -138,7 +138,7 @@ impl Bare {
     }
 
     /// The reason why everything is held.
-    async fn held(&self) -> String {
+    pub(super) async fn held(&self) -> String {
         match self.settled().await {
             Err(SendError::Fatal { reason }) => reason,
             other => panic!("{other:?}"),
@@ -146,7 +146,7 @@ impl Bare {
     }
 
     /// Probes until the answer is good.
-    async fn mended(&self) {
+    pub(super) async fn mended(&self) {
         let probes = async {
             while self.sink.probe().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -155,7 +155,7 @@ impl Bare {
         tokio::time::timeout(LIMIT, probes).await.expect("a good answer in time");
     }
 
-    fn renewed(&self, reason: &str) -> u64 {
+    pub(super) fn renewed(&self, reason: &str) -> u64 {
         self.metrics.kafka_renewed.with_label_values(&["bus", reason]).get()
     }
 }

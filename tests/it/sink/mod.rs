@@ -7,6 +7,7 @@ mod collector;
 mod dead_topic;
 mod file;
 mod kafka;
+mod oauth;
 mod real_collector;
 
 use std::sync::{Arc, Mutex};
