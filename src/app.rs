@@ -149,7 +149,7 @@ impl App {
         metrics.declare(crate::memory::limit());
         let state = open_state(&config, &metrics).await?;
         let pace = config.clock.may_jump().then(|| tokio::spawn(state.commit_by_jumping_clock()));
-        let dead = DeadLetters::open(&config.dead_letters, Arc::clone(&metrics))?;
+        let dead = DeadLetters::of(&config.dead_letters, Arc::clone(&metrics))?;
         let (mut drivers, mut known) = (Drivers::new(), Known::new());
         for built in graph::build(&config.sinks, &state, &metrics)? {
             known.insert(built.config.name.clone(), (built.id, built.files.clone()));
@@ -187,7 +187,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             forward,
             intake: intake.clone(),
-            spool_dir: config.state.dir.clone(),
+            spool_dir: dead.have_a_file().then(|| config.state.dir.clone()),
             transport: match options.service {
                 Some(service) => Transport::InProcess(service),
                 None => Transport::Network(http::client(&config.collect.tls, &config.collect.proxy, None)?),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::budget::Charge;
+use crate::budget::{Budget, Charge};
 use crate::feed::BlobId;
 use crate::normalize::Form;
 use crate::record::{RecordKey, Span};
@@ -83,6 +83,12 @@ impl Part {
     /// What a part costs beside its bytes, so that tiny ones are not free: the part itself, its deliveries and
     /// their places in queues.
     pub const OVERHEAD: usize = 1024;
+
+    /// A part whose bytes are counted elsewhere.
+    pub fn bare(blob: BlobId, raw: Bytes, docs: Vec<u8>, events: Vec<EventMeta>) -> Part {
+        let charge = Budget::new(0).charge(&Arc::from(blob.feed.tenant.name.as_str()), blob.feed.content_type);
+        Part { blob, raw, docs, events, charge }
+    }
 
     /// Bytes that are held as long as the part is.
     pub fn weight(&self) -> usize {

@@ -26,6 +26,7 @@ pub mod event;
 pub mod normalize;
 pub mod pipeline;
 pub mod record;
+pub mod replay;
 pub mod route;
 pub mod sink;
 pub mod source;

@@ -90,7 +90,9 @@ impl Change {
             ("state.max_delivered", old.state.max_delivered_bytes != state.max_delivered_bytes),
             ("admin.listen", old.admin != *admin),
             // By default it lies in the state directory.
-            ("dead_letters.file", old.dead_letters != *dead_letters && !moved),
+            ("dead_letters.file", old.dead_letters.file != dead_letters.file && !moved),
+            // The login of the sink that it is written by is read again while the brokers refuse us; its brokers are not.
+            ("dead_letters.kafka", old.dead_letters.topic != dead_letters.topic),
             ("clock", old.clock != *clock),
             // One client serves all tenants as long as the process lives.
             ("collect.tls", old.collect.tls != collect.tls),
@@ -205,6 +207,11 @@ sinks:
             ("dir: /tmp/s", "dir: /tmp/s, max_delivered: 64MiB", "state.max_delivered"),
             ("state:", "admin: { listen: off }\nstate:", "admin.listen"),
             ("state:", "dead_letters: { file: /tmp/d }\nstate:", "dead_letters.file"),
+            (
+                "sinks:\n",
+                "dead_letters: { file: /tmp/s/dead.ndjson, kafka: { topic: d } }\nsinks:\n  - { name: k, type: kafka, brokers: \"localhost:1\", topic: t }\n",
+                "dead_letters.kafka",
+            ),
             ("state:", "collect: { tls: { ca_file: /tmp/ca.pem } }\nstate:", "collect.tls"),
             ("state:", "proxy: \"http://127.0.0.1:3128\"\nstate:", "proxy"),
         ] {

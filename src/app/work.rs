@@ -97,7 +97,7 @@ impl Undertaker {
             } else {
                 let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
                 format!(
-                    "the record has {bytes} bytes, too many to keep; 128 bits of the BLAKE3 hash of its bytes: {hash}"
+                    "the record has {bytes} bytes, more than `collect.max_record`, and was not kept; 128 bits of the BLAKE3 hash of its bytes: {hash}"
                 )
             },
             blob,
@@ -105,7 +105,10 @@ impl Undertaker {
             event_id: Vec::new(),
         };
         // Nobody has read it as JSON, so it is kept as a string.
-        self.dead.append_stream(head, file, false).await;
+        match file {
+            Some(file) if is_kept => self.dead.append_stream(head, file, false).await,
+            _ => self.dead.append_without_record(head, bytes).await,
+        }
         self.state.acked(self.dead_id, Outcome::Rejected, &[key], None);
     }
 }

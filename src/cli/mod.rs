@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod logging;
 mod normalize;
+mod replay;
 mod run;
 mod setup;
 mod simulate;
@@ -77,6 +78,8 @@ enum Verb {
     Normalize(normalize::NormalizeArgs),
     /// List the last 7 days again and compare them with the books: exit 1 when something is missing.
     Verify(VerifyArgs),
+    /// Send dead letters again, to the sinks that refused them: exit 1 when some are refused again, 3 when a sink takes nothing.
+    Replay(replay::ReplayArgs),
     /// What a refusal means and what to do: a code such as AADSTS7000215, or a line of the log. Without, all codes.
     Explain {
         /// A code, or the text that it stands in.
@@ -203,6 +206,7 @@ impl Cli {
             Verb::Setup(args) => setup::run(&args).await,
             Verb::Normalize(args) => normalize::run(&args),
             Verb::Verify(args) => verify::verify(&args.config.config, args.json).await,
+            Verb::Replay(args) => replay::execute(args).await,
             Verb::Explain { code } => explain::explain(code.as_deref()),
             Verb::State(StateVerb::Show(args)) => show_state(&args).await,
             Verb::Config(ConfigVerb::Example) => config::example(),

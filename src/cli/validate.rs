@@ -85,10 +85,7 @@ fn describe(config: &Config) -> String {
 
 fn write_description(config: &Config, out: &mut String) -> std::fmt::Result {
     writeln!(out, "state    {}", config.state.dir.display())?;
-    match &config.state_topic {
-        None => writeln!(out, "letters  {}", config.dead_letters.display())?,
-        Some(_) => writeln!(out, "letters  none: what is refused for good holds its feed")?,
-    }
+    writeln!(out, "letters  {}", config.dead_letters.target())?;
     match config.admin.listen {
         Some(address) => writeln!(out, "admin    http://{address} /metrics /livez /readyz /status")?,
         None => writeln!(out, "admin    off")?,

@@ -15,13 +15,17 @@ use super::check_auth;
 use super::check_enrich::enrich;
 use super::check_sinks::{sinks, tls};
 use super::check_state;
+use super::dead_letters;
 use super::faults::{Place, Reader};
 use super::file::{CollectFile, EndpointsFile, File, SourceTlsFile, StateFile, TenantFile, TlsFile};
 use super::proxy::ProxyFile;
 use super::section::{Field, Section};
 use super::values::{Cloud, Listen, Size, is_loopback};
 use crate::clock::Clock;
-use crate::config::{AdminConfig, CollectConfig, Config, ProxyConfig, StateConfig, TenantConfig, TlsConfig};
+use crate::config::{
+    AdminConfig, CollectConfig, Config, DeadLettersConfig, KafkaConfig, ProxyConfig, SaslConfig, SinkKind, StateConfig,
+    TenantConfig, TlsConfig,
+};
 use crate::feed::{ContentType, Tenant};
 
 const KIB: u64 = 1 << 10;
@@ -36,7 +40,7 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
     let place = file.place;
     let written_state = file.state.value().unwrap_or_default();
     let (mut state, is_kept) = (state(written_state.clone(), reader), !matches!(written_state.kafka, Field::Absent));
-    let dead_letters = file.dead_letters.value().unwrap_or_default().file.given();
+    let dead_letters = file.dead_letters.value().unwrap_or_default();
     let defaults = match file.tenant_defaults {
         // What it would have given is not missing.
         Field::Faulty => TenantFile { client_id: Field::Faulty, auth: Field::Faulty, ..TenantFile::default() },
@@ -106,17 +110,23 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
         );
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let dead_letters =
-        dead_letters.map_or_else(|| (state.dir.join("dead.ndjson"), None), |at| (at.value, Some(at.place)));
+    let letters = dead_letters::file(&dead_letters, &state.dir);
     let places = check_state::places(&file.sinks);
-    let sinks = sinks(file.sinks.value().unwrap_or_default(), &dead_letters, &names, profile, &proxy, reader);
-    let (mut dead_letters, letters_at) = dead_letters;
+    let mut sinks = sinks(file.sinks.value().unwrap_or_default(), letters.as_ref(), &names, profile, &proxy, reader);
+    let tokens = sinks.iter_mut().filter_map(|sink| match &mut sink.kind {
+        SinkKind::Kafka(KafkaConfig { sasl: Some(SaslConfig::Token(token)), .. }) => Some(token),
+        _ => None,
+    });
+    // A token endpoint is reached as the service's is.
+    tokens.for_each(|token| (token.tls, token.proxy) = (collect.tls.clone(), proxy.clone()));
+    let (letters, letters_at) = letters.map_or((None, None), |(path, place)| (Some(path), place));
     let state_topic = check_state::topic(written_state, &sinks, &places, letters_at.as_ref(), reader);
-    if let Some((_, dir)) = &state_topic {
+    let mut dead_letters =
+        DeadLettersConfig { file: letters, topic: dead_letters::topic(dead_letters.kafka, &sinks, reader) };
+    if let Some((kept, dir)) = &state_topic {
         state.dir = dir.clone();
-        if letters_at.is_none() {
-            dead_letters = dir.join("dead.ndjson");
-        }
+        dead_letters.file = None;
+        dead_letters.topic = dead_letters.topic.or_else(|| dead_letters::beside_the_state(&kept.sink, &sinks));
     }
     if is_kept && state_topic.is_none() {
         return None;

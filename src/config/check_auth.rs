@@ -70,6 +70,17 @@ pub(super) fn tenant_id(
     file.tenant_id.clone().required("tenant_id", TenantFile::TITLE, &file.place, hint, reader)
 }
 
+/// Whether the environment says which directory a workload identity is of.
+pub(super) fn has_tenant_id(reader: &Reader<'_>) -> bool {
+    variable(TENANT_ID, reader).is_some()
+}
+
+/// The directory of a workload identity, as the webhook says.
+pub(super) fn environments_tenant_id(place: &Place, reader: &mut Reader<'_>) -> Option<String> {
+    let id = variable(TENANT_ID, reader)?;
+    guid(&id, TENANT_ID, place, reader)
+}
+
 /// Who signs in, and how.
 pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<Identity> {
     let Written { place, client_id, tenant_id, auth } = written;

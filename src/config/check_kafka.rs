@@ -7,12 +7,12 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
-use super::check::warn_of_literal;
+use super::check_sasl::sasl;
 use super::check_sinks::tls;
 use super::check_transactional;
 use super::faults::{Place, Reader};
-use super::file::{KafkaFile, SaslFile};
-use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, PassedThrough, SaslConfig, refused};
+use super::file::KafkaFile;
+use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, OAUTHBEARER, PassedThrough, refused};
 use super::schema::{self, Schema};
 use super::section::{Field, Section};
 use super::tree::{Node, Value};
@@ -52,17 +52,20 @@ impl FromNode for KafkaCompression {
     }
 }
 
+/// With a name and a password, or with a token.
+const ALL_MECHANISMS: [&str; 4] = [MECHANISMS[0], MECHANISMS[1], MECHANISMS[2], OAUTHBEARER];
+
 /// One of the mechanisms of SASL that we support.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mechanism(&'static str);
+pub(super) struct Mechanism(pub &'static str);
 
 impl FromNode for Mechanism {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Mechanism> {
-        one_of(node, "a mechanism of SASL that is supported", &MECHANISMS, reader).map(Mechanism)
+        one_of(node, "a mechanism of SASL that is supported", &ALL_MECHANISMS, reader).map(Mechanism)
     }
 
     fn schema() -> Schema {
-        schema::one_of(MECHANISMS)
+        schema::one_of(ALL_MECHANISMS)
     }
 }
 
@@ -104,13 +107,13 @@ pub(super) fn kafka(
     let sasl = match file.sasl {
         Field::Absent => Some(None),
         Field::Faulty => None,
-        Field::Given(at) => sasl(at.value, reader).map(Some),
+        Field::Given(at) => sasl(at.value, brokers.as_deref(), reader).map(Some),
     };
     if let (Some(_), None) = (outside, &tls) {
         match (&sasl, sasl_place) {
-            (Some(Some(sasl)), Some(place)) if sasl.mechanism == "PLAIN" => reader.fault(
+            (Some(Some(sasl)), Some(place)) if matches!(sasl.mechanism(), "PLAIN" | OAUTHBEARER) => reader.fault(
                 &place,
-                "PLAIN without TLS would carry the password readable over the network",
+                format!("{} without TLS would carry the secret readable over the network", sasl.mechanism()),
                 "add `tls: {}`, or use SCRAM-SHA-512",
             ),
             _ => reader.warning(
@@ -158,19 +161,6 @@ fn brokers(written: &At<Vec<String>>, reader: &mut Reader<'_>) -> Option<String>
 
 fn is_loopback(broker: &str) -> bool {
     is_loopback_host(broker.rsplit_once(':').map_or(broker, |(host, _)| host))
-}
-
-fn sasl(file: SaslFile, reader: &mut Reader<'_>) -> Option<SaslConfig> {
-    let (place, title) = (file.place, SaslFile::TITLE);
-    let hint = "one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN";
-    let mechanism = file.mechanism.required("mechanism", title, &place, hint, reader);
-    let username = file.username.required("username", title, &place, "the name that the broker knows us by", reader);
-    let hint = "best as \"${file:/run/secrets/…}\"";
-    let password = file.password.required("password", title, &place, hint, reader);
-    if let Some(password) = password.as_ref().filter(|password| password.value.literal) {
-        warn_of_literal(&password.place, "password", reader);
-    }
-    Some(SaslConfig { mechanism: mechanism?.value.0, username: username?.value, password: password?.value.source })
 }
 
 /// Each setting by itself; `None` when one is wrong. What is said shows the name, never the value.

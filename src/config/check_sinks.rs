@@ -58,7 +58,7 @@ const DEAD_LETTERS: &str = "dead_letters";
 /// Checks every sink; `dead_letters`, and where that was written, must not be written by one of them too.
 pub(super) fn sinks(
     files: Vec<SinkFile>,
-    dead_letters: &(PathBuf, Option<Place>),
+    dead_letters: Option<&(PathBuf, Option<Place>)>,
     tenants: &[&str],
     profile: Profile,
     proxy: &ProxyConfig,
@@ -67,8 +67,9 @@ pub(super) fn sinks(
     let mut names = Seen::new("sink name");
     let mut paths = Seen::new("path");
     match dead_letters {
-        (path, Some(place)) => paths.check(path.clone(), place, reader),
-        (path, None) => {
+        None => {}
+        Some((path, Some(place))) => paths.check(path.clone(), place, reader),
+        Some((path, None)) => {
             for at in files.iter().filter_map(|file| match &file.kind {
                 SinkKindFile::File(file) => file.path.clone().given().filter(|at| at.value == *path),
                 _ => None,

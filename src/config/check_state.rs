@@ -125,16 +125,10 @@ fn needs_no_disk(
         let text = format!("sink `{}` writes to a disk, and the state is in Kafka to need none", sink.name);
         reader.fault(at, text, "leave the sink out, or give the state a directory: `state: { dir: … }`");
     }
-    match letters {
-        Some(at) => {
-            let text = "the dead letters would need a disk, and the state is in Kafka to need none";
-            reader.fault(at, text, "leave `dead_letters.file` out, or give the state a directory");
-        }
-        None => reader.warning(
-            place,
-            "without a disk there is no file for dead letters: a record that a sink refuses for good holds its feed",
-            "look at `auditferry_sink_circuit_open` and the log, or give the state a directory",
-        ),
+    if let Some(at) = letters {
+        let text = "the dead letters would need a disk, and the state is in Kafka to need none";
+        let hint = "put them into a topic: `dead_letters: { kafka: { topic: auditferry-dead } }`";
+        reader.fault(at, text, hint);
     }
 }
 

@@ -227,9 +227,20 @@ section! {
 
 section! {
     DeadLettersFile in "`dead_letters`" {
-        /// One JSON line each. Default: dead.ndjson in the state directory.
+        /// One JSON line each. Default: dead.ndjson in the state directory, unless there is a topic.
         file: PathBuf,
-    } later { "kafka", "topic" }
+        /// A topic that has each letter too, or alone.
+        kafka: DeadTopicFile,
+    } later {}
+}
+
+section! {
+    DeadTopicFile in "`dead_letters.kafka`" {
+        /// The kafka sink whose brokers, login and TLS are used. Not needed where there is one only.
+        sink: String,
+        /// Its name; no template.
+        topic: String,
+    } later {}
 }
 
 section! {
@@ -433,12 +444,61 @@ section! {
 
 section! {
     SaslFile in "`sasl`" {
-        /// How the password is shown to the broker.
+        /// How the password, or with OAUTHBEARER the token, is shown to the broker.
         mechanism: Mechanism,
         /// The name that the broker knows us by.
         username: String,
         /// Best as "${file:/run/secrets/…}".
         password: Secret,
+        /// With OAUTHBEARER: where the token comes from.
+        token: SaslTokenFile,
+    } later {}
+}
+
+section! {
+    /// Exactly one of the two.
+    SaslTokenFile in "`sasl.token`" {
+        /// Microsoft Entra, for Azure Event Hubs.
+        entra: EntraFile,
+        /// Any other endpoint that gives tokens for client credentials.
+        oidc: OidcFile,
+    } later {}
+}
+
+section! {
+    /// Who asks, and by exactly one of the four proofs of a tenant's `auth`.
+    EntraFile in "`sasl.token.entra`" {
+        /// The directory id.
+        tenant_id: Guid,
+        /// The id of the app registration.
+        client_id: Guid,
+        /// A secret of the app registration, best as "${file:/run/secrets/…}".
+        client_secret: Secret,
+        /// A certificate of the app registration, with its key.
+        certificate: CertificateFile,
+        /// A token that a Kubernetes cluster signed; `{}` takes all from the environment.
+        workload_identity: WorkloadIdentityFile,
+        /// What the machine in Azure is; `{}` for the identity that the system assigned.
+        managed_identity: ManagedIdentityFile,
+        /// Which hosts are asked. Default enterprise.
+        cloud: Cloud,
+        /// Root of the token endpoint, instead of the cloud's.
+        login: Url,
+        /// For what the token is. Default: `https://<host of the first broker>/.default`.
+        scope: String,
+    } later {}
+}
+
+section! {
+    OidcFile in "`sasl.token.oidc`" {
+        /// The token endpoint.
+        token_url: Url,
+        /// Who asks.
+        client_id: String,
+        /// Best as "${file:/run/secrets/…}".
+        client_secret: Secret,
+        /// For what the token is. Default: none is asked for.
+        scope: String,
     } later {}
 }
 
@@ -545,6 +605,7 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (EnrichFile::TITLE, EnrichFile::KEYS),
     (GeoFile::TITLE, GeoFile::KEYS),
     (DeadLettersFile::TITLE, DeadLettersFile::KEYS),
+    (DeadTopicFile::TITLE, DeadTopicFile::KEYS),
     (ClockFile::TITLE, ClockFile::KEYS),
     (SinkCommon::TITLE, SinkCommon::KEYS),
     ("`when`", super::when::KEYS),
@@ -560,6 +621,9 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (ElasticsearchFile::TITLE, ElasticsearchFile::KEYS),
     (KafkaFile::TITLE, KafkaFile::KEYS),
     (SaslFile::TITLE, SaslFile::KEYS),
+    (SaslTokenFile::TITLE, SaslTokenFile::KEYS),
+    (EntraFile::TITLE, EntraFile::KEYS),
+    (OidcFile::TITLE, OidcFile::KEYS),
     (SyslogFile::TITLE, SyslogFile::KEYS),
     (HttpFile::TITLE, HttpFile::KEYS),
     super::check_login::SECTIONS[0],

@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use super::{BatchConfig, TlsConfig};
+use url::Url;
+
+use super::{BatchConfig, CredentialConfig, ProxyConfig, TlsConfig};
 use crate::secret::SecretSource;
 
 /// A Kafka cluster and what goes where in it.
@@ -38,11 +40,45 @@ pub struct TransactionalConfig {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct SaslConfig {
-    /// A value of [`MECHANISMS`].
-    pub mechanism: &'static str,
-    pub username: String,
-    pub password: SecretSource,
+pub enum SaslConfig {
+    Password {
+        /// A value of [`MECHANISMS`].
+        mechanism: &'static str,
+        username: String,
+        password: SecretSource,
+    },
+    /// [`OAUTHBEARER`].
+    Token(Box<SaslTokenConfig>),
+}
+
+impl SaslConfig {
+    /// The name of the mechanism.
+    pub fn mechanism(&self) -> &'static str {
+        match self {
+            SaslConfig::Password { mechanism, .. } => mechanism,
+            SaslConfig::Token(_) => OAUTHBEARER,
+        }
+    }
+}
+
+/// Where a token for the brokers comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SaslTokenConfig {
+    /// Root of Entra's token endpoint.
+    pub login: Url,
+    /// The directory id; empty where nobody asks for it.
+    pub tenant_id: String,
+    pub client_id: String,
+    pub credential: CredentialConfig,
+    /// For what the token is, of Entra's: `https://<namespace>.servicebus.windows.net`.
+    pub resource: String,
+    /// In place of Entra's: any endpoint that gives tokens for client credentials (RFC 6749, 4.4).
+    pub token_url: Option<Url>,
+    /// In place of all rights on the resource; empty: none is asked for.
+    pub scope: Option<String>,
+    /// As towards the service.
+    pub tls: TlsConfig,
+    pub proxy: ProxyConfig,
 }
 
 /// Settings passed to librdkafka as they are. `Debug` shows names only: a value may be a passphrase.
@@ -57,6 +93,8 @@ impl fmt::Debug for PassedThrough {
 
 /// What librdkafka can compress with.
 pub const COMPRESSIONS: [&str; 5] = ["zstd", "lz4", "snappy", "gzip", "none"];
+/// How it logs in with a token (RFC 7628).
+pub const OAUTHBEARER: &str = "OAUTHBEARER";
 /// How librdkafka can log in with a name and a password.
 pub const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
 
@@ -93,7 +131,15 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["bootstrap.servers", "metadata.broker.list"], "give `brokers` of the sink"),
     (&["compression.type", "compression.codec"], "give `compression` of the sink"),
     (
-        &["sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.password", "security.protocol"],
+        &[
+            "sasl.mechanism",
+            "sasl.mechanisms",
+            "sasl.username",
+            "sasl.password",
+            "sasl.oauthbearer.",
+            "enable.sasl.oauthbearer.",
+            "security.protocol",
+        ],
         "give `sasl: { mechanism: …, username: …, password: … }` and `tls: {}` of the sink",
     ),
     (

@@ -32,7 +32,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!((collect.requests_per_minute, collect.fetches_per_tenant, collect.fetches), (1000, 8, 16));
     assert_eq!((collect.poll_interval, collect.stall_timeout), (Duration::from_secs(30), Duration::from_secs(60)));
     assert_eq!(config.state.max_delivered_bytes, 512 << 20);
-    assert_eq!(config.dead_letters, PathBuf::from("/var/lib/auditferry/dead.ndjson"));
+    assert_eq!(config.dead_letters.file, Some(PathBuf::from("/var/lib/auditferry/dead.ndjson")));
     assert_eq!(config.admin.listen.unwrap().to_string(), "127.0.0.1:9464");
     let tenant = &config.tenants[0];
     assert_eq!(tenant.tenant.id, "00000000-0000-4000-8000-00000000000a", "in lower case");

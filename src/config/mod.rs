@@ -9,12 +9,14 @@ mod check_enrich;
 mod check_http;
 mod check_kafka;
 mod check_login;
+mod check_sasl;
 mod check_sinks;
 mod check_state;
 mod check_syslog;
 mod check_transactional;
 mod condition;
 mod credential;
+mod dead_letters;
 mod elasticsearch;
 mod example;
 mod faults;
@@ -39,14 +41,15 @@ mod when;
 
 pub use condition::{Key, Matcher, Network, Test, When};
 pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
+pub use dead_letters::{DeadLettersConfig, DeadTopicConfig};
 pub use elasticsearch::{DataStream, ElasticsearchConfig, IndexTarget, Pipeline};
 pub use example::EXAMPLE;
 pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPreset, HttpPresetDefaults};
 pub use inputs::Inputs;
 pub use kafka::{
-    DEFAULT_CHECKPOINT_TOPIC, KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig, TRANSACTION_TIMEOUT_MS,
-    TransactionalConfig,
+    DEFAULT_CHECKPOINT_TOPIC, KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig, SaslTokenConfig,
+    TRANSACTION_TIMEOUT_MS, TransactionalConfig,
 };
 pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
 pub use login::{API_KEY, BEARER, LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};
@@ -85,7 +88,7 @@ pub struct Config {
     /// Whether ECS documents hold the record once more, as a text.
     pub keep_original: bool,
     pub enrich: EnrichConfig,
-    pub dead_letters: PathBuf,
+    pub dead_letters: DeadLettersConfig,
     pub sinks: Vec<SinkConfig>,
     /// Anything but the system clock is refused unless every endpoint is on loopback.
     pub clock: Clock,

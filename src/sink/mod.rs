@@ -10,7 +10,7 @@ pub mod driver;
 pub mod elasticsearch;
 mod file;
 mod http;
-mod kafka;
+pub(crate) mod kafka;
 mod line;
 #[cfg(test)]
 mod samples;
@@ -35,7 +35,7 @@ use file::FileSink;
 use http::HttpSink;
 use kafka::{KafkaSink, TransactionalSink};
 pub use kafka::{Keeper, KeeperError, look_at_kept_state};
-pub use shape::{Kept, ShapedSink};
+pub use shape::{Kept, ShapedSink, ShownSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
 use syslog::{SyslogSink, TlsError};

@@ -4,6 +4,8 @@
 //! Comes in: an event. Goes out: the same event with an edited body to the sink, and to a dead letter what the
 //! sink would have got. Never shows the record where the edit fails: then the key alone.
 
+mod shown;
+
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +18,8 @@ use crate::config::{Format, SinkConfig};
 use crate::edit::{FieldPath, KEY_BYTES, Plan, Pseudonyms};
 use crate::event::Event;
 use crate::normalize::{Form, Profile};
+
+pub use shown::ShownSink;
 
 /// A sink and what it is shown.
 pub struct ShapedSink {

@@ -61,7 +61,8 @@ pub struct RawBatch {
 /// is empty and only size and hash are known.
 pub struct OversizedRecord {
     pub blob: BlobId,
-    pub file: File,
+    /// `None`: there is no place for it.
+    pub file: Option<File>,
     pub bytes: u64,
     /// Hash of its bytes.
     pub hash: [u8; 16],
@@ -81,8 +82,8 @@ pub struct FetchContext {
     pub forward: mpsc::Sender<Arrival>,
     pub budget: Budget,
     pub max_record: usize,
-    /// Where an oversized record is spooled.
-    pub spool_dir: PathBuf,
+    /// Where an oversized record is spooled; `None`: nowhere, of such a record only size and hash are learned.
+    pub spool_dir: Option<PathBuf>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -393,7 +394,7 @@ impl<'a> Attempt<'a> {
             self.buffer.advance(open);
             self.splitter.cut(open);
             self.is_flowing = true;
-            let spool = Spool::create(&self.context.spool_dir).await.map_err(|e| self.spool_error(e))?;
+            let spool = Spool::create(self.context.spool_dir.as_deref()).await.map_err(|e| self.spool_error(e))?;
             self.spool = Some(spool);
         }
         if self.spool.is_some() {
@@ -422,7 +423,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn spool_error(&self, source: std::io::Error) -> FetchError {
-        FetchError::Spool { path: self.context.spool_dir.clone(), source }
+        FetchError::Spool { path: self.context.spool_dir.clone().unwrap_or_default(), source }
     }
 }
 

@@ -60,7 +60,7 @@ pub struct Context {
     pub forward: mpsc::Sender<Arrival>,
     /// Which feeds may fetch something new.
     pub intake: Intake,
-    pub spool_dir: PathBuf,
+    pub spool_dir: Option<PathBuf>,
     pub transport: Transport,
     /// Where feeds say what keeps them from going on, for `/status`.
     pub troubles: Troubles,

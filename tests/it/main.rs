@@ -9,6 +9,9 @@ mod elasticsearch;
 #[allow(dead_code, reason = "not every test file turns every knob")]
 mod hec;
 
+#[path = "../fake/token.rs"]
+#[allow(dead_code, reason = "not every test file turns every knob")]
+mod token;
 #[path = "../fake/web.rs"]
 #[allow(dead_code, reason = "not every test file turns every knob")]
 mod web;
@@ -34,6 +37,7 @@ mod normalize;
 mod one_shot;
 mod papers;
 mod reload;
+mod replay;
 mod routes;
 mod schema;
 mod sink;

@@ -53,6 +53,8 @@ const WALLS: &[(&str, &[&str])] = &[
             "record::RecordKey",
             "retry",
             "secret",
+            // A token is fetched in one way, whoever it is for.
+            "source::auth",
             "state",
         ],
     ),
@@ -106,7 +108,7 @@ const WALLS: &[(&str, &[&str])] = &[
 
 /// The rooms that know the order of the steps; only [`MAY_SEE_ORDER`] may see them.
 const ORDER: &[&str] = &["app", "pipeline"];
-const MAY_SEE_ORDER: &[&str] = &["app", "cli", "main", "pipeline"];
+const MAY_SEE_ORDER: &[&str] = &["app", "cli", "main", "pipeline", "replay"];
 
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "helpers", "helper", "misc", "common", "data_structures", "types2"];

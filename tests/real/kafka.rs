@@ -1,5 +1,5 @@
 //! Apache Kafka itself, one node in KRaft mode, with a listener of each kind: open, with a login (PLAIN
-//! and SCRAM), with a login over TLS, and with client certificates. Jars come from Maven Central, once.
+//! and SCRAM), with a login over TLS, with client certificates, with tokens, and two whose certificates are wrong. Jars come from Maven Central, once.
 //! Topics are made through it, and read back whole.
 
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use super::{Daemon, install, installer, place};
+use crate::token::TokenSigner;
 
 const VERSION: &str = "kafka-4.1.1";
 /// A start takes 5 seconds alone; a machine full of other tests takes longer.
@@ -30,8 +31,10 @@ pub struct Kafka {
     dir: TempDir,
     jars: PathBuf,
     daemon: Mutex<Daemon>,
-    /// Listener (`open`, `login`, `logintls`, `certificate`) → port.
+    /// Listener (`open`, `login`, `logintls`, `certificate`, `token`, `expired`, `elsewhere`) → port.
     ports: HashMap<&'static str, u16>,
+    /// Signs the tokens that the listener `token` believes.
+    pub signer: TokenSigner,
 }
 
 /// A message as it lies in a topic.
@@ -80,7 +83,10 @@ impl Kafka {
     /// Formats a directory and starts a broker on it.
     pub fn start() -> Kafka {
         let (dir, jars) = (place(), jars());
-        let ports = free_ports(["open", "login", "logintls", "certificate", "controller"]);
+        let names = ["open", "login", "logintls", "certificate", "token", "expired", "elsewhere", "controller"];
+        let ports = free_ports(names);
+        let signer = TokenSigner::new();
+        std::fs::write(dir.path().join("jwks.json"), signer.jwks()).unwrap();
         certificates(dir.path());
         let mut properties = include_str!("kafka/server.properties").replace("@dir@", &dir.path().to_string_lossy());
         for (name, port) in &ports {
@@ -98,14 +104,18 @@ impl Kafka {
         }
         installer(&mut format);
         let daemon = Mutex::new(begin(dir.path(), &jars));
-        let kafka = Kafka { dir, jars, daemon, ports };
+        let kafka = Kafka { dir, jars, daemon, ports, signer };
         kafka.await_ready();
         kafka
     }
 
     /// `host:port` of a listener.
     pub fn address(&self, listener: &str) -> String {
-        let host = if matches!(listener, "logintls" | "certificate") { "localhost" } else { "127.0.0.1" };
+        let host = if matches!(listener, "logintls" | "certificate" | "expired" | "elsewhere") {
+            "localhost"
+        } else {
+            "127.0.0.1"
+        };
         format!("{host}:{}", self.ports[listener])
     }
 
@@ -292,6 +302,8 @@ fn java(dir: &Path, jars: &Path) -> Command {
     let mut java = Command::new("java");
     java.args(["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
     java.arg(jars.join("libs/*"));
+    let allowed = dir.join("jwks.json");
+    java.arg(format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file:{}", allowed.display()));
     java.arg(format!("-Dlog4j2.configurationFile={}", dir.join("log4j2.properties").display()));
     java
 }
@@ -314,20 +326,28 @@ fn certificates(dir: &Path) {
     };
     let (issuer, ca) = authority("auditferry tests");
     let (_, other) = authority("somebody else");
-    let signed = |name: &str, hosts: Vec<String>| {
+    let signed = |name: &str, hosts: Vec<String>, ended: bool| {
         let mut params = CertificateParams::new(hosts).unwrap();
+        if ended {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
     };
-    let (server, server_key) = signed("localhost", vec!["localhost".into(), "127.0.0.1".into()]);
-    let (client, client_key) = signed("auditferry", Vec::new());
+    let (server, server_key) = signed("localhost", vec!["localhost".into(), "127.0.0.1".into()], false);
+    let (expired, expired_key) = signed("localhost", vec!["localhost".into(), "127.0.0.1".into()], true);
+    let (elsewhere, elsewhere_key) = signed("elsewhere.example", vec!["elsewhere.example".into()], false);
+    let (client, client_key) = signed("auditferry", Vec::new(), false);
     let server = format!("{server_key}{server}{ca}");
     for (name, text) in [
         ("ca.pem", &ca),
         ("other-ca.pem", &other),
         ("server.pem", &server),
+        ("expired.pem", &format!("{expired_key}{expired}{ca}")),
+        ("elsewhere.pem", &format!("{elsewhere_key}{elsewhere}{ca}")),
         ("client.pem", &client),
         ("client.key", &client_key),
     ] {

@@ -12,8 +12,8 @@ use url::Url;
 
 use super::scratch::Scratch;
 use crate::config::{
-    AdminConfig, BatchConfig, CollectConfig, Config, CredentialConfig, EnrichConfig, FileConfig, Format, ProxyConfig,
-    RetryConfig, SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
+    AdminConfig, BatchConfig, CollectConfig, Config, CredentialConfig, DeadLettersConfig, EnrichConfig, FileConfig,
+    Format, ProxyConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TenantConfig, TlsConfig,
 };
 use crate::feed::{ContentType, Tenant};
 use crate::normalize::Profile;
@@ -112,7 +112,7 @@ impl World {
             // Invented ones are in the program.
             keep_original: false,
             enrich: EnrichConfig::default(),
-            dead_letters: scratch.path().join("dead.ndjson"),
+            dead_letters: DeadLettersConfig::in_file(&scratch.path().join("dead.ndjson")),
             sinks,
             clock: self.simulator.clock(),
         })

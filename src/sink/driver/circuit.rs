@@ -49,6 +49,8 @@ pub(super) struct Circuit {
     closed: watch::Sender<bool>,
     health: watch::Sender<bool>,
     metrics: Arc<Metrics>,
+    /// Whether refusals are never taken for the receiver's as a whole.
+    believes: bool,
 }
 
 /// Permission to send once.
@@ -71,8 +73,14 @@ impl Circuit {
             closed: watch::channel(true).0,
             health,
             metrics,
+            believes: false,
         };
         (circuit, told)
+    }
+
+    /// The same for events that were refused before: that most of them are refused again says nothing.
+    pub fn believing(self) -> Circuit {
+        Circuit { believes: true, ..self }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -160,6 +168,9 @@ impl Circuit {
     /// what is `misplaced`, this one is enough.
     /// True when the refused events must be kept for the receiver instead of becoming dead letters.
     pub fn is_mass_refusal(&self, events: usize, refused: usize, reason: &str, misplaced: bool) -> bool {
+        if self.believes {
+            return false;
+        }
         let mut known = self.known();
         let (events, refused) = (known.small.0 + events, known.small.1 + refused);
         let alike = misplaced || known.refused_before.as_deref() == Some(reason);
@@ -254,6 +265,15 @@ mod tests {
         let (circuit, health) = circuit();
         assert!(!batch(&circuit, 20, 11, "bad"));
         assert!(batch(&circuit, 20, 11, "bad"));
+        assert!(!*health.borrow());
+    }
+
+    #[test]
+    fn events_that_were_refused_before_may_all_be_refused_again() {
+        let (circuit, health) = circuit();
+        let circuit = circuit.believing();
+        assert!((0..5).all(|_| !batch(&circuit, 20, 20, "bad")) && *health.borrow());
+        circuit.refused("no");
         assert!(!*health.borrow());
     }
 

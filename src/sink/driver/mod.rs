@@ -75,6 +75,32 @@ pub fn spawn<S: Sink>(
     dead: DeadLetters,
     metrics: Arc<Metrics>,
 ) -> DriverHandle {
+    start(turn, config, id, sink, state, dead, metrics, false)
+}
+
+/// The same for events that the sink refused before: however many it refuses again, they become dead letters again.
+pub fn spawn_for_replay<S: Sink>(
+    config: SinkConfig,
+    id: SinkId,
+    sink: S,
+    state: State,
+    dead: DeadLetters,
+    metrics: Arc<Metrics>,
+) -> DriverHandle {
+    start(std::future::ready(()), config, id, sink, state, dead, metrics, true)
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a driver is made of")]
+fn start<S: Sink>(
+    turn: impl Future<Output = ()> + Send + 'static,
+    config: SinkConfig,
+    id: SinkId,
+    sink: S,
+    state: State,
+    dead: DeadLetters,
+    metrics: Arc<Metrics>,
+    were_refused: bool,
+) -> DriverHandle {
     let serial = sink.serial();
     let required = if config.required { "true" } else { "false" };
     // Before a reload it may have been of another type, or required: alerts join on what is said here.
@@ -82,6 +108,7 @@ pub fn spawn<S: Sink>(
     metrics.sink_info.with_label_values(&[config.name.as_str(), config.kind.type_name(), required]).set(1);
     let verdicts = Arc::new(Verdicts::new(&config.name, id, state, metrics));
     let (circuit, health) = Circuit::new(&config.name, config.retry, Arc::clone(&verdicts.metrics));
+    let circuit = if were_refused { circuit.believing() } else { circuit };
     let limit = Limit::new(&config.name, config.rate_limit.as_ref(), &verdicts.metrics);
     let (stop, stopped) = watch::channel(false);
     let courier = Courier {

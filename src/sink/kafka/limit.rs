@@ -9,13 +9,17 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 
 use super::producer::Recipe;
-use crate::config::{KafkaConfig, SinkConfig};
+use crate::config::{KafkaConfig, SaslConfig, SinkConfig};
 
 /// The setting of a topic.
 const SETTING: &str = "max.message.bytes";
 
 /// Asks once, at most for `limit`.
 pub(super) async fn of_topic(config: &SinkConfig, kafka: &KafkaConfig, topic: &str, limit: Duration) -> Option<u64> {
+    if matches!(kafka.sasl, Some(SaslConfig::Token(_))) {
+        // rdkafka's admin client hears of no question for a token, and would wait in vain.
+        return None;
+    }
     let (config, kafka) = (config.clone(), kafka.clone());
     let make = move || {
         let mut client = Recipe::read(&config, &kafka).ok()?.client;

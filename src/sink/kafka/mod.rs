@@ -7,13 +7,17 @@
 //! batches hold. Never blocks an async thread, never produces a message that librdkafka still has.
 
 mod delivery;
+mod diagnosis;
 mod frame;
 mod keeper;
 mod ledger;
+mod letters;
 mod limit;
 mod producer;
+pub mod reader;
 mod slots;
 mod templates;
+mod token;
 mod transactional;
 mod transactor;
 mod verdict;
@@ -104,8 +108,7 @@ impl KafkaSink {
             metrics.kafka_renewed.with_label_values(&[&name, reason]);
         }
         let shared = Arc::new(Shared::new(&name, metrics));
-        let recipe =
-            Recipe::read(config, kafka).map_err(|source| SinkBuildError::Secret { sink: name.clone(), source })?;
+        let recipe = Recipe::read(config, kafka).map_err(|error| error.of(&name))?;
         let producer = Producer::make(recipe, &shared, 0, false)
             .map_err(|reason| SinkBuildError::Kafka { sink: name.clone(), reason })?;
         Ok(KafkaSink {
@@ -133,6 +136,15 @@ impl KafkaSink {
 
     fn fatal(&self, reason: impl std::fmt::Display) -> SendError {
         SendError::Fatal { reason: format!("sink `{}`: {reason}", self.name) }
+    }
+
+    /// Learns why TLS fails, once for each trouble.
+    async fn diagnose(&self) {
+        if self.shared.wants_diagnosis()
+            && let Some(found) = diagnosis::of_tls(&self.kafka).await
+        {
+            self.shared.diagnosed(found);
+        }
     }
 
     fn topics(&self) -> std::sync::MutexGuard<'_, Topics> {
@@ -172,12 +184,19 @@ impl Sink for KafkaSink {
             let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         }
         self.learn_limits(&frames, &wait).await;
+        self.diagnose().await;
         self.judge(&frames, &wait, taken_before)
     }
 
     /// Reads the login again, and asks for the topics that were in trouble, or one that is in use.
     async fn probe(&self) -> Result<(), SendError> {
         let (config, kafka) = (self.config.clone(), self.kafka.clone());
+        if matches!(self.shared.trouble(), Some((Trouble::Login, _))) {
+            let there = self.many.read().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(producer) = there {
+                producer.renew_token().await;
+            }
+        }
         let recipe = tokio::task::spawn_blocking(move || Recipe::read(&config, &kafka)).await;
         let print = match recipe {
             Ok(Ok(recipe)) => recipe.print,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
@@ -21,10 +21,13 @@ use secrecy::ExposeSecret;
 
 use super::frame::Frame;
 use super::ledger::{Ledger, Standing};
+use super::token::Tokens;
 use super::verdict::{Trouble, trouble};
-use crate::config::{KafkaConfig, SinkConfig};
+use crate::config::{KafkaConfig, SaslConfig, SinkConfig};
+use crate::http::HttpError;
 use crate::metrics::Metrics;
 use crate::secret::{SecretError, scrub};
+use crate::sink::SinkBuildError;
 
 /// The bit of a ticket that says that its message is a checkpoint.
 pub(super) const CHECKPOINT: usize = 1 << (usize::BITS - 1);
@@ -37,6 +40,8 @@ pub(super) struct Shared {
     /// Messages that the brokers have taken so far.
     pub taken: AtomicU64,
     trouble: Mutex<Option<(Trouble, String)>>,
+    /// Whether it was asked what is wrong with TLS, since the last good word.
+    diagnosed: AtomicBool,
     /// Whether `trouble` holds one: asked at each report.
     troubled: AtomicBool,
     /// Milliseconds of throttling that did not make a whole second yet.
@@ -58,6 +63,7 @@ impl Shared {
             metrics,
             taken: AtomicU64::new(0),
             trouble: Mutex::default(),
+            diagnosed: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
             throttled_ms: AtomicU64::new(0),
             throttled: AtomicBool::new(false),
@@ -74,12 +80,34 @@ impl Shared {
     /// A broker has answered well.
     pub fn well(&self) {
         if self.troubled.swap(false, Ordering::AcqRel) {
+            self.diagnosed.store(false, Ordering::Release);
             *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// Whether TLS fails and nobody has asked why.
+    pub fn wants_diagnosis(&self) -> bool {
+        let is_tls = matches!(self.trouble(), Some((Trouble::Tls, _)));
+        is_tls && !self.diagnosed.swap(true, Ordering::AcqRel)
+    }
+
+    /// What is wrong with TLS, in better words than librdkafka's.
+    pub fn diagnosed(&self, found: String) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((Trouble::Tls, said)) = &mut *trouble {
+            *said = format!("{found} ({said})");
         }
     }
 
     fn trouble_is(&self, found: Trouble, said: String) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*trouble, Some((Trouble::Tls, _)))
+            && found == Trouble::Tls
+            && self.diagnosed.load(Ordering::Acquire)
+        {
+            // It is said again and again, and not as well.
+            return;
+        }
         // Refused logins and handshakes also end in a broken connection, and everything in "all brokers
         // down"; each says less than what came before it.
         let known = trouble.as_ref().map(|(known, _)| *known);
@@ -104,28 +132,86 @@ impl Shared {
     }
 }
 
+/// What is known of a client's login beside its settings.
+#[derive(Default)]
+pub(super) struct Login {
+    password: Vec<u8>,
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Login {
+    /// librdkafka's words without the password or the token, on one line.
+    pub fn clean(&self, said: &str) -> String {
+        let clean = scrub(said.as_bytes(), &self.password);
+        let clean = self.tokens.as_ref().map_or_else(|| clean.to_vec(), |tokens| tokens.scrub(&clean));
+        String::from_utf8_lossy(&clean).replace(char::is_control, " ")
+    }
+
+    /// For librdkafka, which asks when it needs one and when four fifths of the last one's life are over.
+    pub fn token(&self) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("the sink has no `sasl.token`")?;
+        Ok(tokens.token()?)
+    }
+
+    /// Fetches another token where the brokers refuse the one that there is.
+    pub async fn renew(&self) {
+        if let Some(tokens) = &self.tokens {
+            tokens.renew().await;
+        }
+    }
+}
+
+/// What a client is made of could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecipeError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("no client for the token endpoint: {0}")]
+    Http(#[from] HttpError),
+}
+
+impl RecipeError {
+    /// As an error of the sink.
+    pub fn of(self, sink: &str) -> SinkBuildError {
+        let sink = sink.to_owned();
+        match self {
+            RecipeError::Secret(source) => SinkBuildError::Secret { sink, source },
+            RecipeError::Http(source) => SinkBuildError::Http { sink, source },
+        }
+    }
+}
+
 /// What a producer is made of: settings with every secret as it stands now.
 pub(super) struct Recipe {
     pub client: ClientConfig,
-    password: Vec<u8>,
+    pub login: Login,
     /// Changes when the login or a certificate does.
     pub print: u64,
 }
 
 impl Recipe {
     /// Reads the password and the certificates.
-    pub fn read(config: &SinkConfig, kafka: &KafkaConfig) -> Result<Recipe, SecretError> {
+    pub fn read(config: &SinkConfig, kafka: &KafkaConfig) -> Result<Recipe, RecipeError> {
         let mut client: ClientConfig = kafka.settings(&config.batch).into_iter().collect();
         // Everything that is said goes through `log` below.
         client.set_log_level(RDKafkaLogLevel::Info).set("bootstrap.servers", &kafka.brokers);
         let mut print = DefaultHasher::new();
-        let mut password = Vec::new();
+        let mut login = Login::default();
         if let Some(sasl) = &kafka.sasl {
-            let secret = sasl.password.read()?;
-            client.set("sasl.mechanism", sasl.mechanism).set("sasl.username", &sasl.username);
-            client.set("sasl.password", secret.expose_secret());
-            password = secret.expose_secret().as_bytes().to_vec();
-            password.hash(&mut print);
+            client.set("sasl.mechanism", sasl.mechanism());
+            match sasl {
+                SaslConfig::Password { username, password, .. } => {
+                    let secret = password.read()?;
+                    client.set("sasl.username", username).set("sasl.password", secret.expose_secret());
+                    login.password = secret.expose_secret().as_bytes().to_vec();
+                    login.password.hash(&mut print);
+                }
+                SaslConfig::Token(token) => {
+                    let tokens = Tokens::of(&config.name, token)?;
+                    tokens.serial().hash(&mut print);
+                    login.tokens = Some(tokens);
+                }
+            }
         }
         let protocol = match (&kafka.sasl, &kafka.tls) {
             (None, None) => "plaintext",
@@ -149,7 +235,7 @@ impl Recipe {
                 std::fs::read(path).unwrap_or_default().hash(&mut print);
             }
         }
-        Ok(Recipe { client, password, print: print.finish() })
+        Ok(Recipe { client, login, print: print.finish() })
     }
 }
 
@@ -158,21 +244,20 @@ pub(super) struct Context {
     shared: Arc<Shared>,
     generation: u64,
     alone: bool,
-    password: Vec<u8>,
-}
-
-impl Context {
-    /// librdkafka's words without the password, on one line.
-    fn clean(&self, said: &str) -> String {
-        String::from_utf8_lossy(&scrub(said.as_bytes(), &self.password)).replace(char::is_control, " ")
-    }
+    login: Login,
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.login.token()
+    }
+
     /// At debug: librdkafka repeats itself while a broker is away. What matters is said once by the
     /// circuit, in the words of `error`.
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let message = self.clean(message);
+        let message = self.login.clean(message);
         tracing::debug!(target: "auditferry::librdkafka", sink = %self.shared.sink, ?level, facility, message);
     }
 
@@ -190,7 +275,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(found) = error.rdkafka_error_code().and_then(|code| trouble(code, reason)) {
-            self.shared.trouble_is(found, self.clean(reason));
+            self.shared.trouble_is(found, self.login.clean(reason));
             self.shared.breaks.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -238,7 +323,7 @@ impl Producer {
             // The other producer's statistics tell of throttling already.
             client.set("batch.num.messages", "1").set("statistics.interval.ms", "0");
         }
-        let context = Context { shared: Arc::clone(shared), generation, alone, password: recipe.password };
+        let context = Context { shared: Arc::clone(shared), generation, alone, login: recipe.login };
         let said = |error: KafkaError| match error {
             KafkaError::ClientCreation(reason) => reason,
             // Not the value, which may be a secret.
@@ -287,6 +372,14 @@ impl Producer {
     /// One call of the transaction protocol; blocks.
     pub fn call(&self, call: impl FnOnce(&ThreadedProducer<Context>) -> KafkaResult<()>) -> KafkaResult<()> {
         self.inner.as_ref().map_or(Err(KafkaError::Canceled), call)
+    }
+
+    /// Fetches another token, where it logs in by one.
+    pub async fn renew_token(&self) {
+        if let Some(inner) = &self.inner {
+            let context = Arc::clone(inner.client().context());
+            context.login.renew().await;
+        }
     }
 
     /// Why this producer will never send again; `None` while it can.

@@ -103,6 +103,9 @@ pub(super) fn trouble(code: Code, said: &str) -> Option<Trouble> {
     }
 }
 
+/// How librdkafka begins what it says when we had no token for it (rdkafka_sasl_oauthbearer.c).
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token";
+
 impl Trouble {
     /// Which of two troubles says more.
     pub fn weight(self) -> u8 {
@@ -116,11 +119,17 @@ impl Trouble {
     /// The words for it, with what librdkafka `said`.
     pub fn words(self, said: &str) -> String {
         match self {
+            Trouble::Login if said.contains(NO_TOKEN) => {
+                format!("there is no token to log in to the brokers with: {said}; check `sasl.token` of the sink")
+            }
+            Trouble::Login if said.contains("OAUTHBEARER") => format!(
+                "the brokers refuse our token: {said}; check that `sasl.token` names the identity and the scope that they expect, and that the identity has rights there"
+            ),
             Trouble::Login => format!(
                 "the brokers refuse our login: {said}; check `sasl.username` and `sasl.password`, and that the listener has this mechanism"
             ),
             Trouble::Tls => format!(
-                "no TLS with the brokers: {said}; check `tls.ca_file`, the name in their certificate, our own certificate, and that the listener speaks TLS"
+                "no TLS with the brokers: {said}; check `tls.ca_file`, the name and the end in their certificate, our own certificate, and that the listener speaks TLS"
             ),
             Trouble::Away | Trouble::AllAway => format!("no broker can be reached: {said}; tried again"),
         }

@@ -24,6 +24,10 @@ pub struct Credential {
     pub kind: CredentialConfig,
     /// The resource: the API's root without a slash at the end (activity-api 1.1).
     pub resource: String,
+    /// In place of the token endpoint of `login` and `tenant_id`: one that is not Entra's.
+    pub endpoint: Option<Url>,
+    /// In place of all rights on the resource.
+    pub scope: Option<String>,
 }
 
 /// A request, and what must not be repeated of it.
@@ -62,11 +66,16 @@ impl Credential {
             client_id: config.client_id.clone(),
             kind: config.credential.clone(),
             resource: config.api.as_str().trim_end_matches('/').to_owned(),
+            endpoint: None,
+            scope: None,
         }
     }
 
     /// The token endpoint, version 2, which is also whom an assertion is made to.
     pub fn endpoint(&self) -> Url {
+        if let Some(endpoint) = &self.endpoint {
+            return endpoint.clone();
+        }
         let mut url = self.login.clone();
         url.set_path(&format!("{}/{}/oauth2/v2.0/token", url.path().trim_end_matches('/'), self.tenant_id));
         url
@@ -97,13 +106,16 @@ impl Credential {
     }
 
     fn form(&self, proof: &[(&str, &SecretString)], secrets: Vec<SecretString>) -> TokenRequest {
-        let scope = format!("{}/.default", self.resource);
+        let scope = self.scope.clone().unwrap_or_else(|| format!("{}/.default", self.resource));
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials").append_pair("client_id", &self.client_id);
         for (name, value) in proof {
             form.append_pair(name, value.expose_secret());
         }
-        let form = form.append_pair("scope", &scope).finish();
+        if !scope.is_empty() {
+            form.append_pair("scope", &scope);
+        }
+        let form = form.finish();
         let mut request = Request::new(Method::POST, self.endpoint());
         *request.body_mut() = Some(form.into());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -221,6 +233,8 @@ mod tests {
                 client_id: String::new(),
                 kind: CredentialConfig::ManagedIdentity(config),
                 resource: "https://manage.office.com".into(),
+                endpoint: None,
+                scope: None,
             };
             credential.request(0).unwrap()
         };

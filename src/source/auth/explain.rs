@@ -131,6 +131,8 @@ mod tests {
                 client_id: "c".into(),
                 kind,
                 resource: "https://manage.office.com".into(),
+                endpoint: None,
+                scope: None,
             };
             for entry in advice::all().filter(|entry| entry.code.starts_with("AADSTS")) {
                 let body = format!(

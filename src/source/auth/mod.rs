@@ -35,11 +35,12 @@ pub use expiry::{KINDS, Warnings, day};
 
 use super::body::Body;
 use super::client::http_date;
-use super::connections::Connections;
+use super::connections::{Connections, Transport};
 use super::error::{ApiError, request_ids};
 use super::steady::Steady;
 use crate::clock::{Clock, Seconds};
 use crate::config::CredentialConfig;
+use crate::http::HttpClient;
 use crate::metrics::Metrics;
 use answer::{MANAGED_IDENTITY, TOKEN_ENDPOINT, read_answer, read_denial};
 
@@ -62,6 +63,13 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Token {
     pub secret: SecretString,
     serial: u64,
+}
+
+impl Token {
+    /// Another number is another token of the same source.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
 }
 
 /// The token of one tenant.
@@ -104,9 +112,9 @@ struct Kept {
 
 impl Held {
     /// What there is while no new token is to be had: the old one while it lives. A refused credential's is none.
-    fn instead(&self, error: ApiError, now: Seconds) -> Result<Token, ApiError> {
+    fn instead(&self, error: ApiError, now: Seconds) -> Result<(Token, Seconds), ApiError> {
         match &self.token {
-            Some(kept) if now < kept.ends_at => Ok(kept.token.clone()),
+            Some(kept) if now < kept.ends_at => Ok((kept.token.clone(), kept.ends_at - now)),
             _ => Err(error),
         }
     }
@@ -143,15 +151,31 @@ impl TokenSource {
         }
     }
 
+    /// A source of its own for a receiver that wants tokens; `label` stands for it in what is said.
+    pub fn alone(
+        client: HttpClient,
+        clock: Clock,
+        credential: Credential,
+        label: &str,
+        metrics: Arc<Metrics>,
+    ) -> TokenSource {
+        TokenSource::new(Connections::new(Transport::Network(client)), clock, credential, label, metrics)
+    }
+
     /// A token with life left; waits for the one request in the air if there is one. While a new one cannot be had by
     /// no fault of the credential, the old one serves as long as it lives.
     pub async fn get(&self) -> Result<Token, ApiError> {
+        self.get_with_life().await.map(|(token, _)| token)
+    }
+
+    /// As [`get`](Self::get), with the seconds that the token lives from now.
+    pub async fn get_with_life(&self) -> Result<(Token, Seconds), ApiError> {
         let mut held = self.held.lock().await;
         let now = self.steady.now();
         if let Some(kept) = &held.token
             && now < kept.renew_at
         {
-            return Ok(kept.token.clone());
+            return Ok((kept.token.clone(), kept.ends_at - now));
         }
         // Before the files are read for the request: if one changes in between, the answer is of the older one.
         let fingerprint = self.fingerprint().await;
@@ -171,7 +195,7 @@ impl TokenSource {
                 self.refused.send_if_modified(std::mem::take);
                 self.count("ok");
                 self.metrics.token_expiry.with_label_values(&[&self.tenant]).set(self.clock.now() + lifetime);
-                Ok(token)
+                Ok((token, lifetime))
             }
             Err(error) => {
                 let refused = matches!(error, ApiError::Unauthorized { .. });

@@ -36,6 +36,8 @@ impl Endpoint {
             client_id: "client".into(),
             kind: CredentialConfig::ClientSecret { secret, expires: None },
             resource: "resource".into(),
+            endpoint: None,
+            scope: None,
         };
         let clock = Clock::following(1_700_000_000_000);
         let tokens = TokenSource::new(connections, clock, credential, "t", Metrics::new());

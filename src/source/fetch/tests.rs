@@ -39,6 +39,8 @@ fn client(body: &Bytes, chunk: usize, budget: &Budget, peak: &Arc<AtomicUsize>) 
         client_id: "client".into(),
         kind: CredentialConfig::ClientSecret { secret: SecretSource::Value("s".into()), expires: None },
         resource: "resource".into(),
+        endpoint: None,
+        scope: None,
     };
     let tokens = TokenSource::new(connections.clone(), clock.clone(), credential, "t", Arc::clone(&metrics));
     let pin = Pin::new("http://api.example/".parse().unwrap(), "id", "publisher");
@@ -62,7 +64,7 @@ async fn fetched_holding(body: &Bytes, chunk: usize, slow: bool) -> (usize, Opti
         forward,
         budget,
         max_record: 8 << 20,
-        spool_dir: dir.path().to_owned(),
+        spool_dir: Some(dir.path().to_owned()),
         metrics: Metrics::new(),
     };
     let tenant = Arc::new(Tenant { name: "t".into(), id: "id".into(), domains: vec![] });
@@ -125,7 +127,7 @@ async fn a_large_broken_body_is_known_again_however_the_network_cut_it() {
 #[tokio::test]
 async fn a_record_that_outgrows_memory_is_spooled_whole_and_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let mut spool = spool::Spool::create(dir.path()).await.unwrap();
+    let mut spool = spool::Spool::create(Some(dir.path())).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     let all: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
     for piece in all.chunks(99_991) {
@@ -133,8 +135,9 @@ async fn a_record_that_outgrows_memory_is_spooled_whole_and_leaves_no_file() {
     }
     let mut spooled = spool.end().await.unwrap();
     let mut read = Vec::new();
-    io::Seek::rewind(&mut spooled.file).unwrap();
-    io::Read::read_to_end(&mut spooled.file, &mut read).unwrap();
+    let mut kept = spooled.file.take().unwrap();
+    io::Seek::rewind(&mut kept).unwrap();
+    io::Read::read_to_end(&mut kept, &mut read).unwrap();
     assert!(read == all && spooled.is_kept && spooled.bytes == all.len() as u64);
     assert_eq!(spooled.hash, blake3::hash(&all).as_bytes()[..16]);
 }

@@ -36,7 +36,7 @@ pub(super) fn sink(kafka: KafkaConfig) -> SinkConfig {
 }
 
 pub(super) fn login(mechanism: &'static str, user: &str, password: &str) -> Option<SaslConfig> {
-    Some(SaslConfig { mechanism, username: user.into(), password: SecretSource::Value(password.into()) })
+    Some(SaslConfig::Password { mechanism, username: user.into(), password: SecretSource::Value(password.into()) })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,7 +208,7 @@ async fn a_password_that_was_put_right_is_read_again() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "wrong").unwrap();
     let password = SecretSource::File(file.path().to_owned());
-    let sasl = Some(SaslConfig { mechanism: "SCRAM-SHA-512", username: "alice".into(), password });
+    let sasl = Some(SaslConfig::Password { mechanism: "SCRAM-SHA-512", username: "alice".into(), password });
     let bare = Bare::new(KafkaConfig { sasl, ..kafka_config(kafka.address("login"), "rotated") });
     assert!(bare.held().await.contains("refuse our login"));
     std::fs::write(&file, "alice-secret\n").unwrap();

@@ -5,11 +5,13 @@
 mod acknowledged;
 mod collector;
 mod contract;
+mod dead_topic;
 mod elasticsearch;
 mod file;
 mod http;
 mod kafka;
 mod kafka_transactional;
+mod oauth;
 mod real_collector;
 mod syslog;
 mod together;
@@ -20,7 +22,8 @@ use std::time::Duration;
 use auditferry::ack::{Finalizer, Settlement};
 use auditferry::budget::Budget;
 use auditferry::config::{
-    AckConfig, BatchConfig, Format, HecConfig, ProxyConfig, RetryConfig, SinkConfig, SinkKind, StateConfig, TlsConfig,
+    AckConfig, BatchConfig, DeadLettersConfig, Format, HecConfig, ProxyConfig, RetryConfig, SinkConfig, SinkKind,
+    StateConfig, TlsConfig,
 };
 use auditferry::event::{Delivery, EventMeta, Part};
 use auditferry::feed::{BlobId, ContentType, Feed, Tenant};
@@ -117,13 +120,18 @@ impl Bench {
     }
 
     fn start_in(dir: tempfile::TempDir, config: SinkConfig) -> Bench {
+        let dead = DeadLettersConfig::in_file(&dir.path().join("dead.ndjson"));
+        Bench::start_with(dir, config, &dead)
+    }
+
+    fn start_with(dir: tempfile::TempDir, config: SinkConfig, dead: &DeadLettersConfig) -> Bench {
         let metrics = Metrics::new();
         let state_config = StateConfig { dir: dir.path().join("state"), max_delivered_bytes: 1 << 20 };
         std::fs::create_dir_all(&state_config.dir).unwrap();
         let state = State::open(&state_config, Arc::clone(&metrics)).unwrap();
         let id = state.sink_id(&config.name).unwrap();
         let sink = build(&config, id, &state, Arc::clone(&metrics)).unwrap();
-        let dead = DeadLetters::open(&dir.path().join("dead.ndjson"), Arc::clone(&metrics)).unwrap();
+        let dead = DeadLetters::of(dead, Arc::clone(&metrics)).unwrap();
         let driver =
             driver::spawn(std::future::ready(()), config.clone(), id, sink, state.clone(), dead, Arc::clone(&metrics));
         Bench { dir, state, metrics, id, driver, config }

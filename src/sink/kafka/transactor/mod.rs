@@ -118,8 +118,7 @@ impl Transactor {
         let Some(transactional) = kafka.transactional.clone() else {
             return Err(SinkBuildError::Kafka { sink, reason: "no transactional id".to_owned() });
         };
-        let recipe =
-            Recipe::read(config, kafka).map_err(|source| SinkBuildError::Secret { sink: sink.clone(), source })?;
+        let recipe = Recipe::read(config, kafka).map_err(|error| error.of(&sink))?;
         drop(recipe);
         metrics.sink_bytes.with_label_values(&[&sink, "identity"]);
         for reason in ["fatal", "login", "unsure"] {

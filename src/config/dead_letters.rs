@@ -1,0 +1,192 @@
+//! `dead_letters` as written → as meant: a file, a Kafka topic beside it, or the topic alone. The topic lies in
+//! the cluster of a Kafka sink, whose brokers, login and TLS it shares. Comes in: the section and the checked sinks.
+//! Goes out: [`DeadLettersConfig`], or faults. Opens nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::faults::{Place, Reader};
+use super::file::{DeadLettersFile, DeadTopicFile};
+use super::kafka::KafkaConfig;
+use super::section::{Field, Section, nearest};
+use super::values::At;
+use super::{SinkConfig, SinkKind};
+
+/// Where records go that a sink refuses for good: at least one of the two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLettersConfig {
+    /// `None`: nothing of a letter touches the disk.
+    pub file: Option<PathBuf>,
+    pub topic: Option<DeadTopicConfig>,
+}
+
+impl DeadLettersConfig {
+    /// A file and no topic.
+    pub fn in_file(path: &Path) -> DeadLettersConfig {
+        DeadLettersConfig { file: Some(path.to_owned()), topic: None }
+    }
+
+    /// Where they go, for a person.
+    pub fn target(&self) -> String {
+        let file = self.file.as_ref().map(|path| path.display().to_string());
+        let topic = self.topic.as_ref().map(|topic| format!("kafka topic {} ({})", topic.kafka.topic, topic.sink));
+        file.into_iter().chain(topic).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// A topic of dead letters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadTopicConfig {
+    /// The Kafka sink whose cluster it lies in.
+    pub sink: String,
+    /// That sink's settings with the topic of the dead letters and their key.
+    pub kafka: KafkaConfig,
+}
+
+/// Where dead letters lie when nothing is on a disk and nothing else is said.
+const DEFAULT_TOPIC: &str = "auditferry-dead";
+
+/// The key of a letter's message: the record's.
+const KEY: &str = "{key}";
+
+/// The file that letters go to, as far as that can be said before the sinks are known: `None` where only a topic is given.
+pub(super) fn file(written: &DeadLettersFile, state_dir: &Path) -> Option<(PathBuf, Option<Place>)> {
+    match (&written.file, &written.kafka) {
+        (Field::Given(at), _) => Some((at.value.clone(), Some(at.place.clone()))),
+        (Field::Absent, Field::Given(_) | Field::Faulty) => None,
+        (Field::Absent | Field::Faulty, _) => Some((state_dir.join("dead.ndjson"), None)),
+    }
+}
+
+/// The topic that letters go to.
+pub(super) fn topic(
+    written: Field<DeadTopicFile>,
+    sinks: &[SinkConfig],
+    reader: &mut Reader<'_>,
+) -> Option<DeadTopicConfig> {
+    let At { value: written, place } = written.given()?;
+    let hint = "for instance `topic: auditferry-dead`; somebody must have created it";
+    let topic = written.topic.required("topic", DeadTopicFile::TITLE, &place, hint, reader);
+    let cluster = cluster(written.sink, &place, sinks, reader);
+    let (topic, (sink, cluster)) = (topic?, cluster?);
+    if !is_topic(&topic.value) {
+        reader.fault(
+            &topic.place,
+            "this is no name of a topic: dead letters lie in one, whatever they are of",
+            "letters, digits, `.`, `_` and `-`, at most 249 of them, and no place in braces",
+        );
+        return None;
+    }
+    if let Some((other, _)) = kafka_sinks(sinks).find(|(_, kafka)| kafka.topic == topic.value) {
+        reader.fault(
+            &topic.place,
+            format!("the sink `{}` writes its records to this topic", other.name),
+            "give the dead letters a topic of their own: who reads the records would take them for some",
+        );
+        return None;
+    }
+    Some(in_cluster(sink, cluster, &topic.value))
+}
+
+/// The topic for a process that has no disk and names none: in the cluster that has the state.
+pub(super) fn beside_the_state(keeper: &str, sinks: &[SinkConfig]) -> Option<DeadTopicConfig> {
+    let (sink, cluster) = kafka_sinks(sinks).find(|(sink, _)| sink.name == keeper)?;
+    Some(in_cluster(sink, cluster, DEFAULT_TOPIC))
+}
+
+/// A topic in the cluster of this sink. Its producer is not transactional: it would take the sink's own place.
+fn in_cluster(sink: &SinkConfig, cluster: &KafkaConfig, topic: &str) -> DeadTopicConfig {
+    let kafka = KafkaConfig { topic: topic.to_owned(), key: KEY.to_owned(), transactional: None, ..cluster.clone() };
+    DeadTopicConfig { sink: sink.name.clone(), kafka }
+}
+
+fn kafka_sinks(sinks: &[SinkConfig]) -> impl Iterator<Item = (&SinkConfig, &KafkaConfig)> {
+    sinks.iter().filter_map(|sink| match &sink.kind {
+        SinkKind::Kafka(kafka) => Some((sink, kafka)),
+        _ => None,
+    })
+}
+
+/// The named Kafka sink, or the only one.
+fn cluster<'a>(
+    named: Field<String>,
+    place: &Place,
+    sinks: &'a [SinkConfig],
+    reader: &mut Reader<'_>,
+) -> Option<(&'a SinkConfig, &'a KafkaConfig)> {
+    let all: Vec<_> = kafka_sinks(sinks).collect();
+    let names = || all.iter().map(|(sink, _)| sink.name.as_str());
+    let named = match named {
+        Field::Faulty => return None,
+        Field::Absent => match all.as_slice() {
+            [only] => return Some(*only),
+            [] => {
+                let hint = "add a sink of type kafka, or keep the dead letters in a file: `dead_letters: { file: … }`";
+                reader.fault(place, "there is no sink of type kafka whose brokers could take the dead letters", hint);
+                return None;
+            }
+            _ => {
+                let hint = format!("give `sink:` one of {}", names().collect::<Vec<_>>().join(", "));
+                reader.fault(place, "there are several sinks of type kafka", hint);
+                return None;
+            }
+        },
+        Field::Given(at) => at,
+    };
+    let found = all.iter().find(|(sink, _)| sink.name == named.value).copied();
+    if found.is_none() {
+        let hint = nearest(&named.value, names()).map_or_else(
+            || format!("it is the name of a sink of type kafka: {}", names().collect::<Vec<_>>().join(", ")),
+            |name| format!("did you mean `{name}`?"),
+        );
+        reader.fault(&named.place, "no sink of type kafka is called so", hint);
+    }
+    found
+}
+
+/// Kafka's rules of a topic's name (org.apache.kafka.common.internals.Topic).
+fn is_topic(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !name.is_empty() && name.len() <= 249 && !matches!(name, "." | "..") && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, load_str};
+
+    fn load(dead_letters: &str, sinks: &str) -> Result<Config, String> {
+        let text = format!(
+            "tenants: [{{name: a, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {{client_secret: x}}}}]\nsinks: [{sinks}]\ndead_letters: {dead_letters}\nstate: {{dir: /s}}"
+        );
+        load_str("c.yaml", &text).map_err(|faults| faults.to_string())
+    }
+
+    const BUS: &str = "{name: bus, type: kafka, brokers: 'localhost:9092', topic: t, headers: {a: b}}";
+    const OTHER: &str = "{name: other, type: kafka, brokers: 'localhost:9093', topic: 'o.{workload}'}";
+
+    #[test]
+    fn a_file_a_topic_or_both() {
+        let both = load("{file: /d, kafka: {topic: dead}}", BUS).unwrap().dead_letters;
+        assert_eq!(both.target(), "/d and kafka topic dead (bus)");
+        let kafka = both.topic.unwrap().kafka;
+        assert_eq!((kafka.brokers.as_str(), kafka.key.as_str(), kafka.headers.len()), ("localhost:9092", "{key}", 1));
+        let named = load("{kafka: {sink: other, topic: dead}}", &format!("{BUS}, {OTHER}")).unwrap().dead_letters;
+        assert_eq!((named.file, named.topic.unwrap().kafka.brokers), (None, "localhost:9093".to_owned()));
+        assert_eq!(load("{}", BUS).unwrap().dead_letters.target(), "/s/dead.ndjson");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_said() {
+        let two = format!("{BUS}, {OTHER}");
+        for (dead_letters, sinks, said) in [
+            ("{kafka: {topic: dead}}", two.as_str(), "one of bus, other"),
+            ("{kafka: {topic: dead, sink: othr}}", &two, "did you mean `other`?"),
+            ("{kafka: {topic: dead}}", "{name: out, type: stdout}", "there is no sink of type kafka"),
+            ("{kafka: {sink: bus}}", BUS, "`topic` is missing"),
+            ("{kafka: {topic: 'dead.{tenant}'}}", BUS, "no name of a topic"),
+            ("{kafka: {topic: t}}", BUS, "writes its records to this topic"),
+        ] {
+            let faults = load(dead_letters, sinks).unwrap_err();
+            assert!(faults.contains(said), "{said}: {faults}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Tokens for brokers: Apache Kafka with a listener that believes what the tests' own endpoint signs, and wants a new token
+//! every few seconds.
+
+use std::time::{Duration, Instant};
+
+use auditferry::config::{
+    CredentialConfig, KafkaConfig, ProxyConfig, SaslConfig, SaslTokenConfig, SinkKind, TlsConfig,
+};
+use auditferry::secret::SecretSource;
+use auditferry::simulator::WorldConfig;
+use auditferry::sink::Sink;
+
+use super::kafka::{Bare, kafka_config};
+use super::{Bench, counts, records, sink_config};
+use crate::real::kafka::Kafka;
+use crate::support::{Place, compare, served, world};
+use crate::token::FakeTokens;
+
+fn by_token(kafka: &Kafka, topic: &str, tokens: &FakeTokens, secret: SecretSource) -> KafkaConfig {
+    let token = SaslTokenConfig {
+        login: tokens.url().parse().unwrap(),
+        tenant_id: "directory".into(),
+        client_id: format!("client-of-{topic}"),
+        credential: CredentialConfig::ClientSecret { secret, expires: None },
+        resource: "https://namespace.example".into(),
+        token_url: None,
+        scope: None,
+        tls: TlsConfig { with_platform: true, ..TlsConfig::default() },
+        proxy: ProxyConfig::Off,
+    };
+    KafkaConfig { sasl: Some(SaslConfig::Token(Box::new(token))), ..kafka_config(kafka.address("token"), topic) }
+}
+
+fn right() -> SecretSource {
+    SecretSource::Value("right".into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_renewed_while_records_flow_and_no_connection_notices() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("by-token", &[]).await;
+    let tokens = FakeTokens::start(&kafka.signer).await;
+    tokens.set(|knobs| (knobs.lives, knobs.said) = (8, 8));
+    let bench = Bench::start(sink_config("bus", SinkKind::Kafka(by_token(&kafka, "by-token", &tokens, right()))));
+    let (began, mut sent) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(20) {
+        assert_eq!(bench.offer(records(sent, 20)).await.settled().await, counts(20, 0));
+        sent += 20;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let (path, form) = tokens.asked().remove(0);
+    assert_eq!(path, "/directory/oauth2/v2.0/token");
+    assert!(form.contains("scope=https%3A%2F%2Fnamespace.example%2F.default"), "{form}");
+    let issued = tokens.issued().len();
+    assert!((3..=8).contains(&issued), "{issued} tokens in {:?}", began.elapsed());
+    assert_eq!(bench.metrics.kafka_renewed.total(), 0, "by the same producer");
+    assert!(bench.dead_letters().is_empty());
+    bench.stop().await;
+    assert_eq!(kafka.read_all(&["by-token"]).len(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_the_brokers_refuse_holds_everything_until_a_better_one_is_had() {
+    let kafka = Kafka::shared();
+    for (topic, spoil) in [("token-other", true), ("token-ended", false)] {
+        kafka.create_topic(topic, &[]).await;
+        let tokens = FakeTokens::start(&kafka.signer).await;
+        tokens.set(|knobs| if spoil { knobs.audience = "another".into() } else { knobs.lives = -60 });
+        let bare = Bare::new(by_token(&kafka, topic, &tokens, right()));
+        let reason = bare.held().await;
+        println!("{topic}: {reason}");
+        assert!(reason.contains("the brokers refuse our token"), "{reason}");
+        assert!(tokens.issued().iter().all(|token| !reason.contains(token.as_str())), "{reason}");
+        assert!(bare.sink.probe().await.is_err(), "nobody has mended it");
+        tokens.set(|knobs| (knobs.audience, knobs.lives) = ("kafka-for-tests".into(), 3600));
+        bare.mended().await;
+        bare.settled().await.unwrap();
+        assert_eq!(kafka.read_all(&[topic]).len(), 5);
+        assert!(tokens.issued().len() < 10, "{} tokens", tokens.issued().len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_there_is_no_token_the_message_says_what_the_endpoint_says() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("token-none", &[]).await;
+    let tokens = FakeTokens::start(&kafka.signer).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "wrong-canary").unwrap();
+    let bare = Bare::new(by_token(&kafka, "token-none", &tokens, SecretSource::File(file.path().to_owned())));
+    let reason = bare.held().await;
+    println!("{reason}");
+    assert!(reason.contains("there is no token") && reason.contains("AADSTS7000215"), "{reason}");
+    assert!(!reason.contains("canary"), "{reason}");
+    std::fs::write(&file, "right").unwrap();
+    bare.mended().await;
+    bare.settled().await.unwrap();
+    assert_eq!(kafka.read_all(&["token-none"]).len(), 5);
+}
+
+/// The whole process, with an endpoint that is not Entra's, and everything that it says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_token_and_no_secret_is_in_the_log_at_trace() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("token-run", &[]).await;
+    let tokens = FakeTokens::start(&kafka.signer).await;
+    tokens.set(|knobs| (knobs.secret, knobs.lives, knobs.said) = ("canary-secret-of-the-endpoint".into(), 6, 6));
+    let world = world(WorldConfig::new().records(500).records_per_blob(100).days(1)).await;
+    let place = Place::new();
+    let sink = format!(
+        "  - {{ name: bus, type: kafka, brokers: {:?}, topic: token-run, format: raw, sasl: {{ mechanism: OAUTHBEARER, token: {{ oidc: {{ token_url: {:?}, client_id: us, client_secret: canary-secret-of-the-endpoint, scope: write }} }} }} }}\n",
+        kafka.address("token"),
+        format!("{}token", tokens.url()),
+    );
+    place.write_config(&world, &sink, "");
+    let mut process = place.start(&["--once", "--once-timeout", "60s"], &[("AUDITFERRY_LOG", "trace")]);
+    let ended = process.wait(Duration::from_secs(90)).await;
+    assert_eq!(ended.and_then(|ended| ended.code()), Some(0), "{}", place.log_tail());
+    let read = kafka.read_all(&["token-run"]);
+    let found = compare(&served(&world), read.iter().map(|message| crate::hec::canonical_hash(&message.value)));
+    assert_eq!((found.lost, found.duplicates), (0, 0));
+    let log = place.log();
+    let issued = tokens.issued();
+    assert!(!issued.is_empty() && log.contains("librdkafka"), "{} tokens", issued.len());
+    for secret in issued.iter().map(String::as_str).chain(["canary-secret-of-the-endpoint"]) {
+        assert!(!log.contains(secret), "{secret}");
+    }
+    assert!(tokens.asked()[0].1.contains("scope=write"));
+}
