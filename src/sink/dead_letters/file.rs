@@ -72,7 +72,11 @@ pub fn set_aside(path: &Path) -> io::Result<Option<SetAside>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!("{name}{ASIDE}");
     let mut left: Vec<(u64, PathBuf)> = Vec::new();
-    for entry in disk::list(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })? {
+    let entries = match disk::list(if dir.as_os_str().is_empty() { Path::new(".") } else { dir }) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        listed => listed?,
+    };
+    for entry in entries {
         let number = entry.file_name().and_then(|name| name.to_str()?.strip_prefix(&prefix)?.parse().ok());
         left.extend(number.map(|number| (number, entry)));
     }
