@@ -77,7 +77,11 @@ fn each_fault_is_said_at_its_place_with_a_hint() {
         ("collect: {zebra: 1}", "c.yaml:3:11: error: unknown key `zebra`", "known here: backfill,"),
         ("detect: {}", "c.yaml:3:1: error: `detect`", "not in this release yet"),
         ("normalize: {ecs_profile: elastik}", "c.yaml:3:26: error: `elastik` is not a profile of ECS", "`elastic`"),
-        ("state: {kafka: {}}", "c.yaml:3:9: error: `kafka`", "not in this release yet"),
+        (
+            "state: {kafka: {}}",
+            "c.yaml:3:16: error: the state in Kafka is written by a transactional",
+            "`transactional: true`",
+        ),
         ("tenant_defaults: {auth: {certficate: {}}}", "c.yaml:3:26: error: unknown key `certficate`", "`certificate`?"),
         ("collect: {backfill: 30}", "c.yaml:3:21: error: `30` is not a duration", "`7d`"),
         ("collect: {backfill: 8d}", "c.yaml:3:21: error: the value is out of range", "at most 7d"),
@@ -140,7 +144,6 @@ fn each_fault_of_a_sink_is_said() {
         ("{name: x, type: kafka, topic: t}", "`brokers` is missing in the kafka sink"),
         ("{name: x, type: kafka, brokers: 'PLAINTEXT://b:9092', topic: t}", "no addresses of brokers"),
         ("{name: x, type: kafka, brokers: b, topic: 'o365.{operation}'}", "a topic for each operation"),
-        ("{name: x, type: kafka, brokers: b, topic: t, transactional: true}", "`transactional` in the kafka sink"),
         ("{name: x, type: kafka, brokers: b, topic: t, compression: brotli}", "one of zstd, lz4"),
         ("{name: x, type: kafka, brokers: b, topic: t, sasl: {mechanism: GSSAPI}}", "one of SCRAM-SHA-512"),
         (
@@ -182,7 +185,7 @@ fn each_fault_of_a_sink_is_said() {
     }
     let librdkafka = [
         ("acks: 1", "`acks` may not be passed through"),
-        ("transactional.id: x", "transactions are not in this release"),
+        ("transactional.id: x", "give `transactional: true`"),
         ("linger.mss: 20", "librdkafka has no setting `linger.mss`"),
         ("linger.ms: soon", "librdkafka does not take this value for `linger.ms`"),
         ("max.in.flight: 6", "`max.in.flight` must be set <= 5 when `enable.idempotence` is true"),
