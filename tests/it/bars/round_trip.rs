@@ -218,7 +218,8 @@ fn text(random: &mut Rng, out: &mut String) {
         "\\ud83d\\ude00",
         "😀",
         "\u{2028}\u{85}\u{202e}",
-        "AuditData",
+        // Alone it would be the name of the member that holds a record in what a search answers.
+        " AuditData",
     ];
     out.push('"');
     (0..random.usize(0..6)).for_each(|_| out.push_str(random.choice(PIECES).unwrap()));
