@@ -78,7 +78,8 @@ async fn everything(engine: &OpenSearch) -> Vec<(String, Value)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn elasticsearch_kills() {
     let config = WorldConfig::new().tenants(2).records(size(8_000, 100_000)).records_per_blob(2_000).days(1);
-    let world = world(config.live_rate(60.0).speed(60.0)).await;
+    // An hour in which records keep coming, a minute of ours: there are always some on their way to a kill.
+    let world = world(config.live(size(10.0, 60.0), 200, 1).speed(60.0)).await;
     world.enable(Scenario::ServerError, Some(0.02));
     let (engine, place) = (OpenSearch::start().await, Place::new());
     place.write_config(&world, &sinks(&engine.url()), "");
@@ -104,7 +105,7 @@ async fn elasticsearch_kills() {
     }
     let killing = began.elapsed();
     let before = tokio::task::block_in_place(|| normalized(&world, &place));
-    let ended = place.run_once(Duration::from_secs(size(90, 300))).await;
+    let ended = place.run_once(Duration::from_secs(size(120, 600))).await;
     assert_eq!(ended.code(), Some(0), "{}", place.log_tail());
     assert!(!place.log().contains("no index template"), "{}", place.log_tail());
     let after = tokio::task::block_in_place(|| normalized(&world, &place));
