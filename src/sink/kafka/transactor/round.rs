@@ -314,7 +314,7 @@ impl Actor {
             let several = others.len();
             for (place, message) in others.into_iter().chain(suspects).enumerate() {
                 let ticket = message.frame.ticket;
-                if place >= several {
+                if place == several && several > 0 {
                     // What went before has its reports, so that this one has a request of its own.
                     flush(producer).await;
                 }
