@@ -52,6 +52,8 @@ pub struct Knobs {
     pub secret: String,
     pub audience: String,
     pub subject: String,
+    /// Signed by a key that nobody knows.
+    pub forged: bool,
     /// How long a token lives, and how long it is said to.
     pub lives: i64,
     pub said: i64,
@@ -77,6 +79,7 @@ impl FakeTokens {
             secret: "right".into(),
             audience: "kafka-for-tests".into(),
             subject: "alice".into(),
+            forged: false,
             lives: 3600,
             said: 3600,
         };
@@ -122,7 +125,8 @@ async fn answer(State(fake): State<FakeTokens>, request: axum::extract::Request)
         let said = format!("AADSTS7000215: Invalid client secret provided: {}", secret.unwrap_or_default());
         return (StatusCode::UNAUTHORIZED, format!("{{\"error\":\"invalid_client\",\"error_description\":{said:?}}}"));
     }
-    let token = fake.0.signer.sign(&knobs.subject, &knobs.audience, knobs.lives);
+    let signer = if knobs.forged { TokenSigner::new() } else { fake.0.signer.clone() };
+    let token = signer.sign(&knobs.subject, &knobs.audience, knobs.lives);
     fake.0.issued.lock().unwrap().push(token.clone());
     let answer = format!("{{\"access_token\":{token:?},\"token_type\":\"Bearer\",\"expires_in\":{}}}", knobs.said);
     (StatusCode::OK, answer)

@@ -68,7 +68,9 @@ impl KafkaSink {
     pub(super) async fn bury(&self, producer: &Producer, code: Code, said: &str) -> SendError {
         self.last_reports(&[producer.generation]).await;
         let unreported = self.shared.ledger.owes(producer.generation);
-        if self.discard(producer, "fatal") {
+        let was_there = self.discard(producer, "fatal");
+        // A right that is missing ends each producer anew; that is said once, by the circuit.
+        if was_there && class(code) != Class::Held {
             tracing::warn!(sink = %self.name, ?code, reason = said, unreported,
                 "the idempotent producer ended; a new one takes over, and what has no report is sent again");
         }

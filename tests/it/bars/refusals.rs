@@ -72,7 +72,8 @@ fn cases(kafka: &Kafka) -> Vec<Case> {
         },
         Case {
             name: "forbidden",
-            named: &["not authorised for the topic `refused-forbidden`"],
+            // Without any right to write it is refused before the topic is asked for.
+            named: &["we are not authorised to write"],
             wrong: ("login", login("bob", "bob-secret")),
             right: ("login", alice()),
             without_topic: false,
@@ -115,6 +116,8 @@ async fn refusals() {
         let dead = std::fs::read(place.state_dir().join("dead.ndjson")).unwrap();
         assert!(dead.is_empty(), "{}: {}", case.name, String::from_utf8_lossy(&dead));
         assert!(!place.log().contains("canary-wrong"), "{}", case.name);
+        let warned = place.log().matches("the idempotent producer ended").count();
+        assert!(warned == 0, "{}: said {warned} times\n{}", case.name, place.log_tail());
         let said = place.log().matches("the sink refuses everything").count();
         assert_eq!(said, 1, "{}: said once\n{}", case.name, place.log_tail());
 

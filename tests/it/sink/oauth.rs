@@ -62,17 +62,17 @@ async fn a_token_is_renewed_while_records_flow_and_no_connection_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_the_brokers_refuse_holds_everything_until_a_better_one_is_had() {
     let kafka = Kafka::shared();
-    for (topic, spoil) in [("token-other", true), ("token-ended", false)] {
+    for (topic, forged) in [("token-forged", true), ("token-ended", false)] {
         kafka.create_topic(topic, &[]).await;
         let tokens = FakeTokens::start(&kafka.signer).await;
-        tokens.set(|knobs| if spoil { knobs.audience = "another".into() } else { knobs.lives = -60 });
+        tokens.set(|knobs| (knobs.forged, knobs.lives) = (forged, if forged { 3600 } else { -60 }));
         let bare = Bare::new(by_token(&kafka, topic, &tokens, right()));
         let reason = bare.held().await;
         println!("{topic}: {reason}");
         assert!(reason.contains("the brokers refuse our token"), "{reason}");
         assert!(tokens.issued().iter().all(|token| !reason.contains(token.as_str())), "{reason}");
         assert!(bare.sink.probe().await.is_err(), "nobody has mended it");
-        tokens.set(|knobs| (knobs.audience, knobs.lives) = ("kafka-for-tests".into(), 3600));
+        tokens.set(|knobs| (knobs.forged, knobs.lives) = (false, 3600));
         bare.mended().await;
         bare.settled().await.unwrap();
         assert_eq!(kafka.read_all(&[topic]).len(), 5);
