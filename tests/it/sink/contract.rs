@@ -112,6 +112,7 @@ contract! {
 
 const NO_LOGIN: &str = "whoever may open it has logged in";
 const NO_RECEIPT: &str = "the reader of a pipe says nothing";
+const NOTHING_BACK: &str = "a receiver of syslog says nothing of a message, neither yes nor no";
 
 /// Every type of sink × every case.
 const TABLE: &[(&str, [Stand; 11])] = &[
@@ -163,6 +164,22 @@ const TABLE: &[(&str, [Stand; 11])] = &[
             By("a_quota_slows_us_down_and_is_counted"),
             By("kafka_away"),
             By("while_the_brokers_are_away_nothing_is_handed_over_twice"),
+        ],
+    ),
+    (
+        "syslog",
+        [
+            By("each_header_field_and_parameter_is_read_back"),
+            Never(NOTHING_BACK),
+            By("nobody_there_is_named_and_waited_for"),
+            By("a_batch_that_is_cut_in_the_middle_is_sent_again_whole"),
+            By("what_a_dying_receiver_had_not_read_is_sent_again_first_and_counted"),
+            By("what_is_too_long_goes_to_the_dead_letters_or_is_cut_and_says_so"),
+            Never(NOTHING_BACK),
+            By("a_handshake_that_fails_names_its_cause_and_holds"),
+            By("nothing_is_acknowledged_that_the_receivers_kernel_does_not_have"),
+            By("an_end_in_order_waits_until_everything_is_read"),
+            By("nothing_is_acknowledged_that_the_receivers_kernel_does_not_have"),
         ],
     ),
     ("http", [Here, Here, Here, Here, Here, Here, Here, Here, Here, Here, Here]),
