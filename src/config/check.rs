@@ -121,12 +121,16 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
     tokens.for_each(|token| (token.tls, token.proxy) = (collect.tls.clone(), proxy.clone()));
     let (letters, letters_at) = letters.map_or((None, None), |(path, place)| (Some(path), place));
     let state_topic = check_state::topic(written_state, &sinks, &places, letters_at.as_ref(), reader);
-    let mut dead_letters =
-        DeadLettersConfig { file: letters, topic: dead_letters::topic(dead_letters.kafka, &sinks, reader) };
+    let kept = state_topic.as_ref().map(|(kept, _)| kept);
+    let is_said = !matches!(dead_letters.kafka, Field::Absent);
+    let topic = dead_letters::topic(dead_letters.kafka, &sinks, kept, reader);
+    let mut dead_letters = DeadLettersConfig { file: letters, topic };
     if let Some((kept, dir)) = &state_topic {
         state.dir = dir.clone();
         dead_letters.file = None;
-        dead_letters.topic = dead_letters.topic.or_else(|| dead_letters::beside_the_state(&kept.sink, &sinks));
+        if !is_said {
+            dead_letters.topic = dead_letters::beside_the_state(kept, &sinks, &places, reader);
+        }
     }
     if is_kept && state_topic.is_none() {
         return None;

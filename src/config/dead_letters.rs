@@ -9,7 +9,7 @@ use super::file::{DeadLettersFile, DeadTopicFile};
 use super::kafka::KafkaConfig;
 use super::section::{Field, Section, nearest};
 use super::values::At;
-use super::{SinkConfig, SinkKind};
+use super::{SinkConfig, SinkKind, StateTopic};
 
 /// Where records go that a sink refuses for good: at least one of the two.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,9 @@ pub struct DeadTopicConfig {
 /// Where dead letters lie when nothing is on a disk and nothing else is said.
 const DEFAULT_TOPIC: &str = "auditferry-dead";
 
+const OF_THEIR_OWN: &str =
+    "give the dead letters a topic of their own: who reads the other messages would take them for some";
+
 /// The key of a letter's message: the record's.
 const KEY: &str = "{key}";
 
@@ -61,6 +64,7 @@ pub(super) fn file(written: &DeadLettersFile, state_dir: &Path) -> Option<(PathB
 pub(super) fn topic(
     written: Field<DeadTopicFile>,
     sinks: &[SinkConfig],
+    state: Option<&StateTopic>,
     reader: &mut Reader<'_>,
 ) -> Option<DeadTopicConfig> {
     let At { value: written, place } = written.given()?;
@@ -76,20 +80,43 @@ pub(super) fn topic(
         );
         return None;
     }
-    if let Some((other, _)) = kafka_sinks(sinks).find(|(_, kafka)| kafka.topic == topic.value) {
-        reader.fault(
-            &topic.place,
-            format!("the sink `{}` writes its records to this topic", other.name),
-            "give the dead letters a topic of their own: who reads the records would take them for some",
-        );
+    if let Some(other) = already(&topic.value, sinks, state) {
+        reader.fault(&topic.place, other, OF_THEIR_OWN);
         return None;
     }
     Some(in_cluster(sink, cluster, &topic.value))
 }
 
+/// What lies in this topic already, whatever the brokers: `None`: nothing that the configuration tells of.
+fn already(topic: &str, sinks: &[SinkConfig], state: Option<&StateTopic>) -> Option<String> {
+    if state.is_some_and(|state| state.topic == topic) {
+        return Some("the state lies in this topic".to_owned());
+    }
+    kafka_sinks(sinks).find_map(|(sink, kafka)| {
+        let checkpoints = kafka.transactional.as_ref().is_some_and(|known| known.checkpoint_topic == topic);
+        match checkpoints {
+            true => Some(format!("the checkpoints of the sink `{}` lie in this topic", sink.name)),
+            false => {
+                (kafka.topic == topic).then(|| format!("the sink `{}` writes its records to this topic", sink.name))
+            }
+        }
+    })
+}
+
 /// The topic for a process that has no disk and names none: in the cluster that has the state.
-pub(super) fn beside_the_state(keeper: &str, sinks: &[SinkConfig]) -> Option<DeadTopicConfig> {
-    let (sink, cluster) = kafka_sinks(sinks).find(|(sink, _)| sink.name == keeper)?;
+pub(super) fn beside_the_state(
+    state: &StateTopic,
+    sinks: &[SinkConfig],
+    places: &[(String, Place)],
+    reader: &mut Reader<'_>,
+) -> Option<DeadTopicConfig> {
+    let (sink, cluster) = kafka_sinks(sinks).find(|(sink, _)| sink.name == state.sink)?;
+    if let Some(other) = already(DEFAULT_TOPIC, sinks, Some(state)) {
+        let (_, place) = places.iter().find(|(name, _)| *name == sink.name)?;
+        let text = format!("dead letters go to the topic `{DEFAULT_TOPIC}` unless another is given, and {other}");
+        reader.fault(place, text, "name another: `dead_letters: { kafka: { topic: … } }`");
+        return None;
+    }
     Some(in_cluster(sink, cluster, DEFAULT_TOPIC))
 }
 
@@ -151,16 +178,21 @@ fn is_topic(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, load_str};
+    use crate::config::{Config, SinkConfig, SinkKind, load_str};
 
     fn load(dead_letters: &str, sinks: &str) -> Result<Config, String> {
+        load_with(&format!("dead_letters: {dead_letters}\nstate: {{dir: /s}}"), sinks)
+    }
+
+    fn load_with(more: &str, sinks: &str) -> Result<Config, String> {
         let text = format!(
-            "tenants: [{{name: a, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {{client_secret: x}}}}]\nsinks: [{sinks}]\ndead_letters: {dead_letters}\nstate: {{dir: /s}}"
+            "tenants: [{{name: a, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {{client_secret: x}}}}]\nsinks: [{sinks}]\n{more}"
         );
         load_str("c.yaml", &text).map_err(|faults| faults.to_string())
     }
 
     const BUS: &str = "{name: bus, type: kafka, brokers: 'localhost:9092', topic: t, headers: {a: b}}";
+    const EXACT: &str = "{name: exact, type: kafka, brokers: 'localhost:9094', topic: e, transactional: true}";
     const OTHER: &str = "{name: other, type: kafka, brokers: 'localhost:9093', topic: 'o.{workload}'}";
 
     #[test]
@@ -175,6 +207,34 @@ mod tests {
     }
 
     #[test]
+    fn beside_a_transactional_sink_the_letters_are_not_in_transactions() {
+        let both = format!("{BUS}, {EXACT}");
+        for more in ["dead_letters: {kafka: {sink: exact, topic: dead}}", "state: {kafka: {}}"] {
+            let config = load_with(more, &both).unwrap();
+            let topic = config.dead_letters.topic.unwrap();
+            assert_eq!((topic.sink.as_str(), topic.kafka.transactional), ("exact", None), "{more}");
+            let of_the_sink =
+                |sink: &SinkConfig| matches!(&sink.kind, SinkKind::Kafka(kafka) if kafka.transactional.is_some());
+            assert!(config.sinks.iter().any(of_the_sink), "{more}");
+        }
+    }
+
+    #[test]
+    fn with_the_state_in_kafka_they_lie_in_a_topic_beside_it() {
+        let letters = |more: &str| load_with(more, EXACT).map(|config| config.dead_letters.target());
+        assert_eq!(letters("state: {kafka: {}}").unwrap(), "kafka topic auditferry-dead (exact)");
+        let named = "state: {kafka: {}}\ndead_letters: {kafka: {topic: dead}}";
+        assert_eq!(letters(named).unwrap(), "kafka topic dead (exact)");
+        let same = |state: &str, dead: &str| {
+            letters(&format!("state: {{kafka: {{topic: {state}}}}}\ndead_letters: {{kafka: {{topic: {dead}}}}}"))
+        };
+        assert!(same("s", "s").unwrap_err().contains("the state lies in this topic"));
+        assert!(same("s", "auditferry-checkpoint").unwrap_err().contains("the checkpoints of the sink `exact`"));
+        let unnamed = letters("state: {kafka: {topic: auditferry-dead}}").unwrap_err();
+        assert!(unnamed.contains("`auditferry-dead` unless another is given, and the state"), "{unnamed}");
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_said() {
         let two = format!("{BUS}, {OTHER}");
         for (dead_letters, sinks, said) in [
@@ -184,6 +244,7 @@ mod tests {
             ("{kafka: {sink: bus}}", BUS, "`topic` is missing"),
             ("{kafka: {topic: 'dead.{tenant}'}}", BUS, "no name of a topic"),
             ("{kafka: {topic: t}}", BUS, "writes its records to this topic"),
+            ("{kafka: {topic: auditferry-checkpoint}}", EXACT, "the checkpoints of the sink `exact` lie in this topic"),
         ] {
             let faults = load(dead_letters, sinks).unwrap_err();
             assert!(faults.contains(said), "{said}: {faults}");

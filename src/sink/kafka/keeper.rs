@@ -10,9 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::producer::Recipe;
+use super::clients::Clients;
 use super::transactor::Transactor;
-use super::transactor::reader::{self, Positions, ReadError, Topic};
+use super::transactor::reader::{Positions, ReadError, Topic};
 use crate::config::{KafkaConfig, SinkConfig, StateTopic};
 use crate::disk::mirror::{Found, Log, Message, Mirror, Mounted};
 use crate::metrics::Metrics;
@@ -117,13 +117,12 @@ fn kept_in(topic: &StateTopic) -> Topic {
 async fn read(sink: &SinkConfig, kafka: &KafkaConfig, topic: &StateTopic, make: bool) -> Result<Found, ReadError> {
     let (sink, kafka, topic, prefix) = (sink.clone(), kafka.clone(), kept_in(topic), prefix(kafka));
     let read = move || {
-        let recipe = Recipe::read(&sink, &kafka).map_err(|error| ReadError::Held(error.to_string()))?;
-        let client = reader::reading(&recipe.client);
+        let clients = Clients::read(&sink, &kafka).map_err(|error| ReadError::Held(error.to_string()))?;
         if make {
-            topic.prepare(&client)?;
+            topic.prepare(&clients)?;
         }
         let mut found = Found::default();
-        topic.read(&client, &Positions::new(), &mut |message| {
+        topic.read(&clients, &Positions::new(), &mut |message| {
             let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
             if let Some(key) = key.and_then(|key| key.strip_prefix(&prefix)) {
                 found.see(key, message.payload());

@@ -6,6 +6,7 @@
 //! journal doubles what was sent, and so does an end in good order that slow brokers outlast. Memory: what librdkafka holds is what the driver's
 //! batches hold. Never blocks an async thread, never produces a message that librdkafka still has.
 
+mod clients;
 mod delivery;
 mod diagnosis;
 mod frame;

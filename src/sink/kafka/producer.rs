@@ -19,6 +19,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use secrecy::ExposeSecret;
 
+use super::clients::not_made;
 use super::frame::Frame;
 use super::ledger::{Ledger, Standing};
 use super::token::Tokens;
@@ -133,7 +134,7 @@ impl Shared {
 }
 
 /// What is known of a client's login beside its settings.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Login {
     password: Vec<u8>,
     tokens: Option<Arc<Tokens>>,
@@ -151,6 +152,11 @@ impl Login {
     pub fn token(&self) -> Result<OAuthToken, Box<dyn std::error::Error>> {
         let tokens = self.tokens.as_ref().ok_or("the sink has no `sasl.token`")?;
         Ok(tokens.token()?)
+    }
+
+    /// Whether librdkafka must be given tokens.
+    pub fn is_by_token(&self) -> bool {
+        self.tokens.is_some()
     }
 
     /// Fetches another token where the brokers refuse the one that there is.
@@ -324,13 +330,7 @@ impl Producer {
             client.set("batch.num.messages", "1").set("statistics.interval.ms", "0");
         }
         let context = Context { shared: Arc::clone(shared), generation, alone, login: recipe.login };
-        let said = |error: KafkaError| match error {
-            KafkaError::ClientCreation(reason) => reason,
-            // Not the value, which may be a secret.
-            KafkaError::ClientConfig(_, _, name, _) => format!("the setting `{name}` is refused"),
-            other => other.to_string(),
-        };
-        let inner: ThreadedProducer<Context> = client.create_with_context(context).map_err(said)?;
+        let inner: ThreadedProducer<Context> = client.create_with_context(context).map_err(not_made)?;
         let shared = Arc::clone(shared);
         Ok(Producer { inner: Some(inner), shared, generation, alone, print: recipe.print })
     }

@@ -5,15 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::producer::{Login, Recipe};
-use super::verdict::{Class, class, held, trouble};
+use super::clients::{Clients, Reader, partitions, serve};
+use super::verdict::{Class, class, held};
 use super::{Code, SinkBuildError};
 use crate::config::{KafkaConfig, SinkConfig};
 
@@ -33,35 +31,6 @@ pub enum ReadError {
     Read { topic: String, reason: String },
 }
 
-/// What librdkafka speaks to.
-struct Quiet {
-    sink: String,
-    login: Login,
-    trouble: std::sync::Mutex<Option<String>>,
-}
-
-impl ClientContext for Quiet {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.login.token()
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let message = self.login.clean(message);
-        tracing::debug!(target: "auditferry::librdkafka", sink = %self.sink, ?level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(found) = error.rdkafka_error_code().and_then(|code| trouble(code, reason)) {
-            let said = found.words(&self.login.clean(reason));
-            *self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(said);
-        }
-    }
-}
-
-impl ConsumerContext for Quiet {}
-
 /// A message.
 pub struct Stored {
     pub partition: i32,
@@ -71,7 +40,7 @@ pub struct Stored {
 
 /// See the module's head.
 pub struct TopicReader {
-    consumer: BaseConsumer<Quiet>,
+    consumer: Reader,
     topic: String,
     /// The next offset and the end, of partitions that have something left.
     left: BTreeMap<i32, (i64, i64)>,
@@ -85,25 +54,17 @@ impl TopicReader {
         group: &str,
         everything: bool,
     ) -> Result<TopicReader, ReadError> {
-        let recipe = Recipe::read(config, kafka).map_err(|error| error.of(&config.name))?;
-        let mut client = recipe.client;
-        client.set("group.id", group).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
-        client.set("fetch.message.max.bytes", kafka.max_message_bytes().to_string());
-        for name in ["acks", "enable.idempotence", "message.timeout.ms", "compression.type", "compression.level"] {
-            client.remove(name);
-        }
-        let context = Quiet { sink: config.name.clone(), login: recipe.login, trouble: Default::default() };
-        let consumer: BaseConsumer<Quiet> = client.create_with_context(context).map_err(|error| {
-            let reason = error.to_string();
-            SinkBuildError::Kafka { sink: config.name.clone(), reason }
-        })?;
+        let clients = Clients::read(config, kafka).map_err(|error| error.of(&config.name))?;
+        let largest = kafka.max_message_bytes().to_string();
+        let consumer = clients.consumer(&[("group.id", group), ("fetch.message.max.bytes", &largest)]);
+        let consumer = consumer.map_err(|reason| SinkBuildError::Kafka { sink: config.name.clone(), reason })?;
         let mut reader = TopicReader { consumer, topic: kafka.topic.clone(), left: BTreeMap::new() };
         reader.look(everything)?;
         Ok(reader)
     }
 
     fn error(&self, error: &KafkaError) -> ReadError {
-        let known = self.consumer.context().trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let known = self.consumer.context().trouble().map(|(trouble, said)| trouble.words(&said));
         let reason = match (error.rdkafka_error_code(), known) {
             (Some(code), _) if class(code) == Class::Held => held(code, &self.topic),
             (Some(Code::GroupAuthorizationFailed), _) => {
@@ -115,11 +76,11 @@ impl TopicReader {
         ReadError::Read { topic: self.topic.clone(), reason }
     }
 
-    /// Asks until there is an answer or patience ends: a login may need a token first, which a poll brings.
-    fn ask<T>(&self, question: impl Fn(&BaseConsumer<Quiet>) -> Result<T, KafkaError>) -> Result<T, ReadError> {
+    /// Asks until there is an answer or patience ends.
+    fn ask<T>(&self, question: impl Fn(&Reader) -> Result<T, KafkaError>) -> Result<T, ReadError> {
         let began = Instant::now();
         loop {
-            let _ = self.consumer.poll(POLL);
+            serve(&self.consumer);
             match question(&self.consumer) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
@@ -127,6 +88,7 @@ impl TopicReader {
                     if is_held || began.elapsed() >= PATIENCE {
                         return Err(self.error(&error));
                     }
+                    let _ = self.consumer.poll(POLL);
                 }
             }
         }
@@ -134,13 +96,8 @@ impl TopicReader {
 
     fn look(&mut self, everything: bool) -> Result<(), ReadError> {
         let topic = self.topic.clone();
-        let partitions: Vec<i32> = self.ask(|consumer| {
-            let metadata = consumer.fetch_metadata(Some(&topic), QUESTION)?;
-            if let Some(code) = metadata.topics().iter().find_map(|topic| topic.error()) {
-                return Err(KafkaError::MetadataFetch(Code::from(code)));
-            }
-            Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|one| one.id()).collect())
-        })?;
+        let partitions =
+            self.ask(|consumer| partitions(consumer, &topic, QUESTION).map_err(KafkaError::MetadataFetch))?;
         let mut asked = TopicPartitionList::new();
         partitions.iter().for_each(|id| {
             asked.add_partition(&topic, *id);

@@ -25,6 +25,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::clients::Clients;
 use super::producer::{Producer, Recipe, Shared};
 use super::verdict::{Class, Trouble, class, held};
 use super::{ASKED_AT_ONCE, Accepted, QUESTION, SinkBuildError, Topics, WAIT_ON};
@@ -248,25 +249,28 @@ impl Transactor {
             topics.troubled.iter().chain(topics.last.as_ref()).take(ASKED_AT_ONCE).cloned().collect()
         };
         // A client of its own: it shows whether the login is good now, whatever the producer thinks of it.
+        let clients = tokio::task::spawn_blocking(move || Clients::read(&config, &kafka)).await;
+        let clients = clients.map_err(|join| retry(join.to_string()))?.map_err(|error| fatal(error.to_string()))?;
+        if matches!(self.shared.trouble(), Some((Trouble::Login, _))) {
+            clients.renew_token().await;
+        }
         let ask = move || {
-            let recipe =
-                Recipe::read(&config, &kafka).map_err(|error| (Code::Fail, error.to_string(), String::new()))?;
-            let client = reader::reading(&recipe.client);
             let mut answers = Vec::new();
             for topic in &asked {
-                reader::ask(&client, Some(topic), QUESTION).map_err(|code| (code, String::new(), topic.clone()))?;
+                let answer = reader::ask(&clients, Some(topic), QUESTION);
+                answer.map_err(|(code, heard)| (code, heard, topic.clone()))?;
                 answers.push(topic.clone());
             }
             if asked.is_empty() {
-                reader::ask(&client, None, QUESTION).map_err(|code| (code, String::new(), String::new()))?;
+                let answer = reader::ask(&clients, None, QUESTION);
+                answer.map_err(|(code, heard)| (code, heard, String::new()))?;
             }
-            Ok::<_, (Code, String, String)>(answers)
+            Ok::<_, (Code, Option<(Trouble, String)>, String)>(answers)
         };
         match tokio::task::spawn_blocking(ask).await {
             Err(join) => Err(retry(join.to_string())),
-            Ok(Err((_, secret, _))) if !secret.is_empty() => Err(fatal(secret)),
             Ok(Err((code, _, topic))) if class(code) == Class::Held => Err(fatal(held(code, &topic))),
-            Ok(Err((code, ..))) => match self.shared.trouble() {
+            Ok(Err((code, heard, _))) => match heard.or_else(|| self.shared.trouble()) {
                 Some((trouble @ (Trouble::Login | Trouble::Tls), said)) => Err(fatal(trouble.words(&said))),
                 found => {
                     let words = found.map(|(trouble, said)| trouble.words(&said));

@@ -5,15 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::sink::kafka::clients::{Clients, Quiet, Reader, partitions, serve};
+use crate::sink::kafka::verdict::Trouble;
 
 /// One question to the brokers.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -60,38 +60,54 @@ impl Topic {
     }
 
     /// Makes the topic where it is missing and looks whether it keeps what it must keep.
-    pub fn prepare(&self, client: &ClientConfig) -> Result<(), ReadError> {
-        let consumer = consumer(client, "read_uncommitted")?;
-        match self.partitions(&consumer) {
-            Ok(_) => self.look_at_settings(client),
-            Err(Code::UnknownTopic | Code::UnknownTopicOrPartition) => self.make(client, &consumer),
-            Err(code) => Err(self.failed(code)),
+    pub fn prepare(&self, clients: &Clients) -> Result<(), ReadError> {
+        let consumer = consumer(clients, "read_uncommitted")?;
+        let is_missing = match partitions(&consumer, &self.name, QUESTION) {
+            Ok(_) => false,
+            Err(Code::UnknownTopic | Code::UnknownTopicOrPartition) => true,
+            Err(code) => return Err(self.failed(code, &consumer)),
+        };
+        match admin(clients)? {
+            Some(admin) if is_missing => self.make(&admin, &consumer),
+            Some(admin) => self.look_at_settings(&admin),
+            None if is_missing => Err(ReadError::Held(format!(
+                "the topic `{}` is missing, and cannot be made with a login by token; make it: {}",
+                self.name,
+                self.command()
+            ))),
+            None => {
+                let (topic, settings) = (&self.name, self.wanted());
+                tracing::info!(
+                    topic,
+                    settings,
+                    "the settings of the topic cannot be looked at with a login by token; it must have these"
+                );
+                Ok(())
+            }
         }
     }
 
-    fn failed(&self, code: Code) -> ReadError {
-        match code {
-            Code::TopicAuthorizationFailed => ReadError::Held(format!(
+    /// Its settings, as Kafka's tools take them.
+    fn wanted(&self) -> String {
+        let wanted: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        wanted.join(",")
+    }
+
+    /// Why it cannot be read; what is wrong with the connection says more than that nothing came.
+    fn failed(&self, code: Code, consumer: &Reader) -> ReadError {
+        serve(consumer);
+        match (code, consumer.context().trouble()) {
+            (Code::TopicAuthorizationFailed, _) => ReadError::Held(format!(
                 "we are not authorised for the topic `{}`; allow our user READ, WRITE and DESCRIBE on it",
                 self.name
             )),
-            code => ReadError::Later(format!("the topic `{}` is not read: {code:?}; tried again", self.name)),
+            (_, Some((trouble @ (Trouble::Login | Trouble::Tls), said))) => ReadError::Held(trouble.words(&said)),
+            (_, Some((trouble, said))) => ReadError::Later(trouble.words(&said)),
+            (code, None) => ReadError::Later(format!("the topic `{}` is not read: {code:?}; tried again", self.name)),
         }
     }
 
-    fn partitions(&self, consumer: &BaseConsumer) -> Result<Vec<i32>, Code> {
-        let metadata = consumer.fetch_metadata(Some(&self.name), QUESTION);
-        let metadata = metadata.map_err(|error| error.rdkafka_error_code().unwrap_or(Code::Fail))?;
-        let topic = metadata.topics().first().ok_or(Code::UnknownTopic)?;
-        match topic.error() {
-            Some(error) => Err(Code::from(error)),
-            None if topic.partitions().is_empty() => Err(Code::UnknownTopic),
-            None => Ok(topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect()),
-        }
-    }
-
-    fn make(&self, client: &ClientConfig, consumer: &BaseConsumer) -> Result<(), ReadError> {
-        let admin = admin(client)?;
+    fn make(&self, admin: &AdminClient<Quiet>, consumer: &Reader) -> Result<(), ReadError> {
         // -1: as many copies as the brokers think right (KIP-464).
         let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(-1));
         let topic = self.settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
@@ -111,9 +127,9 @@ impl Topic {
         }
         tracing::info!(topic = self.name, partitions = self.partitions, "made the topic");
         let began = Instant::now();
-        while let Err(code) = self.partitions(consumer) {
+        while let Err(code) = partitions(consumer, &self.name, QUESTION) {
             if began.elapsed() > 2 * QUESTION {
-                return Err(self.failed(code));
+                return Err(self.failed(code, consumer));
             }
             pause(consumer);
         }
@@ -121,8 +137,7 @@ impl Topic {
     }
 
     /// Refuses a topic that forgets too early. Where we may not ask, it is taken as it is.
-    fn look_at_settings(&self, client: &ClientConfig) -> Result<(), ReadError> {
-        let admin = admin(client)?;
+    fn look_at_settings(&self, admin: &AdminClient<Quiet>) -> Result<(), ReadError> {
         let options = AdminOptions::new().request_timeout(Some(QUESTION));
         let asked = ResourceSpecifier::Topic(&self.name);
         let answer = block_on(admin.describe_configs([&asked], &options));
@@ -130,14 +145,11 @@ impl Topic {
         let setting = |name: &str| resource.get(name)?.value.clone();
         match (self.fault)(&setting) {
             None => Ok(()),
-            Some(fault) => {
-                let wanted: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                Err(ReadError::Held(format!(
-                    "the topic `{name}` {fault}; change it: kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {name} --add-config {}",
-                    wanted.join(","),
-                    name = self.name
-                )))
-            }
+            Some(fault) => Err(ReadError::Held(format!(
+                "the topic `{name}` {fault}; change it: kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {name} --add-config {}",
+                self.wanted(),
+                name = self.name
+            ))),
         }
     }
 
@@ -145,18 +157,19 @@ impl Topic {
     /// where that is. What an aborted transaction left is passed over, and so are the marks of transactions.
     pub fn read(
         &self,
-        client: &ClientConfig,
+        clients: &Clients,
         from: &Positions,
         see: &mut dyn FnMut(&BorrowedMessage<'_>) -> Result<(), ReadError>,
     ) -> Result<Positions, ReadError> {
-        let all = consumer(client, "read_uncommitted")?;
-        let committed = consumer(client, "read_committed")?;
+        let all = consumer(clients, "read_uncommitted")?;
+        let committed = consumer(clients, "read_committed")?;
         let (mut ends, mut assigned) = (Positions::new(), TopicPartitionList::new());
         let mut left = BTreeSet::new();
-        for partition in self.partitions(&all).map_err(|code| self.failed(code))? {
-            let bounds = |consumer: &BaseConsumer| {
+        for partition in partitions(&all, &self.name, QUESTION).map_err(|code| self.failed(code, &all))? {
+            let bounds = |consumer: &Reader| {
+                serve(consumer);
                 let bounds = consumer.fetch_watermarks(&self.name, partition, QUESTION);
-                bounds.map_err(|error| self.failed(error.rdkafka_error_code().unwrap_or(Code::Fail)))
+                bounds.map_err(|error| self.failed(error.rdkafka_error_code().unwrap_or(Code::Fail), consumer))
             };
             let (low, end) = bounds(&all)?;
             let from = from.get(&partition).copied().unwrap_or(0).max(low);
@@ -202,27 +215,36 @@ impl Topic {
     }
 }
 
-/// Asks about a topic, or about the cluster.
-pub(in crate::sink::kafka) fn ask(client: &ClientConfig, topic: Option<&str>, limit: Duration) -> Result<(), Code> {
-    let consumer: BaseConsumer = client.create().map_err(|_| Code::Fail)?;
+/// Asks about a topic, or about the cluster. Why there is no answer, and what was heard of the connection.
+pub(in crate::sink::kafka) fn ask(
+    clients: &Clients,
+    topic: Option<&str>,
+    limit: Duration,
+) -> Result<(), (Code, Option<(Trouble, String)>)> {
+    let consumer = clients.consumer(&[]).map_err(|_| (Code::Fail, None))?;
+    serve(&consumer);
+    let failed = |code: Code| {
+        serve(&consumer);
+        (code, consumer.context().trouble())
+    };
     let metadata = consumer.fetch_metadata(topic, limit);
-    let metadata = metadata.map_err(|error| error.rdkafka_error_code().unwrap_or(Code::Fail))?;
+    let metadata = metadata.map_err(|error| failed(error.rdkafka_error_code().unwrap_or(Code::Fail)))?;
     match metadata.topics().iter().filter(|_| topic.is_some()).find_map(|topic| topic.error()) {
-        Some(error) => Err(Code::from(error)),
+        Some(error) => Err(failed(Code::from(error))),
         None => Ok(()),
     }
 }
 
-fn consumer(client: &ClientConfig, isolation: &str) -> Result<BaseConsumer, ReadError> {
-    let mut client = client.clone();
-    client.set("isolation.level", isolation).set("enable.partition.eof", "true").set("auto.offset.reset", "earliest");
-    // Named because librdkafka assigns no partition without one; it is never joined.
-    client.set("group.id", "auditferry").set("enable.auto.commit", "false");
-    client.create().map_err(|error| ReadError::Held(format!("librdkafka makes no consumer: {error}")))
+fn consumer(clients: &Clients, isolation: &str) -> Result<Reader, ReadError> {
+    // The group is named because librdkafka assigns no partition without one; it is never joined.
+    let settings = [("isolation.level", isolation), ("enable.partition.eof", "true"), ("group.id", "auditferry")];
+    clients.consumer(&settings).map_err(|error| ReadError::Held(format!("librdkafka makes no consumer: {error}")))
 }
 
-fn admin(client: &ClientConfig) -> Result<AdminClient<DefaultClientContext>, ReadError> {
-    client.create().map_err(|error| ReadError::Held(format!("librdkafka makes no client: {error}")))
+/// `None`: see [`Clients::admin`].
+fn admin(clients: &Clients) -> Result<Option<AdminClient<Quiet>>, ReadError> {
+    let made = clients.admin().transpose();
+    made.map_err(|error| ReadError::Held(format!("librdkafka makes no client: {error}")))
 }
 
 fn block_on<T>(answer: impl Future<Output = T>) -> T {
@@ -230,32 +252,9 @@ fn block_on<T>(answer: impl Future<Output = T>) -> T {
 }
 
 /// Waits a little; a consumer without partitions brings nothing but its troubles.
-fn pause(consumer: &BaseConsumer) {
+fn pause(consumer: &Reader) {
     let until = Instant::now() + LOOK;
     while Instant::now() < until {
         let _ = consumer.poll(LOOK);
     }
-}
-
-/// What a producer is made of, without what only a producer has.
-pub(in crate::sink::kafka) fn reading(producer: &ClientConfig) -> ClientConfig {
-    let mut client = producer.clone();
-    for name in [
-        "transactional.id",
-        "transaction.timeout.ms",
-        "enable.idempotence",
-        "acks",
-        "message.timeout.ms",
-        "compression.type",
-        "compression.level",
-        "statistics.interval.ms",
-        "queue.buffering.max.messages",
-        "queue.buffering.max.kbytes",
-        "linger.ms",
-    ] {
-        client.remove(name);
-    }
-    // What is wrong with the connection is heard of by the producer.
-    client.set_log_level(RDKafkaLogLevel::Emerg);
-    client
 }

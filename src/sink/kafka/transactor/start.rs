@@ -11,9 +11,10 @@ use rdkafka::message::Message as _;
 
 use super::call::{Call, Failure};
 use super::checkpoint::{self, Entry, Instance};
-use super::reader::{self, Positions, ReadError};
+use super::reader::{Positions, ReadError};
 use super::{Actor, Stop};
 use crate::clock::world_ms;
+use crate::sink::kafka::clients::Clients;
 use crate::sink::kafka::ledger::Wait;
 use crate::sink::kafka::producer::{CHECKPOINT, Producer, Recipe};
 
@@ -71,12 +72,12 @@ impl Actor {
         let topic = (!self.is_prepared).then(|| self.checkpoints.clone());
         let make = move || {
             let recipe = Recipe::read(&config, &kafka).map_err(|error| Stop::Held(error.to_string()))?;
-            let client = reader::reading(&recipe.client);
+            let clients = Clients::of(&recipe, &config.name);
             // First, since it is the one that hears what is wrong with the connection.
             let producer = Producer::make(recipe, &shared, generation, false)
                 .map_err(|reason| Stop::Held(format!("librdkafka makes no producer: {reason}")))?;
             if let Some(topic) = topic {
-                topic.prepare(&client).map_err(|error| stop(&shared, error))?;
+                topic.prepare(&clients).map_err(|error| stop(&shared, error))?;
             }
             Ok(producer)
         };
@@ -180,8 +181,7 @@ impl Actor {
         let knows = known.get().is_some();
         let began = std::time::Instant::now();
         let read = tokio::task::spawn_blocking(move || {
-            let recipe = Recipe::read(&config, &kafka).map_err(|error| Stop::Held(error.to_string()))?;
-            let client = reader::reading(&recipe.client);
+            let clients = Clients::read(&config, &kafka).map_err(|error| Stop::Held(error.to_string()))?;
             let (mut found, mut keys, mut damaged) = (Found::default(), Vec::new(), 0_u64);
             let mut total = 0;
             let hand_on = |keys: &mut Vec<u8>| {
@@ -198,7 +198,7 @@ impl Actor {
                 }
                 keys.clear();
             };
-            let read = topic.read(&client, &from, &mut |message| {
+            let read = topic.read(&clients, &from, &mut |message| {
                 match checkpoint::read(message.payload().unwrap_or_default(), &id) {
                     Ok(Some(Entry::Keys(more))) => {
                         total += more.len() / 16;
