@@ -16,7 +16,7 @@ use crate::support::{Place, compare, figure, served, size, world};
 /// A journal beyond this is compacted, so that kills strike snapshots too.
 const JOURNAL_LIMIT: (&str, &str) = ("AUDITFERRY_JOURNAL_LIMIT", "65536");
 /// Of all calls of the transaction protocol, on each side of each.
-const FAIL_RATE: (&str, &str) = ("AUDITFERRY_FAIL_RATE", "0.03");
+const FAIL_RATE: (&str, &str) = ("AUDITFERRY_FAIL_RATE", "0.08");
 /// Where the process is killed.
 const STEPS: [&str; 8] =
     ["txn_commit", "send", "txn_begin", "ack", "journal_append", "txn_init", "journal_fsync", "fetch"];
@@ -127,9 +127,9 @@ async fn strike_with(name: &str, kafka: &Kafka, world: &SimulatorHandle, place: 
     assert!(found.arrived >= size(12_000, 200_000), "only {} records", found.arrived);
     for call in ["init", "begin", "produce", "commit"] {
         let count = |side: &str| injected.get(&format!("{call}.{side}")).copied().unwrap_or(0);
-        assert!(count("before") + count("after") >= size(0, 10), "{call}: {injected:?}");
+        assert!(count("before") + count("after") >= size(0, 4), "{call}: {injected:?}");
     }
-    assert!(injected.values().sum::<usize>() >= size(3, 100) && unsure >= size(0, 20), "{injected:?}, {unsure}");
+    assert!(injected.values().sum::<usize>() >= size(2, 50) && unsure >= size(0, 8), "{injected:?}, {unsure}");
 }
 
 /// Errors that were injected, by step.

@@ -27,6 +27,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Partition → next offset.
 pub(in crate::sink::kafka) type Positions = BTreeMap<i32, i64>;
 
+/// Asks for a setting of a topic by name.
+pub(in crate::sink::kafka) type Setting<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// A topic that we read back, and how it must be.
 #[derive(Clone, Debug)]
 pub(in crate::sink::kafka) struct Topic {
@@ -35,7 +38,7 @@ pub(in crate::sink::kafka) struct Topic {
     /// Settings that it is made with.
     pub settings: Vec<(&'static str, String)>,
     /// What is wrong with a topic of these settings, and what would put it right.
-    pub fault: fn(&dyn Fn(&str) -> Option<String>) -> Option<&'static str>,
+    pub fault: fn(Setting<'_>) -> Option<&'static str>,
 }
 
 /// Why a topic could not be read.

@@ -96,7 +96,6 @@ impl Actor {
     }
 
     /// What was not committed, or not certainly.
-    #[expect(clippy::too_many_arguments, reason = "what one transaction was, used once")]
     async fn came_to_nothing(
         &mut self,
         producer: &Arc<Producer>,
