@@ -13,7 +13,7 @@ use super::{Bench, counts, records};
 use crate::real::kafka::Kafka;
 
 /// Each test has an id and a checkpoint topic of its own.
-fn transactional(name: &str, config: KafkaConfig) -> KafkaConfig {
+pub(super) fn transactional(name: &str, config: KafkaConfig) -> KafkaConfig {
     let checkpoint_topic = format!("checkpoint-{name}");
     KafkaConfig { transactional: Some(TransactionalConfig { id: name.into(), checkpoint_topic }), ..config }
 }

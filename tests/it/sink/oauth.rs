@@ -11,6 +11,7 @@ use auditferry::simulator::WorldConfig;
 use auditferry::sink::Sink;
 
 use super::kafka::{Bare, kafka_config};
+use super::kafka_transactional::transactional;
 use super::{Bench, counts, records, sink_config};
 use crate::real::kafka::Kafka;
 use crate::support::{Place, compare, served, world};
@@ -126,4 +127,93 @@ async fn no_token_and_no_secret_is_in_the_log_at_trace() {
         assert!(!log.contains(secret), "{secret}");
     }
     assert!(tokens.asked()[0].1.contains("scope=write"));
+}
+
+/// Settings of a topic that keeps checkpoints long enough: with a login by token we cannot make it.
+const KEPT: [(&str, &str); 2] = [("cleanup.policy", "delete"), ("retention.ms", "777600000")];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_and_what_is_read_back_for_them_log_in_by_token_too() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("token-exact", &[]).await;
+    kafka.create_topic("checkpoint-token-exact", &KEPT).await;
+    let tokens = FakeTokens::start(&kafka.signer).await;
+    let config = || transactional("token-exact", by_token(&kafka, "token-exact", &tokens, right()));
+    for life in 0..2 {
+        // Each life has a new directory: what it knows, it has from the checkpoints.
+        let bench = Bench::start(sink_config("bus", SinkKind::Kafka(config())));
+        for part in 0..4 {
+            let offer = bench.offer(records(part * 100, 100)).await;
+            assert_eq!(offer.settled().await, counts(100, 0), "life {life}");
+        }
+        assert!(bench.dead_letters().is_empty());
+        bench.stop().await;
+        assert_eq!(kafka.read_committed(&["token-exact"]).len(), 400, "life {life}");
+    }
+    assert_eq!(tokens.issued().len(), 2, "one for each life, whatever the number of clients");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transactional_sink_names_the_token_that_is_refused_and_the_topic_that_it_cannot_make() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("token-held", &[]).await;
+    let tokens = FakeTokens::start(&kafka.signer).await;
+    tokens.set(|knobs| knobs.audience = "another".into());
+    let bare = Bare::new(transactional("token-held", by_token(&kafka, "token-held", &tokens, right())));
+    let reason = bare.held().await;
+    println!("{reason}");
+    assert!(reason.contains("the brokers refuse our token"), "{reason}");
+    assert!(tokens.issued().iter().all(|token| !reason.contains(token.as_str())), "{reason}");
+    assert!(bare.sink.probe().await.is_err(), "nobody has mended it");
+    tokens.set(|knobs| knobs.audience = "kafka-for-tests".into());
+    bare.mended().await;
+    let reason = bare.held().await;
+    println!("{reason}");
+    let wanted =
+        "`checkpoint-token-held` is missing, and cannot be made with a login by token; make it: kafka-topics.sh";
+    assert!(reason.contains(wanted), "{reason}");
+    kafka.create_topic("checkpoint-token-held", &KEPT).await;
+    bare.settled().await.unwrap();
+    assert_eq!(kafka.read_committed(&["token-held"]).len(), 5);
+}
+
+/// State, checkpoints and dead letters of a process without a disk, all behind one login.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_disk_everything_is_read_back_by_token() {
+    let kafka = Kafka::shared();
+    for (topic, settings) in [
+        ("token-disk", [].as_slice()),
+        ("token-disk-dead", &[]),
+        ("token-disk-checkpoint", &KEPT),
+        ("token-disk-state", &[("cleanup.policy", "compact")]),
+    ] {
+        kafka.create_topic(topic, settings).await;
+    }
+    let tokens = FakeTokens::start(&kafka.signer).await;
+    let (world, place) = (world(WorldConfig::new().records(500).records_per_blob(100).days(1)).await, Place::new());
+    let sink = format!(
+        "  - {{ name: bus, type: kafka, brokers: {:?}, topic: token-disk, format: raw, transactional: true, checkpoint_topic: token-disk-checkpoint, sasl: {{ mechanism: OAUTHBEARER, token: {{ oidc: {{ token_url: {:?}, client_id: us, client_secret: right }} }} }} }}\n",
+        kafka.address("token"),
+        format!("{}token", tokens.url()),
+    );
+    place.write_config(&world, &sink, "dead_letters: { kafka: { topic: token-disk-dead } }");
+    let text = std::fs::read_to_string(place.config()).unwrap();
+    let dir = format!("state: {{ dir: {:?} }}", place.state_dir());
+    place.write_text(&text.replace(&dir, "state: { kafka: { topic: token-disk-state } }"));
+    for life in 0..2 {
+        let ended = place.run_once(Duration::from_secs(90)).await;
+        assert_eq!(ended.code(), Some(0), "life {life}: {}", place.log_tail());
+        let read = kafka.read_committed(&["token-disk"]);
+        let found = compare(&served(&world), read.iter().map(|message| crate::hec::canonical_hash(&message.value)));
+        assert_eq!((found.lost, found.duplicates), (0, 0), "life {life}");
+    }
+    let ask = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_auditferry"));
+        let output = command.args(arguments).arg("-c").arg(place.config()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let shown: serde_json::Value = serde_json::from_str(&ask(&["state", "show", "--json"])).unwrap();
+    assert!(shown["feeds"].as_array().is_some_and(|feeds| !feeds.is_empty()), "{shown}");
+    ask(&["replay", "--from", "topic", "--dry-run"]);
 }
