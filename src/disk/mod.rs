@@ -202,25 +202,6 @@ impl File {
         }
     }
 
-    /// Waits until the file is this handle's alone. Where the file system knows no locks, nobody has it.
-    pub(crate) fn own(&self) -> io::Result<()> {
-        match self {
-            File::Real(file) => loop {
-                match flock(file, FlockOperation::LockExclusive) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    Ok(()) | Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS | rustix::io::Errno::NOLCK) => {
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            },
-            File::Mirror(_) => Ok(()),
-            // The double knows one process at a time.
-            #[cfg(any(test, feature = "failpoints"))]
-            File::Double(_) => Ok(()),
-        }
-    }
-
     pub(crate) fn about(&self) -> io::Result<About> {
         match self {
             File::Real(file) => file.metadata().map(About::from),

@@ -169,7 +169,11 @@ impl Targets {
         let place = self.config.sinks.iter().position(|sink| sink.name == target.sink);
         let Some((place, config)) = place.map(|place| (place, &self.config.sinks[place])) else { return Ok(()) };
         // Its own condition has let the record through once; and a letter must not be dropped for want of room.
-        let config = SinkConfig { required: true, when: None, ..config.clone() };
+        let mut config = SinkConfig { required: true, when: None, ..config.clone() };
+        if let SinkKind::Kafka(kafka) = &mut config.kind {
+            // With the transactional id of the `run` beside us we would end it.
+            kafka.transactional = None;
+        }
         // At most 31 sinks; one that is met in both ways has two drivers and is one sink all the same.
         let id = SinkId(u8::try_from(place).unwrap_or_default());
         let (state, dead, metrics) = (self.state.clone(), self.dead.clone(), Arc::clone(&self.metrics));

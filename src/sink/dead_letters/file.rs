@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use super::letter::CHUNK;
 use crate::disk::{self, File, Fsync};
 
-/// How often the file may be set aside between its opening and its lock, before that is an error.
-const TRIES: usize = 100;
+/// How often the file may be somebody else's, or set aside between its opening and its lock, before that is an error:
+/// ten seconds, far more than a letter needs.
+const TRIES: usize = 500;
+/// Between two looks.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Opened anew each time: letters are rare, and so the file may be moved away while we run.
 pub(super) fn append_durably(path: &Path, write: impl Fn(&mut File) -> io::Result<()>) -> io::Result<()> {
@@ -41,7 +44,11 @@ pub(super) fn open_at_line_start(path: &Path) -> io::Result<File> {
 fn open_alone(path: &Path) -> io::Result<File> {
     for _ in 0..TRIES {
         let (file, _) = disk::append(path, 0o600)?;
-        file.own()?;
+        // Not waited for in the kernel: who has it may have given it another name, and keep it for long.
+        if !file.try_own() {
+            std::thread::park_timeout(LOOK);
+            continue;
+        }
         match disk::about(path) {
             Ok(about) if about.inode == file.about()?.inode => return Ok(file),
             Ok(_) => {}

@@ -89,7 +89,8 @@ impl<S: Sink> Courier<S> {
     /// is cut into is left in `pieces`.
     async fn carry_piece(&self, mut piece: Batch, events: usize, pieces: &mut Vec<Batch>, refused: &mut Refused) {
         let mut backoff = Backoff::new(self.retry.initial, self.retry.max);
-        let mut refusals = 0;
+        // Taken of the piece by answers that judged each event by itself.
+        let (mut refusals, mut taken) = (0, 0);
         while piece.len() > 0 {
             self.verdicts.room().await;
             let turn = self.circuit.turn(&self.sink).await;
@@ -102,7 +103,7 @@ impl<S: Sink> Courier<S> {
                 Ok(accepted) => {
                     failpoint::pass("send");
                     self.verdicts.batch("delivered");
-                    self.circuit.taken(turn, refused.len() == 0 && piece.len() == events);
+                    self.circuit.taken(turn, refused.len() == 0 && taken + piece.len() == events);
                     piece.events.delivered(accepted.position.as_ref());
                     return;
                 }
@@ -138,6 +139,7 @@ impl<S: Sink> Courier<S> {
                 Err(SendError::Partial(partial)) if is_of_batch(&partial, piece.len()) => {
                     let refusals_now = partial.refused.len();
                     let (after, reason) = (partial.after, partial.reason.clone());
+                    taken += partial.taken.len();
                     self.settle(&mut piece, *partial, refused);
                     self.circuit.answered(turn);
                     if piece.len() == 0 {

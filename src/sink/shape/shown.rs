@@ -53,4 +53,8 @@ impl Sink for ShownSink {
     async fn probe(&self) -> Result<(), SendError> {
         self.sink.probe().await
     }
+
+    async fn close(&self) {
+        self.sink.close().await;
+    }
 }
