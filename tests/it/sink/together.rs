@@ -9,7 +9,7 @@ use crate::hec::{FakeHec, Options};
 use crate::support::{Place, compare, file_hashes, served, world};
 use crate::web::{FakeWeb, Kind};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn optional_sinks_that_hang_hold_up_no_other_and_say_what_they_skipped() {
