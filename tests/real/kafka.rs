@@ -24,7 +24,7 @@ use crate::token::TokenSigner;
 
 const VERSION: &str = "kafka-4.1.1";
 /// A start takes 5 seconds alone; a machine full of other tests takes longer.
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(180);
 
 /// A broker of a test's own, or shared.
 pub struct Kafka {
