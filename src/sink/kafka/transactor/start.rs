@@ -199,7 +199,7 @@ impl Actor {
                 keys.clear();
             };
             let read = topic.read(&clients, &from, &mut |message| {
-                match checkpoint::read(message.payload().unwrap_or_default(), &id) {
+                match checkpoint::read(message.payload().unwrap_or_default(), &id, &shared.sink) {
                     Ok(Some(Entry::Keys(more))) => {
                         total += more.len() / 16;
                         keys.extend_from_slice(more);
