@@ -15,6 +15,7 @@ use super::check_auth;
 use super::check_enrich::enrich;
 use super::check_sinks::{sinks, tls};
 use super::check_state;
+use super::check_transactional;
 use super::dead_letters;
 use super::faults::{Place, Reader};
 use super::file::{CollectFile, EndpointsFile, File, SourceTlsFile, StateFile, TenantFile, TlsFile};
@@ -113,6 +114,7 @@ pub(super) fn check(file: File, tenants: Vec<TenantFile>, reader: &mut Reader<'_
     let letters = dead_letters::file(&dead_letters, &state.dir);
     let places = check_state::places(&file.sinks);
     let mut sinks = sinks(file.sinks.value().unwrap_or_default(), letters.as_ref(), &names, profile, &proxy, reader);
+    check_transactional::ids_differ(&sinks, &places, reader);
     let tokens = sinks.iter_mut().filter_map(|sink| match &mut sink.kind {
         SinkKind::Kafka(KafkaConfig { sasl: Some(SaslConfig::Token(token)), .. }) => Some(token),
         _ => None,

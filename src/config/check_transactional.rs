@@ -1,10 +1,12 @@
 //! Transactions of a Kafka sink as written → as meant. Comes in: the section of the sink. Goes out: what
 //! exactly once needs to know, and a fault for each thing that would undo it. Asks no broker.
 
-use super::faults::Reader;
+use super::check::Seen;
+use super::faults::{Place, Reader};
 use super::file::KafkaFile;
 use super::kafka::{DEFAULT_CHECKPOINT_TOPIC, TransactionalConfig};
 use super::section::Field;
+use crate::config::{SinkConfig, SinkKind};
 
 /// Bytes of a transactional id: what brokers and their tools show on a line. Kafka itself takes 32,767.
 const ID_LENGTH: usize = 200;
@@ -40,7 +42,7 @@ pub(super) fn transactional(
         && !is_id(&at.value)
     {
         good = false;
-        let hint = "up to 200 letters, digits, `.`, `_` and `-`; one id for each deployment";
+        let hint = "up to 200 letters, digits, `.`, `_` and `-`; one id for each sink of each deployment";
         reader.fault(&at.place, "this is no transactional id", hint);
     }
     if let Field::Given(at) = &file.checkpoint_topic
@@ -66,6 +68,18 @@ pub(super) fn transactional(
     let topic = file.checkpoint_topic.clone().value();
     let checkpoint_topic = topic.unwrap_or_else(|| DEFAULT_CHECKPOINT_TOPIC.to_owned());
     Some(Some(TransactionalConfig { id, checkpoint_topic }))
+}
+
+/// Sinks with one id would end each other for ever.
+pub(super) fn ids_differ(sinks: &[SinkConfig], places: &[(String, Place)], reader: &mut Reader<'_>) {
+    let mut ids = Seen::new("`transactional_id`");
+    for sink in sinks {
+        let SinkKind::Kafka(kafka) = &sink.kind else { continue };
+        let place = places.iter().find(|(name, _)| *name == sink.name).map(|(_, place)| place);
+        if let (Some(transactional), Some(place)) = (&kafka.transactional, place) {
+            ids.check(transactional.id.clone(), place, reader);
+        }
+    }
 }
 
 fn is_id(text: &str) -> bool {
@@ -105,6 +119,18 @@ mod tests {
         assert_eq!(load("transactional: true"), Ok(Some(meant("auditferry-bus", "auditferry-checkpoint"))));
         let both = "transactional: true, transactional_id: a.b, checkpoint_topic: c-d";
         assert_eq!(load(both), Ok(Some(meant("a.b", "c-d"))));
+    }
+
+    #[test]
+    fn two_sinks_may_not_have_one_id() {
+        let second = |id: &str| {
+            format!(
+                "transactional: true }}\n  - {{ name: other, type: kafka, brokers: 'localhost:9092', topic: u, transactional: true, transactional_id: {id}"
+            )
+        };
+        assert!(load(&second("auditferry-two")).is_ok());
+        let said = load(&second("auditferry-bus")).expect_err("one id for two sinks");
+        assert!(said.contains("the `transactional_id` is already used at"), "{said}");
     }
 
     #[test]

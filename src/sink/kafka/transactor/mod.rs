@@ -304,6 +304,10 @@ fn checkpoints(transactional: &TransactionalConfig) -> Topic {
     let settings = [
         ("cleanup.policy", "delete".to_owned()),
         ("retention.ms", (9 * DAY_MS).to_string()),
+        // A limit by size would forget early where much comes.
+        ("retention.bytes", "-1".to_owned()),
+        // By the brokers' clock: one of ours that is wrong would let them forget at once.
+        ("message.timestamp.type", "LogAppendTime".to_owned()),
         ("segment.ms", DAY_MS.to_string()),
     ];
     Topic {
@@ -314,6 +318,9 @@ fn checkpoints(transactional: &TransactionalConfig) -> Topic {
         fault: |setting| {
             if setting("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
                 return Some("is compacted, and would forget all keys of a feed but the newest");
+            }
+            if setting("retention.bytes").and_then(|kept| kept.parse::<i64>().ok()).is_some_and(|kept| kept >= 0) {
+                return Some("forgets by size (`retention.bytes`), however young the keys are");
             }
             let kept = setting("retention.ms").and_then(|kept| kept.parse::<i64>().ok());
             let least = kept.is_some_and(|kept| (0..8 * DAY_MS).contains(&kept));
@@ -451,5 +458,29 @@ impl Actor {
             let Some(work) = self.work.recv().await else { break };
             self.take(work);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_that_forget_too_early_are_refused() {
+        let transactional = TransactionalConfig { id: "x".into(), checkpoint_topic: "c".into() };
+        let topic = checkpoints(&transactional);
+        let fault = |name: &str, value: &str| {
+            let setting = |asked: &str| {
+                let ours = topic.settings.iter().find(|(name, _)| *name == asked).map(|(_, value)| value.clone());
+                if asked == name { Some(value.to_owned()) } else { ours }
+            };
+            (topic.fault)(&setting).is_some()
+        };
+        assert!(!fault("", ""), "as we make it");
+        assert!(!fault("retention.ms", "-1"));
+        assert!(fault("retention.ms", "86400000"));
+        assert!(fault("retention.bytes", "1073741824"));
+        assert!(fault("cleanup.policy", "compact,delete"));
+        assert!(topic.settings.contains(&("message.timestamp.type", "LogAppendTime".to_owned())));
     }
 }

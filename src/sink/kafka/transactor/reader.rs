@@ -201,12 +201,23 @@ impl Topic {
             match committed.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     heard = Instant::now();
-                    if ends.get(&message.partition()).is_some_and(|end| message.offset() < *end) {
+                    let end = ends.get(&message.partition()).copied().unwrap_or_default();
+                    if message.offset() < end {
                         see(&message)?;
                     }
+                    if message.offset() + 1 >= end {
+                        left.remove(&message.partition());
+                    }
                 }
-                // Only said where nothing committed is left, and that is behind `ends`.
-                Some(Err(KafkaError::PartitionEOF(partition))) => drop(left.remove(&partition)),
+                // A leader of today may know less than the one that named the end; it will know as much, for what was
+                // committed stays. So the end of what it has is not the end of the topic before we have passed that.
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    heard = Instant::now();
+                    let end = ends.get(&partition).copied().unwrap_or_default();
+                    if position(&committed, &self.name, partition).is_some_and(|at| at >= end) {
+                        left.remove(&partition);
+                    }
+                }
                 // Of connections, and of the group that we do not join.
                 Some(Err(_)) | None if heard.elapsed() > SILENCE => {
                     return Err(ReadError::Later(format!("the topic `{}` cannot be read to its end", self.name)));
@@ -215,6 +226,14 @@ impl Topic {
             }
         }
         Ok(ends)
+    }
+}
+
+/// The offset after the last message that was read of a partition, marks of transactions among them.
+fn position(consumer: &Reader, topic: &str, partition: i32) -> Option<i64> {
+    match consumer.position().ok()?.find_partition(topic, partition)?.offset() {
+        Offset::Offset(at) => Some(at),
+        _ => None,
     }
 }
 

@@ -347,7 +347,7 @@ impl Actor {
         }
         for (feed, keys) in by_feed {
             for keys in keys.chunks(16 * KEYS_IN_A_MESSAGE) {
-                let value = checkpoint::keys(&self.transactional.id, keys);
+                let value = checkpoint::keys(&self.transactional.id, &self.shared.sink, keys);
                 self.note(producer, &self.checkpoints.name.clone(), feed, Some(&value), None, CHECKPOINT, wait).await?;
             }
         }

@@ -98,40 +98,45 @@ impl Actor {
         let id = self.transactional.id.clone();
         Call::Init.on(producer, &id).await.map_err(|failure| self.not_begun(failure))?;
         let owned = self.owns;
-        // A first start without anybody to tell reads them later.
-        let is_told = owned || self.known.get().is_some();
-        let found = if is_told { self.read().await? } else { Found::default() };
-        if owned && found.owner.is_some_and(|owner| owner != instance()) {
+        // What has been read before ends where a successor would have put its name: little is left to read.
+        if owned && self.read().await?.owner.is_some_and(|owner| owner != instance()) {
             return Err(Stop::Superseded);
         }
-        // A name in the checkpoints, before anything else: it tells whoever we fenced by this why.
-        let value = checkpoint::owner(&id, instance(), world_ms());
-        let named = async {
-            Call::Begin.on(producer, &id).await?;
-            self.tickets += 1;
-            let (ticket, wait) = (self.tickets | CHECKPOINT, Arc::new(Wait::default()));
-            self.shared.ledger.queue(ticket, producer.generation, &wait);
-            let produced = producer.note(&self.checkpoints.name, ticket, OWNER_KEY, Some(&value), None);
-            let done = match produced {
-                Ok(()) => Call::Commit.on(producer, &id).await,
-                Err(code) => Err(Failure::Unsure(format!("{code:?}"))),
-            };
-            self.shared.ledger.forget(std::iter::once(ticket));
-            done
-        };
-        let named = named.await;
-        if let Err(failure) = named {
+        // The name goes first, because whoever we fenced by this waits for it no longer than `NAMED`, and days of keys
+        // take longer to read. Nothing of ours is written before they are read.
+        if let Err(failure) = self.name_us(producer).await {
             // Somebody has begun after us, and may be about to say so.
             self.fenced |= matches!(failure, Failure::Fenced(_)) && self.positions.is_some();
             return Err(self.not_begun(failure));
         }
         self.owns = true;
+        // A first start without anybody to tell reads them later.
+        if !owned && self.known.get().is_some() && self.read().await?.owner.is_some_and(|owner| owner != instance()) {
+            return Err(Stop::Superseded);
+        }
         self.landed();
         self.resolve();
         if !owned {
             tracing::info!(sink = %self.shared.sink, transactional_id = id, "the transactional producer has begun");
         }
         Ok(())
+    }
+
+    /// Puts our name into the checkpoints: it tells whoever we fenced why.
+    async fn name_us(&mut self, producer: &Arc<Producer>) -> Result<(), Failure> {
+        let id = self.transactional.id.clone();
+        let value = checkpoint::owner(&id, instance(), world_ms());
+        Call::Begin.on(producer, &id).await?;
+        self.tickets += 1;
+        let (ticket, wait) = (self.tickets | CHECKPOINT, Arc::new(Wait::default()));
+        self.shared.ledger.queue(ticket, producer.generation, &wait);
+        let produced = producer.note(&self.checkpoints.name, ticket, OWNER_KEY, Some(&value), None);
+        let done = match produced {
+            Ok(()) => Call::Commit.on(producer, &id).await,
+            Err(code) => Err(Failure::Unsure(format!("{code:?}"))),
+        };
+        self.shared.ledger.forget(std::iter::once(ticket));
+        done
     }
 
     fn not_begun(&self, failure: Failure) -> Stop {
@@ -199,7 +204,7 @@ impl Actor {
                 keys.clear();
             };
             let read = topic.read(&clients, &from, &mut |message| {
-                match checkpoint::read(message.payload().unwrap_or_default(), &id) {
+                match checkpoint::read(message.payload().unwrap_or_default(), &id, &shared.sink) {
                     Ok(Some(Entry::Keys(more))) => {
                         total += more.len() / 16;
                         keys.extend_from_slice(more);
