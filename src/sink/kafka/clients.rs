@@ -22,6 +22,10 @@ use crate::config::{KafkaConfig, SinkConfig};
 const FIRST: Duration = Duration::from_secs(1);
 /// Serves what waits: longer than nothing, after which only the first thing would be served.
 const AT_ONCE: Duration = Duration::from_millis(1);
+/// How long a cause is waited for.
+const CAUSE: Duration = Duration::from_millis(500);
+/// Errors heard at once; a few for each broker.
+const MOST: usize = 64;
 /// What only a producer has.
 const OF_PRODUCERS: [&str; 11] = [
     "transactional.id",
@@ -148,9 +152,28 @@ pub(super) fn not_made(error: KafkaError) -> String {
     }
 }
 
-/// Hears what librdkafka has to say or to ask. Only of a consumer without partitions, or a message would be lost.
+/// Hears what librdkafka has to say or to ask, all that waits; a poll ends with each error. Only of a consumer without
+/// partitions, or a message would be lost.
 pub(super) fn serve(consumer: &Reader) {
-    let _ = consumer.poll(AT_ONCE);
+    for _ in 0..MOST {
+        if consumer.poll(AT_ONCE).is_none() {
+            break;
+        }
+    }
+}
+
+/// What is wrong with the connection, after a question without an answer. The cause may come a moment after the answer,
+/// and after "all brokers down", which says nothing of it.
+pub(super) fn cause(consumer: &Reader) -> Option<(Trouble, String)> {
+    let began = Instant::now();
+    loop {
+        serve(consumer);
+        let heard = consumer.context().trouble();
+        let is_cause = heard.as_ref().is_some_and(|(trouble, _)| *trouble != Trouble::AllAway);
+        if is_cause || began.elapsed() >= CAUSE {
+            return heard;
+        }
+    }
 }
 
 /// The partitions of a topic.

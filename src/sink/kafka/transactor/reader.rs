@@ -12,8 +12,8 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use crate::sink::kafka::clients::{Clients, Quiet, Reader, partitions, serve};
-use crate::sink::kafka::verdict::Trouble;
+use crate::sink::kafka::clients::{Clients, Quiet, Reader, cause, partitions, serve};
+use crate::sink::kafka::verdict::{Class, Trouble, class};
 
 /// One question to the brokers.
 const QUESTION: Duration = Duration::from_secs(5);
@@ -98,12 +98,13 @@ impl Topic {
 
     /// Why it cannot be read; what is wrong with the connection says more than that nothing came.
     fn failed(&self, code: Code, consumer: &Reader) -> ReadError {
-        serve(consumer);
-        match (code, consumer.context().trouble()) {
-            (Code::TopicAuthorizationFailed, _) => ReadError::Held(format!(
+        if code == Code::TopicAuthorizationFailed {
+            return ReadError::Held(format!(
                 "we are not authorised for the topic `{}`; allow our user READ, WRITE and DESCRIBE on it",
                 self.name
-            )),
+            ));
+        }
+        match (code, cause(consumer)) {
             (_, Some((trouble @ (Trouble::Login | Trouble::Tls), said))) => ReadError::Held(trouble.words(&said)),
             (_, Some((trouble, said))) => ReadError::Later(trouble.words(&said)),
             (code, None) => ReadError::Later(format!("the topic `{}` is not read: {code:?}; tried again", self.name)),
@@ -245,9 +246,9 @@ pub(in crate::sink::kafka) fn ask(
 ) -> Result<(), (Code, Option<(Trouble, String)>)> {
     let consumer = clients.consumer(&[]).map_err(|_| (Code::Fail, None))?;
     serve(&consumer);
-    let failed = |code: Code| {
-        serve(&consumer);
-        (code, consumer.context().trouble())
+    let failed = |code: Code| match class(code) {
+        Class::Held => (code, None),
+        Class::Again | Class::Refused => (code, cause(&consumer)),
     };
     let metadata = consumer.fetch_metadata(topic, limit);
     let metadata = metadata.map_err(|error| failed(error.rdkafka_error_code().unwrap_or(Code::Fail)))?;
