@@ -40,9 +40,15 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
 
     let reload = once.is_none().then_some(reload);
     let options = RunOptions { once, heartbeat, reload, ..RunOptions::default() };
-    let app = match App::start(config, Arc::clone(&metrics), options).await {
-        Ok(app) => app,
-        Err(error) => return Ok(refused(&error)),
+    tokio::pin!(stop);
+    // A start may wait for brokers or a disk; told to stop, it ends.
+    let app = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(Exit::Good),
+        started = App::start(config, Arc::clone(&metrics), options) => match started {
+            Ok(app) => app,
+            Err(error) => return Ok(refused(&error)),
+        },
     };
     admin.ready(app.status_source());
     let ending = app.run(stop).await;

@@ -18,9 +18,6 @@ use crate::disk::mirror::{Found, Log, Message, Mirror, Mounted};
 use crate::metrics::Metrics;
 use rdkafka::message::Message as _;
 
-/// How long a start waits for the brokers before it says why and ends, to be begun anew.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// The state cannot be read from its topic.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
@@ -33,11 +30,15 @@ pub enum KeeperError {
 /// What keeps the state as long as it lives.
 pub struct Keeper {
     sink: String,
+    topic: String,
     transactor: Arc<Transactor>,
     _mounted: Mounted,
 }
 
 impl Keeper {
+    /// How long a start waits for the brokers before it says why and ends, to be begun anew.
+    pub const PATIENCE: Duration = Duration::from_secs(60);
+
     /// Takes the state over, and mounts it at `dir`.
     pub async fn begin(
         sink: &SinkConfig,
@@ -50,7 +51,7 @@ impl Keeper {
             |reason: String| KeeperError::Unusable { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
         let transactor = Transactor::begin(sink, kafka, metrics).map_err(|error| failed(error.to_string()))?;
         let away = |reason: String| KeeperError::Away { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
-        match tokio::time::timeout(PATIENCE, transactor.take_over()).await {
+        match tokio::time::timeout(Self::PATIENCE, transactor.take_over()).await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => return Err(failed(reason)),
             Err(_) => return Err(away(transactor.trouble())),
@@ -66,7 +67,19 @@ impl Keeper {
         };
         let mounted = Mirror::mount(dir, found, Arc::new(log));
         let mounted = mounted.map_err(|error| failed(format!("the topic {error}")))?;
-        Ok(Keeper { sink: sink.name.clone(), transactor, _mounted: mounted })
+        Ok(Keeper { sink: sink.name.clone(), topic: topic.topic.clone(), transactor, _mounted: mounted })
+    }
+
+    /// The process ends, or its start does: nothing waits for the brokers any longer, and what they have not taken is
+    /// not kept.
+    pub fn give_up(&self) {
+        self.transactor.give_up();
+    }
+
+    /// The state could not be opened in this time.
+    pub fn away(&self) -> KeeperError {
+        let (topic, sink) = (self.topic.clone(), self.sink.clone());
+        KeeperError::Away { topic, sink, reason: self.transactor.trouble() }
     }
 
     /// The producer of this sink, if it is the one that keeps the state.
