@@ -149,6 +149,7 @@ impl Transactor {
             work: arrivals,
             batches: VecDeque::new(),
             writes: Vec::new(),
+            writes_alone: false,
             begins: Vec::new(),
             unsure: Vec::new(),
             suspects: HashSet::new(),
@@ -375,6 +376,8 @@ struct Actor {
     /// Not in a transaction yet.
     batches: VecDeque<Job>,
     writes: Vec<Write>,
+    /// The next transaction is of writes only, because the one before came to nothing.
+    writes_alone: bool,
     begins: Vec<oneshot::Sender<Result<(), String>>>,
     /// Of a transaction whose end is not certain.
     unsure: Vec<round::Unsure>,
