@@ -122,3 +122,17 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 
         tracing::info!(signal = name, "stopping: what is in flight is brought to an end");
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_that_refuse_us_are_no_fault_of_the_state() {
+        let [topic, sink, reason] = ["t", "s", "r"].map(str::to_owned);
+        let refused_by_brokers =
+            KeeperError::Refused { topic: topic.clone(), sink: sink.clone(), reason: reason.clone() };
+        assert_eq!(refused(&AppError::Keeper(refused_by_brokers)), Exit::Unreachable);
+        assert_eq!(refused(&AppError::Keeper(KeeperError::Unusable { topic, sink, reason })), Exit::State);
+    }
+}

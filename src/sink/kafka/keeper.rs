@@ -23,6 +23,8 @@ use rdkafka::message::Message as _;
 pub enum KeeperError {
     #[error("the state in the topic `{topic}` of sink `{sink}`: {reason}")]
     Unusable { topic: String, sink: String, reason: String },
+    #[error("the state in the topic `{topic}` of sink `{sink}` cannot be reached: {reason}")]
+    Refused { topic: String, sink: String, reason: String },
     #[error("the state in the topic `{topic}` of sink `{sink}` could not be read in 60 s: {reason}")]
     Away { topic: String, sink: String, reason: String },
 }
@@ -49,15 +51,18 @@ impl Keeper {
     ) -> Result<Keeper, KeeperError> {
         let failed =
             |reason: String| KeeperError::Unusable { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
-        let transactor = Transactor::begin(sink, kafka, metrics).map_err(|error| failed(error.to_string()))?;
+        let refused =
+            |reason: String| KeeperError::Refused { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
+        let transactor = Transactor::begin(sink, kafka, metrics).map_err(|error| refused(error.to_string()))?;
         let away = |reason: String| KeeperError::Away { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
         match tokio::time::timeout(Self::PATIENCE, transactor.take_over()).await {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => return Err(failed(reason)),
+            Ok(Err(reason)) => return Err(refused(reason)),
             Err(_) => return Err(away(transactor.trouble())),
         }
         let found = read(sink, kafka, topic, true).await.map_err(|error| match error {
-            ReadError::Held(reason) => failed(reason),
+            ReadError::Unfit(reason) => failed(reason),
+            ReadError::Held(reason) => refused(reason),
             ReadError::Later(reason) => away(reason),
         })?;
         let log = KafkaLog {

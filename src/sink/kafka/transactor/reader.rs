@@ -50,6 +50,9 @@ pub(in crate::sink::kafka) enum ReadError {
     /// Somebody must mend something.
     #[error("{0}")]
     Held(String),
+    /// The same, of the topic itself: it is not what we need.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 impl Topic {
@@ -148,7 +151,7 @@ impl Topic {
         let setting = |name: &str| resource.get(name)?.value.clone();
         match (self.fault)(&setting) {
             None => Ok(()),
-            Some(fault) => Err(ReadError::Held(format!(
+            Some(fault) => Err(ReadError::Unfit(format!(
                 "the topic `{name}` {fault}; change it: kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {name} --add-config {}",
                 self.wanted(),
                 name = self.name
