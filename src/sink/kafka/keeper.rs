@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::clients::Clients;
 use super::transactor::Transactor;
-use super::transactor::reader::{Positions, ReadError, Topic};
+use super::transactor::reader::{self, Positions, ReadError, Topic};
 use crate::config::{KafkaConfig, SinkConfig, StateTopic};
 use crate::disk::mirror::{Found, Log, Message, Mirror, Mounted};
 use crate::metrics::Metrics;
@@ -119,6 +119,7 @@ fn kept_in(topic: &StateTopic) -> Topic {
         ("segment.ms", (3_600_000).to_string()),
         ("segment.bytes", (64 << 20).to_string()),
         ("min.cleanable.dirty.ratio", "0.2".to_owned()),
+        ("max.message.bytes", reader::MESSAGE_BYTES.to_string()),
     ];
     Topic {
         name: topic.topic.clone(),
@@ -126,6 +127,9 @@ fn kept_in(topic: &StateTopic) -> Topic {
         partitions: 1,
         settings: settings.into(),
         fault: |setting| {
+            if reader::is_narrow(setting) {
+                return Some(reader::NARROW);
+            }
             let policy = setting("cleanup.policy")?;
             (policy.trim() != "compact").then_some("is not compacted, and would forget the state")
         },

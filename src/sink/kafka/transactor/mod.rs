@@ -343,6 +343,7 @@ fn checkpoints(transactional: &TransactionalConfig) -> Topic {
         // By the brokers' clock: one of ours that is wrong would let them forget at once.
         ("message.timestamp.type", "LogAppendTime".to_owned()),
         ("segment.ms", DAY_MS.to_string()),
+        ("max.message.bytes", reader::MESSAGE_BYTES.to_string()),
     ];
     Topic {
         name: transactional.checkpoint_topic.clone(),
@@ -355,6 +356,9 @@ fn checkpoints(transactional: &TransactionalConfig) -> Topic {
             }
             if setting("retention.bytes").and_then(|kept| kept.parse::<i64>().ok()).is_some_and(|kept| kept >= 0) {
                 return Some("forgets by size (`retention.bytes`), however young the keys are");
+            }
+            if reader::is_narrow(setting) {
+                return Some(reader::NARROW);
             }
             let kept = setting("retention.ms").and_then(|kept| kept.parse::<i64>().ok());
             let least = kept.is_some_and(|kept| (0..8 * DAY_MS).contains(&kept));
@@ -516,6 +520,7 @@ mod tests {
         assert!(!fault("retention.ms", "-1"));
         assert!(fault("retention.ms", "86400000"));
         assert!(fault("retention.bytes", "1073741824"));
+        assert!(fault("max.message.bytes", "500000"));
         assert!(fault("cleanup.policy", "compact,delete"));
         assert!(topic.settings.contains(&("message.timestamp.type", "LogAppendTime".to_owned())));
     }

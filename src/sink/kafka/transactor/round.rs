@@ -91,7 +91,11 @@ impl Actor {
                 self.writes_alone = !opens.is_empty();
                 let done = self.came_to_nothing(&producer, opens, is_alone, refused, breaks, end).await;
                 match books.first() {
-                    Some(one) => Err(Stop::Held(held(one.code, &self.checkpoints.name))),
+                    Some(one) => {
+                        let of_state = self.writes.first().filter(|_| one.ticket & CHECKPOINT == 0);
+                        let topic = of_state.map_or(self.checkpoints.name.as_str(), |write| &write.topic);
+                        Err(Stop::Held(held(one.code, topic)))
+                    }
                     None => done,
                 }
             }
