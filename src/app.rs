@@ -57,6 +57,8 @@ const BURIALS: usize = 16;
 /// A drain must end within 20 seconds of the signal (Kubernetes gives 30 by default); what the sinks have not
 /// taken by then is fetched again.
 const DRAIN: Duration = Duration::from_secs(15);
+/// After the drain, how long the brokers that keep the state may take for the last of it.
+const LAST_COMMIT: Duration = Duration::from_secs(3);
 /// How often the process shows that it lives and refreshes its gauges.
 const TICK: Duration = Duration::from_secs(1);
 /// The same on a clock that jumps: a week of seconds would be most of what is computed.
@@ -411,7 +413,21 @@ impl App {
         self.pulse.abort();
         self.intake.abort();
         self.pace.iter().for_each(JoinHandle::abort);
-        self.state.close().await
+        let close = self.state.close();
+        tokio::pin!(close);
+        match self.state.base::<Keeper>() {
+            None => close.await,
+            Some(keeper) => match tokio::time::timeout_at(deadline + LAST_COMMIT, &mut close).await {
+                Ok(closed) => closed,
+                Err(_) => {
+                    tracing::warn!(
+                        "the brokers do not take the last of the state; it is fetched again after the next start"
+                    );
+                    keeper.give_up();
+                    close.await
+                }
+            },
+        }
     }
 
     fn lost(&self) -> bool {
@@ -537,8 +553,31 @@ async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, Ap
         return Ok(tokio::task::spawn_blocking(move || State::open(&settings, metrics)).await??);
     };
     let keeper = Keeper::begin(sink, kafka, topic, &config.state.dir, Arc::clone(&metrics)).await?;
-    let opened = tokio::task::spawn_blocking(move || State::open_on(&settings, metrics, Arc::new(keeper)));
-    Ok(opened.await??)
+    // Dropped before the state is open, whatever is written then waits no longer.
+    let opening = Opening(Some(Arc::new(keeper)));
+    let Some(keeper) = opening.0.clone() else { return Err(StateError::Closed.into()) };
+    let base = Arc::clone(&keeper);
+    let opened = tokio::task::spawn_blocking(move || State::open_on(&settings, metrics, base));
+    let opened = tokio::time::timeout(Keeper::PATIENCE, opened).await.map_err(|_| keeper.away())??;
+    opening.is_done();
+    Ok(opened?)
+}
+
+/// A state in Kafka that is being opened: a start that ends before lets its first commit go.
+struct Opening(Option<Arc<Keeper>>);
+
+impl Opening {
+    fn is_done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(keeper) = &self.0 {
+            keeper.give_up();
+        }
+    }
 }
 
 /// What `enrich` asks for; its databases are copied, which takes a moment.

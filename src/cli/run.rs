@@ -40,9 +40,15 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
 
     let reload = once.is_none().then_some(reload);
     let options = RunOptions { once, heartbeat, reload, ..RunOptions::default() };
-    let app = match App::start(config, Arc::clone(&metrics), options).await {
-        Ok(app) => app,
-        Err(error) => return Ok(refused(&error)),
+    tokio::pin!(stop);
+    // A start may wait for brokers or a disk; told to stop, it ends.
+    let app = tokio::select! {
+        biased;
+        () = &mut stop => return Ok(Exit::Good),
+        started = App::start(config, Arc::clone(&metrics), options) => match started {
+            Ok(app) => app,
+            Err(error) => return Ok(refused(&error)),
+        },
     };
     admin.ready(app.status_source());
     let ending = app.run(stop).await;
@@ -115,4 +121,18 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 
         };
         tracing::info!(signal = name, "stopping: what is in flight is brought to an end");
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_that_refuse_us_are_no_fault_of_the_state() {
+        let [topic, sink, reason] = ["t", "s", "r"].map(str::to_owned);
+        let refused_by_brokers =
+            KeeperError::Refused { topic: topic.clone(), sink: sink.clone(), reason: reason.clone() };
+        assert_eq!(refused(&AppError::Keeper(refused_by_brokers)), Exit::Unreachable);
+        assert_eq!(refused(&AppError::Keeper(KeeperError::Unusable { topic, sink, reason })), Exit::State);
+    }
 }

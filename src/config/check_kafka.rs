@@ -12,7 +12,9 @@ use super::check_sinks::tls;
 use super::check_transactional;
 use super::faults::{Place, Reader};
 use super::file::KafkaFile;
-use super::kafka::{COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, OAUTHBEARER, PassedThrough, refused};
+use super::kafka::{
+    BOOK_MESSAGE_BYTES, COMPRESSIONS, DEFAULT_KEY, KafkaConfig, MECHANISMS, OAUTHBEARER, PassedThrough, refused,
+};
 use super::schema::{self, Schema};
 use super::section::{Field, Section};
 use super::tree::{Node, Value};
@@ -137,6 +139,14 @@ pub(super) fn kafka(
         transactional: transactional?,
         librdkafka: librdkafka?,
     };
+    if let Some(place) = &passed_place
+        && config.transactional.is_some()
+        && config.max_message_bytes() < BOOK_MESSAGE_BYTES
+    {
+        let text =
+            format!("`message.max.bytes` is less than the {BOOK_MESSAGE_BYTES} bytes of a message of our own books");
+        reader.fault(place, text, "leave it out, or give more");
+    }
     if let Some(place) = passed_place {
         contradictions(&config, batch, &place, reader);
     }

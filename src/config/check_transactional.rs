@@ -142,6 +142,7 @@ mod tests {
             ("transactional: true, checkpoint_topic: 'c.{tenant}'", "no name of a topic"),
             ("transactional: true, checkpoint_topic: t", "the records are written to this topic"),
             ("transactional: true, librdkafka: {enable.idempotence: 'false'}", "may not be passed through"),
+            ("transactional: true, librdkafka: {message.max.bytes: '500000'}", "a message of our own books"),
             ("librdkafka: {transactional.id: x}", "give `transactional: true`"),
             ("transactional: true, librdkafka: {message.timeout.ms: '5'}", "may not be passed through"),
         ] {

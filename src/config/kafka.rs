@@ -30,6 +30,9 @@ pub struct KafkaConfig {
     pub librdkafka: PassedThrough,
 }
 
+/// Bytes of the largest message of our own books, with room for its key and head: 512 KiB of the state, or 30,000 keys.
+pub const BOOK_MESSAGE_BYTES: u64 = 640 << 10;
+
 /// Exactly once, by transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionalConfig {

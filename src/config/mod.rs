@@ -48,8 +48,8 @@ pub use faults::{ConfigFaults, Fault, Place, Severity};
 pub use http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPreset, HttpPresetDefaults};
 pub use inputs::Inputs;
 pub use kafka::{
-    DEFAULT_CHECKPOINT_TOPIC, KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig, SaslTokenConfig,
-    TRANSACTION_TIMEOUT_MS, TransactionalConfig,
+    BOOK_MESSAGE_BYTES, DEFAULT_CHECKPOINT_TOPIC, KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig,
+    SaslTokenConfig, TRANSACTION_TIMEOUT_MS, TransactionalConfig,
 };
 pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
 pub use login::{API_KEY, BEARER, LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};

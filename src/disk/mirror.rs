@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use super::{About, Map};
 use crate::clock::world_ms;
@@ -113,6 +113,8 @@ struct Shared {
     inner: Mutex<Inner>,
     /// Held while messages are handed over, so that they keep their order.
     order: Mutex<()>,
+    /// The first error of the log. What was taken for it is lost to whoever comes next, so nothing after it may be called kept.
+    failed: OnceLock<(ErrorKind, String)>,
 }
 
 /// Unmounts when dropped.
@@ -145,7 +147,13 @@ impl Mirror {
     /// Mounts what was found in the log at `root`.
     pub(crate) fn mount(root: &Path, found: Found, log: Arc<dyn Log>) -> Result<Mounted, Unreadable> {
         let inner = Mutex::new(restored(found)?);
-        let mirror = Mirror(Arc::new(Shared { root: root.to_owned(), log, inner, order: Mutex::default() }));
+        let mirror = Mirror(Arc::new(Shared {
+            root: root.to_owned(),
+            log,
+            inner,
+            order: Mutex::default(),
+            failed: OnceLock::new(),
+        }));
         MOUNTED.write().unwrap_or_else(PoisonError::into_inner).insert(root.to_owned(), mirror);
         ANY.store(true, Ordering::Release);
         Ok(Mounted(root.to_owned()))
@@ -233,6 +241,17 @@ impl Mirror {
     /// Hands over all that has changed.
     fn sync(&self) -> io::Result<()> {
         let _order = lock(&self.0.order);
+        if let Some((kind, said)) = self.0.failed.get() {
+            return Err(io::Error::new(*kind, said.clone()));
+        }
+        let handed = self.hand_over();
+        if let Err(error) = &handed {
+            let _ = self.0.failed.set((error.kind(), error.to_string()));
+        }
+        handed
+    }
+
+    fn hand_over(&self) -> io::Result<()> {
         let messages = self.inner().take_changes();
         let (mut batch, mut bytes) = (Vec::new(), 0);
         for message in messages {

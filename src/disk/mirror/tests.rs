@@ -157,3 +157,25 @@ async fn the_state_lives_on_it_over_starts_and_compactions() {
         drop(found);
     }
 }
+
+/// Takes nothing, once.
+#[derive(Default)]
+struct Once(AtomicBool);
+
+impl Log for Once {
+    fn write(&self, _: Vec<Message>) -> io::Result<()> {
+        if self.0.swap(true, Ordering::AcqRel) { Ok(()) } else { Err(io::Error::other("not taken")) }
+    }
+}
+
+#[test]
+fn after_an_error_of_the_log_nothing_is_called_kept() {
+    let root = PathBuf::from("mirror-of-a-failed-log");
+    let _mounted = Mirror::mount(&root, Found::default(), Arc::new(Once::default())).unwrap();
+    let file = disk::create(&root.join("a")).unwrap();
+    file.write_all_at(b"bytes", 0).unwrap();
+    assert!(disk::fsync_dir(&root, Fsync::JournalName).is_err());
+    // Of another thread, whose bytes the first one took along.
+    let again = disk::fsync_dir(&root, Fsync::JournalName).unwrap_err();
+    assert!(again.to_string().contains("not taken"), "{again}");
+}

@@ -12,20 +12,19 @@ use std::time::Duration;
 
 use super::clients::Clients;
 use super::transactor::Transactor;
-use super::transactor::reader::{Positions, ReadError, Topic};
+use super::transactor::reader::{self, Positions, ReadError, Topic};
 use crate::config::{KafkaConfig, SinkConfig, StateTopic};
 use crate::disk::mirror::{Found, Log, Message, Mirror, Mounted};
 use crate::metrics::Metrics;
 use rdkafka::message::Message as _;
-
-/// How long a start waits for the brokers before it says why and ends, to be begun anew.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The state cannot be read from its topic.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
     #[error("the state in the topic `{topic}` of sink `{sink}`: {reason}")]
     Unusable { topic: String, sink: String, reason: String },
+    #[error("the state in the topic `{topic}` of sink `{sink}` cannot be reached: {reason}")]
+    Refused { topic: String, sink: String, reason: String },
     #[error("the state in the topic `{topic}` of sink `{sink}` could not be read in 60 s: {reason}")]
     Away { topic: String, sink: String, reason: String },
 }
@@ -33,11 +32,15 @@ pub enum KeeperError {
 /// What keeps the state as long as it lives.
 pub struct Keeper {
     sink: String,
+    topic: String,
     transactor: Arc<Transactor>,
     _mounted: Mounted,
 }
 
 impl Keeper {
+    /// How long a start waits for the brokers before it says why and ends, to be begun anew.
+    pub const PATIENCE: Duration = Duration::from_secs(60);
+
     /// Takes the state over, and mounts it at `dir`.
     pub async fn begin(
         sink: &SinkConfig,
@@ -48,15 +51,18 @@ impl Keeper {
     ) -> Result<Keeper, KeeperError> {
         let failed =
             |reason: String| KeeperError::Unusable { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
-        let transactor = Transactor::begin(sink, kafka, metrics).map_err(|error| failed(error.to_string()))?;
+        let refused =
+            |reason: String| KeeperError::Refused { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
+        let transactor = Transactor::begin(sink, kafka, metrics).map_err(|error| refused(error.to_string()))?;
         let away = |reason: String| KeeperError::Away { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
-        match tokio::time::timeout(PATIENCE, transactor.take_over()).await {
+        match tokio::time::timeout(Self::PATIENCE, transactor.take_over()).await {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => return Err(failed(reason)),
+            Ok(Err(reason)) => return Err(refused(reason)),
             Err(_) => return Err(away(transactor.trouble())),
         }
         let found = read(sink, kafka, topic, true).await.map_err(|error| match error {
-            ReadError::Held(reason) => failed(reason),
+            ReadError::Unfit(reason) => failed(reason),
+            ReadError::Held(reason) => refused(reason),
             ReadError::Later(reason) => away(reason),
         })?;
         let log = KafkaLog {
@@ -66,7 +72,19 @@ impl Keeper {
         };
         let mounted = Mirror::mount(dir, found, Arc::new(log));
         let mounted = mounted.map_err(|error| failed(format!("the topic {error}")))?;
-        Ok(Keeper { sink: sink.name.clone(), transactor, _mounted: mounted })
+        Ok(Keeper { sink: sink.name.clone(), topic: topic.topic.clone(), transactor, _mounted: mounted })
+    }
+
+    /// The process ends, or its start does: nothing waits for the brokers any longer, and what they have not taken is
+    /// not kept.
+    pub fn give_up(&self) {
+        self.transactor.give_up();
+    }
+
+    /// The state could not be opened in this time.
+    pub fn away(&self) -> KeeperError {
+        let (topic, sink) = (self.topic.clone(), self.sink.clone());
+        KeeperError::Away { topic, sink, reason: self.transactor.trouble() }
     }
 
     /// The producer of this sink, if it is the one that keeps the state.
@@ -101,6 +119,7 @@ fn kept_in(topic: &StateTopic) -> Topic {
         ("segment.ms", (3_600_000).to_string()),
         ("segment.bytes", (64 << 20).to_string()),
         ("min.cleanable.dirty.ratio", "0.2".to_owned()),
+        ("max.message.bytes", reader::MESSAGE_BYTES.to_string()),
     ];
     Topic {
         name: topic.topic.clone(),
@@ -108,6 +127,9 @@ fn kept_in(topic: &StateTopic) -> Topic {
         partitions: 1,
         settings: settings.into(),
         fault: |setting| {
+            if reader::is_narrow(setting) {
+                return Some(reader::NARROW);
+            }
             let policy = setting("cleanup.policy")?;
             (policy.trim() != "compact").then_some("is not compacted, and would forget the state")
         },

@@ -18,6 +18,8 @@ mod round;
 mod start;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ const TRANSACTION_BYTES: usize = 8 << 20;
 const OURS: usize = 1 << (usize::BITS - 2);
 /// How many times longer is waited where no connection is in trouble: a topic that is not there is called so after 5 s.
 const LONGER: u32 = 4;
+/// How often a write looks whether it is still waited for.
+const LOOK: Duration = Duration::from_millis(50);
 /// Between two tries to begin anew, while nobody's retry does so.
 const ANEW: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -58,6 +62,8 @@ pub struct Transactor {
     topics: Arc<std::sync::Mutex<Topics>>,
     config: SinkConfig,
     kafka: KafkaConfig,
+    /// The process ends: nobody waits for a write any more.
+    gives_up: AtomicBool,
 }
 
 /// Where what the sink has is known.
@@ -96,7 +102,7 @@ struct Job {
 struct Write {
     topic: Arc<str>,
     messages: Vec<(String, Option<Vec<u8>>)>,
-    answer: oneshot::Sender<()>,
+    answer: std::sync::mpsc::SyncSender<()>,
 }
 
 /// Why nothing can be written now.
@@ -143,6 +149,7 @@ impl Transactor {
             work: arrivals,
             batches: VecDeque::new(),
             writes: Vec::new(),
+            writes_alone: false,
             begins: Vec::new(),
             unsure: Vec::new(),
             suspects: HashSet::new(),
@@ -158,7 +165,8 @@ impl Transactor {
             keys_known: false,
         };
         tokio::spawn(actor.run());
-        Ok(Arc::new(Transactor { sink, work, shared, known, topics, config: config.clone(), kafka: kafka.clone() }))
+        let (config, kafka, gives_up) = (config.clone(), kafka.clone(), AtomicBool::new(false));
+        Ok(Arc::new(Transactor { sink, work, shared, known, topics, config, kafka, gives_up }))
     }
 
     /// Says where what the sink has is known; before the first batch.
@@ -183,13 +191,39 @@ impl Transactor {
         found.unwrap_or_else(|| "no answer from the brokers".to_owned())
     }
 
-    /// Writes messages of the state; returns when they are committed. Blocks, as long as the brokers are away. An
-    /// error: another process has taken over, and none of it will ever be.
+    /// Writes messages of the state; returns when they are committed. Blocks, as long as the brokers are away, or until
+    /// [`Transactor::give_up`]. An error: another process has taken over, or this one ends, and nothing must be counted on.
     pub(super) fn write(&self, topic: Arc<str>, messages: Vec<(String, Option<Vec<u8>>)>) -> std::io::Result<()> {
-        let (answer, told) = oneshot::channel();
+        let (answer, told) = std::sync::mpsc::sync_channel(1);
         let ended = || std::io::Error::other("another process has taken over the transactional id, or this one ends");
-        self.work.blocking_send(Work::Write(Write { topic, messages, answer })).map_err(|_| ended())?;
-        told.blocking_recv().map_err(|_| ended())
+        let given_up = || std::io::Error::other("the brokers have not taken it before the process ended");
+        let mut work = Work::Write(Write { topic, messages, answer });
+        loop {
+            match self.work.try_send(work) {
+                Ok(()) => break,
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(ended()),
+                Err(mpsc::error::TrySendError::Full(_)) if self.gives_up.load(Ordering::Acquire) => {
+                    return Err(given_up());
+                }
+                Err(mpsc::error::TrySendError::Full(back)) => {
+                    work = back;
+                    std::thread::park_timeout(LOOK);
+                }
+            }
+        }
+        loop {
+            match told.recv_timeout(LOOK) {
+                Ok(()) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+                Err(RecvTimeoutError::Timeout) if self.gives_up.load(Ordering::Acquire) => return Err(given_up()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// The process ends: no write waits for the brokers any longer.
+    pub(super) fn give_up(&self) {
+        self.gives_up.store(true, Ordering::Release);
     }
 
     /// Hands a batch over and waits for the end of its transaction, at most for `patience`. A batch that is handed over
@@ -309,6 +343,7 @@ fn checkpoints(transactional: &TransactionalConfig) -> Topic {
         // By the brokers' clock: one of ours that is wrong would let them forget at once.
         ("message.timestamp.type", "LogAppendTime".to_owned()),
         ("segment.ms", DAY_MS.to_string()),
+        ("max.message.bytes", reader::MESSAGE_BYTES.to_string()),
     ];
     Topic {
         name: transactional.checkpoint_topic.clone(),
@@ -321,6 +356,9 @@ fn checkpoints(transactional: &TransactionalConfig) -> Topic {
             }
             if setting("retention.bytes").and_then(|kept| kept.parse::<i64>().ok()).is_some_and(|kept| kept >= 0) {
                 return Some("forgets by size (`retention.bytes`), however young the keys are");
+            }
+            if reader::is_narrow(setting) {
+                return Some(reader::NARROW);
             }
             let kept = setting("retention.ms").and_then(|kept| kept.parse::<i64>().ok());
             let least = kept.is_some_and(|kept| (0..8 * DAY_MS).contains(&kept));
@@ -342,6 +380,8 @@ struct Actor {
     /// Not in a transaction yet.
     batches: VecDeque<Job>,
     writes: Vec<Write>,
+    /// The next transaction is of writes only, because the one before came to nothing.
+    writes_alone: bool,
     begins: Vec<oneshot::Sender<Result<(), String>>>,
     /// Of a transaction whose end is not certain.
     unsure: Vec<round::Unsure>,
@@ -480,6 +520,7 @@ mod tests {
         assert!(!fault("retention.ms", "-1"));
         assert!(fault("retention.ms", "86400000"));
         assert!(fault("retention.bytes", "1073741824"));
+        assert!(fault("max.message.bytes", "500000"));
         assert!(fault("cleanup.policy", "compact,delete"));
         assert!(topic.settings.contains(&("message.timestamp.type", "LogAppendTime".to_owned())));
     }

@@ -30,6 +30,17 @@ pub(in crate::sink::kafka) type Positions = BTreeMap<i32, i64>;
 /// Asks for a setting of a topic by name.
 pub(in crate::sink::kafka) type Setting<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// What a topic of ours takes at most when we make it: the brokers' own default.
+pub(in crate::sink::kafka) const MESSAGE_BYTES: u64 = 1_048_588;
+/// What is wrong with a topic that [`is_narrow`].
+pub(in crate::sink::kafka) const NARROW: &str = "takes no message as large as ours (`max.message.bytes`)";
+
+/// Whether a topic of these settings would refuse messages of our own books.
+pub(in crate::sink::kafka) fn is_narrow(setting: Setting<'_>) -> bool {
+    let most = setting("max.message.bytes").and_then(|most| most.parse::<u64>().ok());
+    most.is_some_and(|most| most < crate::config::BOOK_MESSAGE_BYTES)
+}
+
 /// A topic that we read back, and how it must be.
 #[derive(Clone, Debug)]
 pub(in crate::sink::kafka) struct Topic {
@@ -50,6 +61,9 @@ pub(in crate::sink::kafka) enum ReadError {
     /// Somebody must mend something.
     #[error("{0}")]
     Held(String),
+    /// The same, of the topic itself: it is not what we need.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 impl Topic {
@@ -149,7 +163,7 @@ impl Topic {
         let setting = |name: &str| resource.get(name)?.value.clone();
         match (self.fault)(&setting) {
             None => Ok(()),
-            Some(fault) => Err(ReadError::Held(format!(
+            Some(fault) => Err(ReadError::Unfit(format!(
                 "the topic `{name}` {fault}; change it: kafka-configs.sh --bootstrap-server … --alter --entity-type topics --entity-name {name} --add-config {}",
                 self.wanted(),
                 name = self.name

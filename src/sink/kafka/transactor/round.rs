@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::call::{Call, Failure, injected};
 use super::checkpoint::{self, KEYS_IN_A_MESSAGE};
-use super::{Actor, Job, Known, Stop, TRANSACTION_BYTES};
+use super::{Actor, Job, Known, Stop, TRANSACTION_BYTES, Write};
 use crate::sink::kafka::frame::{self, Frame};
 use crate::sink::kafka::ledger::{Standing, Wait};
 use crate::sink::kafka::producer::{CHECKPOINT, Producer};
@@ -54,7 +54,9 @@ impl Actor {
         for begin in self.begins.drain(..) {
             let _ = begin.send(Ok(()));
         }
-        let (opens, is_alone) = self.choose();
+        // A topic of records that is stuck must not hold the state up for good.
+        let writes_alone = std::mem::take(&mut self.writes_alone) && !self.writes.is_empty();
+        let (opens, is_alone) = if writes_alone { (Vec::new(), false) } else { self.choose() };
         if opens.is_empty() && self.writes.is_empty() {
             return Ok(());
         }
@@ -86,9 +88,14 @@ impl Actor {
                 Ok(())
             }
             Err(end) => {
+                self.writes_alone = !opens.is_empty();
                 let done = self.came_to_nothing(&producer, opens, is_alone, refused, breaks, end).await;
                 match books.first() {
-                    Some(one) => Err(Stop::Held(held(one.code, &self.checkpoints.name))),
+                    Some(one) => {
+                        let of_state = self.writes.first().filter(|_| one.ticket & CHECKPOINT == 0);
+                        let topic = of_state.map_or(self.checkpoints.name.as_str(), |write| &write.topic);
+                        Err(Stop::Held(held(one.code, topic)))
+                    }
                     None => done,
                 }
             }
@@ -351,17 +358,21 @@ impl Actor {
                 self.note(producer, &self.checkpoints.name.clone(), feed, Some(&value), None, CHECKPOINT, wait).await?;
             }
         }
-        for write in std::mem::take(&mut self.writes) {
-            for (key, value) in &write.messages {
-                let noted = self.note(producer, &write.topic, key, value.as_deref(), Some(0), 0, wait).await;
-                if let Err(end) = noted {
-                    self.writes.push(write);
-                    return Err(end);
-                }
-            }
-            self.writes.push(write);
-        }
+        let writes = std::mem::take(&mut self.writes);
+        let noted = self.note_all(producer, &writes, wait).await;
+        // All of them, whatever came of it: one that was dropped would tell its caller that another process goes on.
+        self.writes = writes;
+        noted?;
         self.shared.metrics.sink_bytes.with_label_values(&[self.shared.sink.as_str(), "identity"]).inc_by(bytes);
+        Ok(())
+    }
+
+    async fn note_all(&mut self, producer: &Arc<Producer>, writes: &[Write], wait: &Arc<Wait>) -> Result<(), End> {
+        for write in writes {
+            for (key, value) in &write.messages {
+                self.note(producer, &write.topic, key, value.as_deref(), Some(0), 0, wait).await?;
+            }
+        }
         Ok(())
     }
 

@@ -242,7 +242,7 @@ impl Actor {
 
 fn stop(shared: &super::Shared, error: ReadError) -> Stop {
     match error {
-        ReadError::Held(reason) => Stop::Held(reason),
+        ReadError::Held(reason) | ReadError::Unfit(reason) => Stop::Held(reason),
         ReadError::Later(reason) => stop_with(shared.trouble(), reason),
     }
 }
