@@ -155,3 +155,24 @@ fn a_private_key_that_everybody_can_read_brings_a_word() {
     assert_eq!((warnings(key, 0o644), warnings(key, 0o600)), (1, 0));
     assert_eq!(warnings("-----BEGIN CERTIFICATE-----\n", 0o644), 0, "a certificate is no secret");
 }
+
+#[test]
+fn a_header_that_the_login_or_the_signature_sets_is_not_given_twice() {
+    let of = |rest: &str| {
+        text("{client_secret: x}").replace(
+            "{name: o, type: stdout}",
+            &format!("{{name: o, type: http, url: 'https://soc.example/', {rest}}}"),
+        )
+    };
+    for (rest, section) in [
+        ("auth: {bearer: t}, headers: {authorization: x}", "`auth`"),
+        ("auth: {header: {name: X-Key, value: t}}, headers: {x-key: x}", "`auth`"),
+        ("signature: {secret: s}, headers: {X-Signature: x}", "`signature`"),
+        ("signature: {secret: s, timestamp_header: X-Time}, headers: {X-Time: x}", "`signature`"),
+    ] {
+        let faults = faults(&of(rest), &[]);
+        assert!(faults.len() == 1 && faults[0].contains(section) && faults[0].contains("too"), "{rest}: {faults:?}");
+    }
+    good(&of("headers: {Authorization: x}"), &[]);
+    good(&of("auth: {header: {name: X-Key, value: t}}, headers: {Authorization: x}"), &[]);
+}

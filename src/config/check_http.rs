@@ -282,7 +282,10 @@ pub(super) fn http(
             reader.fault(place, "this is no address of a stream of the Logs Ingestion API", hint);
         }
     }
-    let headers = file.headers.value().unwrap_or_default().0.into_iter().filter_map(|(name, place, value)| {
+    let written = file.headers.value().unwrap_or_default().0;
+    let places: Vec<At<String>> =
+        written.iter().map(|(name, place, _)| At { value: name.clone(), place: place.clone() }).collect();
+    let headers = written.into_iter().filter_map(|(name, place, value)| {
         let name = check_login::header_name(At { value: name, place }, reader)?;
         Some(SecretHeader { name, value: value.value.source, is_secret: !value.value.literal })
     });
@@ -296,6 +299,7 @@ pub(super) fn http(
     }
     let login = check_login::login(file.auth, scope, reader);
     let signature = check_login::signature(file.signature, reader);
+    check_login::refuse_twice(&places, login.as_ref(), signature.as_ref().and_then(Option::as_ref), reader);
     let success: Vec<(u16, u16)> =
         file.success_codes.value().unwrap_or_default().into_iter().map(|at| (at.value.0, at.value.1)).collect();
     let seconds = Duration::from_secs;

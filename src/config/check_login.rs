@@ -237,6 +237,7 @@ fn oauth2(file: OAuth2File, place: &Place, reader: &mut Reader<'_>) -> Option<Lo
         scope: file.scope.value(),
         parameters: parameters.into_iter().map(|(name, _, value)| (name, value.value)).collect(),
         basic: file.credentials.value().is_some_and(|credentials| credentials.basic),
+        is_public: false,
     })))
 }
 
@@ -270,6 +271,7 @@ fn entra(
         scope: Some(scope?),
         parameters: Vec::new(),
         basic: false,
+        is_public: true,
     })))
 }
 
@@ -295,6 +297,30 @@ pub(super) fn signature(written: Field<SignatureFile>, reader: &mut Reader<'_>) 
         secret: secret(key?, "signature's key", reader),
         timestamp_header: timestamp_header?,
     }))
+}
+
+/// Further headers that `auth` or `signature` sets too: one of both would be lost without a word.
+pub(super) fn refuse_twice(
+    headers: &[At<String>],
+    login: Option<&LoginConfig>,
+    signature: Option<&SignatureConfig>,
+    reader: &mut Reader<'_>,
+) {
+    let of_login = match login {
+        None | Some(LoginConfig::None) => None,
+        Some(LoginConfig::Header(header)) => Some(header.name.as_str()),
+        Some(LoginConfig::Token { .. } | LoginConfig::Basic { .. } | LoginConfig::OAuth2(_)) => Some("authorization"),
+    };
+    let of_signature = signature.map(|signature| signature.header.as_str());
+    let of_time = signature.and_then(|signature| signature.timestamp_header.as_deref());
+    let set = [("auth", of_login), ("signature", of_signature), ("signature", of_time)];
+    for header in headers {
+        let twice = set.iter().find(|(_, name)| name.is_some_and(|name| name.eq_ignore_ascii_case(&header.value)));
+        if let Some((section, _)) = twice {
+            let text = format!("`{section}` of the sink sets the header `{}` too", header.value);
+            reader.fault(&header.place, text, format!("remove it here, or `{section}`"));
+        }
+    }
 }
 
 /// Where a kind was written; one that was written wrong counts too.

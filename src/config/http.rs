@@ -62,7 +62,7 @@ pub struct HttpPresetDefaults {
     pub name: &'static str,
     pub encoding: HttpEncoding,
     pub gzip: bool,
-    /// Bytes of a body, before compression, that the receiver takes.
+    /// Bytes of a body, before compression, that the receiver takes; of Slack characters.
     pub max_body: Option<usize>,
     /// Events a second, where the receiver says how many.
     pub events_per_second: Option<u64>,
@@ -75,6 +75,9 @@ pub const SENTINEL_BODY: usize = 1_000_000;
 /// A message of Teams may have 28 KB (Microsoft Teams, "Create and send messages": limits); a flow takes more and
 /// fails later, where nobody would hear of it.
 pub const TEAMS_BODY: usize = 28_000;
+/// Slack cuts a text above 40,000 characters ("Truncating really long messages") and says `ok` all the same; those of
+/// the body are a few more than those of its text.
+pub const SLACK_BODY: usize = 40_000;
 
 impl HttpPreset {
     pub const ALL: [HttpPreset; 4] = [HttpPreset::Slack, HttpPreset::Teams, HttpPreset::Sentinel, HttpPreset::Otlp];
@@ -84,7 +87,7 @@ impl HttpPreset {
             name: "slack",
             encoding: HttpEncoding::Single,
             gzip: false,
-            max_body: None,
+            max_body: Some(SLACK_BODY),
             // Slack, "Rate limits": one message a second and channel; Teams throttles above four requests a second.
             events_per_second: Some(1),
             is_secret_address: true,

@@ -50,6 +50,8 @@ pub struct OAuth2Config {
     pub parameters: Vec<(String, String)>,
     /// Id and secret go in the header instead of the form.
     pub basic: bool,
+    /// The endpoint is Microsoft's: the receiver's own authorities (`ca_file`) are not believed there.
+    pub is_public: bool,
 }
 
 /// A keyed signature of each body.

@@ -242,13 +242,18 @@ pub enum SendError {
     #[error("{reason}")]
     Slow { after: Option<Duration>, reason: String },
     /// These events (indices into the batch, ascending, not empty) are refused for good: dead-letter
-    /// them, send all others again.
+    /// them, send all others again. `reason` is the same for every event that is refused for the same reason.
     #[error("{reason}")]
     Reject { events: Vec<usize>, reason: String },
     /// Something in the batch is refused and the receiver does not say what: halve it, try again;
     /// a single event is then rejected.
     #[error("{reason}")]
-    Split { reason: String },
+    Split {
+        /// What of `reason` stays the same from answer to answer (status and advice, no number of a request):
+        /// by it the driver tells that batch after batch is refused alike.
+        cause: String,
+        reason: String,
+    },
     /// The receiver judged each event by itself: settle those it took, dead-letter those it refused, send the others
     /// again.
     #[error("{}", .0.reason)]

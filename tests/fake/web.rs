@@ -271,7 +271,8 @@ async fn answer(shared: &Shared, method: Method, uri: Uri, headers: HeaderMap, b
     let (bad, good): (Vec<Value>, Vec<Value>) =
         events.into_iter().partition(|event| knobs.refuse.as_ref().is_some_and(|refuse| refuse(event)));
     if !bad.is_empty() && !knobs.refuse_partially {
-        return said(400, "an event that nobody can use");
+        // As gateways do: no two answers are alike.
+        return said(400, format!("an event that nobody can use (request {})", locked(&shared.books).requests));
     }
     let (at, refused) = (Instant::now(), bad.len());
     locked(&shared.books).taken.push(Request { method, path, headers, raw, body, events: good, at });

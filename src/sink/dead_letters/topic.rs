@@ -155,7 +155,9 @@ impl LetterTopic {
                     self.tell(of, messages.len(), &reason);
                     after
                 }
-                Err(SendError::Fatal { reason } | SendError::Split { reason } | SendError::Misplaced { reason }) => {
+                Err(
+                    SendError::Fatal { reason } | SendError::Split { reason, .. } | SendError::Misplaced { reason },
+                ) => {
                     self.tell(of, messages.len(), &reason);
                     while let Err(error) = self.sink.probe().await {
                         tracing::debug!(topic = self.topic, %error, "the topic of the dead letters still takes nothing");

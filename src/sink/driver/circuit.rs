@@ -163,17 +163,17 @@ impl Circuit {
         self.hold(&mut self.known(), Cause::Fatal, reason);
     }
 
-    /// A batch of `events` is done, `refused` of them refused, the last for `reason`: opens the
-    /// circuit when this and the batch before it are refused for the same reason by more than half; for
-    /// what is `misplaced`, this one is enough.
+    /// A batch of `events` is done, `refused` of them refused, the last for `cause`, which the receiver told as
+    /// `reason`: opens the circuit when this and the batch before it are refused for the same cause by more than half;
+    /// for what is `misplaced`, this one is enough.
     /// True when the refused events must be kept for the receiver instead of becoming dead letters.
-    pub fn is_mass_refusal(&self, events: usize, refused: usize, reason: &str, misplaced: bool) -> bool {
+    pub fn is_mass_refusal(&self, events: usize, refused: usize, cause: &str, reason: &str, misplaced: bool) -> bool {
         if self.believes {
             return false;
         }
         let mut known = self.known();
         let (events, refused) = (known.small.0 + events, known.small.1 + refused);
-        let alike = misplaced || known.refused_before.as_deref() == Some(reason);
+        let alike = misplaced || known.refused_before.as_deref() == Some(cause);
         let mass = alike && events >= JUDGED_EVENTS && refused * 2 > events;
         if mass {
             self.hold(&mut known, Cause::MassRefusal, reason);
@@ -182,7 +182,7 @@ impl Circuit {
     }
 
     /// A batch is done, and was not held: remembers how much of it was refused.
-    pub fn finished(&self, events: usize, refused: usize, reason: Option<&str>) {
+    pub fn finished(&self, events: usize, refused: usize, cause: Option<&str>) {
         let mut known = self.known();
         let (events, refused) = (known.small.0 + events, known.small.1 + refused);
         if events < JUDGED_EVENTS {
@@ -190,10 +190,10 @@ impl Circuit {
             return;
         }
         known.small = (0, 0);
-        // A small batch without refusals may end a window that is mostly refused: the reason stays.
+        // A small batch without refusals may end a window that is mostly refused: the cause stays.
         let mostly = refused * 2 > events;
-        known.refused_before = match (mostly, reason) {
-            (true, Some(reason)) => Some(reason.to_owned()),
+        known.refused_before = match (mostly, cause) {
+            (true, Some(cause)) => Some(cause.to_owned()),
             (true, None) => known.refused_before.take(),
             (false, _) => None,
         };
@@ -253,7 +253,7 @@ mod tests {
 
     /// A batch of which so many are refused; true when it is held.
     fn batch(circuit: &Circuit, events: usize, refused: usize, reason: &str) -> bool {
-        if refused > 0 && circuit.is_mass_refusal(events, refused, reason, false) {
+        if refused > 0 && circuit.is_mass_refusal(events, refused, reason, reason, false) {
             return true;
         }
         circuit.finished(events, refused, (refused > 0).then_some(reason));

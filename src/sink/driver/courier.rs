@@ -38,12 +38,15 @@ pub(super) struct Courier<S> {
 struct Refused {
     events: Unsettled,
     answers: Vec<String>,
+    /// Why the last of it was refused, in words that stay the same from answer to answer.
+    cause: String,
     /// Some of it for a place that the receiver does not have or allow.
     misplaced: bool,
 }
 
 impl Refused {
-    fn push(&mut self, items: Vec<Item>, answer: &str) {
+    fn push(&mut self, items: Vec<Item>, answer: &str, cause: &str) {
+        cause.clone_into(&mut self.cause);
         self.answers.resize(self.answers.len() + items.len(), answer.to_owned());
         self.events.items.extend(items);
     }
@@ -81,6 +84,7 @@ impl<S: Sink> Courier<S> {
         Refused {
             events: Unsettled::new(Vec::new(), Arc::clone(&self.verdicts)),
             answers: Vec::new(),
+            cause: String::new(),
             misplaced: false,
         }
     }
@@ -99,7 +103,7 @@ impl<S: Sink> Courier<S> {
             drop(in_flight);
             let seconds = began.elapsed().as_secs_f64();
             self.verdicts.metrics.sink_send_seconds.with_label_values(&[&self.verdicts.name]).observe(seconds);
-            let (indices, reason) = match result {
+            let (indices, reason, cause) = match result {
                 Ok(accepted) => {
                     failpoint::pass("send");
                     self.verdicts.batch("delivered");
@@ -134,7 +138,7 @@ impl<S: Sink> Courier<S> {
                     continue;
                 }
                 Err(SendError::Reject { events: indices, reason }) if is_ascending_within(&indices, piece.len()) => {
-                    (indices, reason)
+                    (indices, reason.clone(), reason)
                 }
                 Err(SendError::Partial(partial)) if is_of_batch(&partial, piece.len()) => {
                     let refusals_now = partial.refused.len();
@@ -168,12 +172,14 @@ impl<S: Sink> Courier<S> {
                         continue;
                     }
                     refused.misplaced |= matches!(error, SendError::Misplaced { .. });
-                    (vec![0], error.to_string())
+                    let reason = error.to_string();
+                    let cause = if let SendError::Split { cause, .. } = error { cause } else { reason.clone() };
+                    (vec![0], reason, cause)
                 }
             };
             self.verdicts.batch("rejected");
             refusals += indices.len();
-            refused.push(piece.remove(&indices), &reason);
+            refused.push(piece.remove(&indices), &reason, &cause);
             self.circuit.answered(turn);
             if refusals >= REFUSALS_BEFORE_HALVING && piece.len() > 1 {
                 pieces.push(piece.split_off_half());
@@ -194,7 +200,7 @@ impl<S: Sink> Courier<S> {
             match refusals.next_if(|refusal| refusal.event == *index) {
                 Some(refusal) => {
                     refused.misplaced |= refusal.misplaced;
-                    refused.push(vec![item], &refusal.reason);
+                    refused.push(vec![item], &refusal.reason, &refusal.reason);
                 }
                 None => taken.push(item),
             }
@@ -211,11 +217,11 @@ impl<S: Sink> Courier<S> {
         let reason = refused.answers.last().cloned();
         let count = refused.len();
         if let Some(reason) = &reason
-            && self.circuit.is_mass_refusal(events, count, reason, refused.misplaced)
+            && self.circuit.is_mass_refusal(events, count, &refused.cause, reason, refused.misplaced)
         {
             return self.wait_for_one_taken(refused.events).await;
         }
-        self.circuit.finished(events, count, reason.as_deref());
+        self.circuit.finished(events, count, reason.as_ref().map(|_| refused.cause.as_str()));
         if count > 0 {
             let letters = refused.events.items.iter().zip(&refused.answers);
             let letters = letters.map(|(item, answer)| (item.event(), answer.as_str()));
@@ -284,6 +290,40 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::sink::driver::queue::Queued;
     use crate::sink::{Accepted, EncodedBatch, Refusal, SinkId, samples};
+
+    /// Refuses everything but in its willing moments, each time in other words for the same cause.
+    struct Chatty {
+        sent: AtomicUsize,
+        unwilling: usize,
+    }
+
+    impl Sink for Chatty {
+        fn encode(&self, _: &Event<'_>, out: &mut Vec<u8>) {
+            out.push(b'x');
+        }
+        async fn send(&self, _: &EncodedBatch) -> Result<Accepted, SendError> {
+            match self.sent.fetch_add(1, Ordering::AcqRel) {
+                n if n >= self.unwilling => Ok(Accepted::default()),
+                n => Err(SendError::Split { cause: "400".into(), reason: format!("400 `request {n}`") }),
+            }
+        }
+        async fn probe(&self) -> Result<(), SendError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_that_differ_in_a_number_are_one_cause_and_the_second_batch_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        // A batch of twelve is refused in 23 halves and single events.
+        let (courier, _stop) = courier(&dir, Chatty { sent: AtomicUsize::new(0), unwilling: 2 * 23 + 3 });
+        for _ in 0..2 {
+            let batch = batch(&courier, 12);
+            tokio::time::timeout(Duration::from_secs(10), courier.carry(batch)).await.unwrap();
+        }
+        let events = |result| courier.verdicts.metrics.sink_events.with_label_values(&["sink", result]).get();
+        assert_eq!((events("rejected"), events("delivered")), (12, 12));
+    }
 
     /// Gives each encoding a number, as Kafka does; has no place for anything but in its willing moments.
     #[derive(Default)]

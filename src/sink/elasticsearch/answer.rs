@@ -48,7 +48,7 @@ pub(super) fn read(asked: &Asked<'_>, heard: &Heard) -> Result<Sorted, SendError
             asked.sink,
             heard.body.len()
         );
-        return Err(SendError::Split { reason });
+        return Err(SendError::Split { cause: "too long an answer".to_owned(), reason });
     }
     let sorted = serde_json::from_slice::<Items<'_>>(&heard.body).ok();
     let sorted = sorted.and_then(|items| sort(&items, asked.events, asked.fixed));
@@ -72,6 +72,8 @@ pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
     let reason = failure.reason.as_deref().unwrap_or_default();
     let fatal = |advice: &str| SendError::Fatal { reason: said(asked, heard, advice) };
     let retry = || SendError::Retry { after: heard.retry_after, reason: said(asked, heard, "sent again") };
+    // The name of the error, not its words: those may hold a number of the request.
+    let cause = || format!("{} {}", heard.status, failure.name);
     let place = asked.fixed.map_or_else(|| "the indices".to_owned(), |name| format!("`{name}`"));
     match (heard.status, failure.name.as_ref()) {
         (_, "cluster_block_exception" | "es_rejected_execution_exception" | "circuit_breaking_exception") => retry(),
@@ -90,6 +92,7 @@ pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
         (404 | 405, _) => fatal("there is no Elasticsearch or OpenSearch at this address: check `url`"),
         (406 | 415, _) => fatal("this server takes no bulk requests: check `url`"),
         (413, _) => SendError::Split {
+            cause: cause(),
             reason: said(
                 asked,
                 heard,
@@ -97,7 +100,7 @@ pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
             ),
         },
         (408 | 429 | 500.., _) => retry(),
-        _ => SendError::Split { reason: said(asked, heard, "see the event in the dead letters") },
+        _ => SendError::Split { cause: cause(), reason: said(asked, heard, "see the event in the dead letters") },
     }
 }
 
@@ -193,6 +196,20 @@ mod tests {
             assert!(text.contains(part), "{status} {body}: {text}");
             assert!(text.is_empty() || text.starts_with("sink `es`: "), "{text}");
         }
+    }
+
+    #[test]
+    fn refusals_that_differ_in_their_words_have_one_cause() {
+        let cause = |status, body: &str| match refusal(&ASKED, &heard(status, body, true)) {
+            SendError::Split { cause, .. } => cause,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(cause(400, "trace 81f2"), cause(400, "trace 9c07"));
+        let of = |name: &str, id: &str| {
+            serde_json::json!({ "error": { "type": name, "reason": id }, "status": 400 }).to_string()
+        };
+        assert_eq!(cause(400, &of("parse_exception", "1")), cause(400, &of("parse_exception", "2")));
+        assert_ne!(cause(400, &of("parse_exception", "1")), cause(400, &of("other_exception", "1")));
     }
 
     #[test]

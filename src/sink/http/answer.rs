@@ -24,7 +24,9 @@ pub(super) fn classify(asked: &Asked<'_>, heard: &Heard) -> Result<(), SendError
     };
     let fatal = |advice: &str| Err(SendError::Fatal { reason: said(advice) });
     let retry = || Err(SendError::Retry { after: heard.retry_after, reason: said("sent again") });
-    let split = |advice: &str| Err(SendError::Split { reason: said(advice) });
+    // What a receiver says may hold a number of the request: never alike.
+    let split =
+        |advice: &str| Err(SendError::Split { cause: format!("{}; {advice}", heard.status), reason: said(advice) });
     let refused = "see the event in the dead letters";
     if asked.success.iter().any(|(from, to)| (*from..=*to).contains(&heard.status)) {
         return match asked.preset {
@@ -104,6 +106,7 @@ fn partial(asked: &Asked<'_>, heard: &Heard) -> Result<(), SendError> {
         return Ok(());
     }
     Err(SendError::Split {
+        cause: "a partial success".to_owned(),
         reason: format!(
             "sink `{}`: the receiver took a batch and refused some of its records: `{}`; see the event in the dead letters",
             asked.sink,
@@ -169,6 +172,27 @@ mod tests {
         for (status, expected) in plain {
             assert_eq!(verdict(None, status, "whatever"), expected, "{status}");
         }
+    }
+
+    #[test]
+    fn answers_that_differ_in_their_words_have_one_cause() {
+        let cause = |preset, status, body: &str| {
+            let heard =
+                Heard { status, retry_after: None, headers: Default::default(), body: body.into(), is_whole: true };
+            match classify(&Asked { sink: "soc", preset, success: &[(200, 299)] }, &heard) {
+                Err(SendError::Split { cause, reason }) => {
+                    assert!(reason.contains(&excerpt(body.as_bytes())) || preset.is_some(), "{reason}");
+                    cause
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(cause(None, 400, "trace 81f2"), cause(None, 400, "trace 9c07"));
+        assert_ne!(cause(None, 400, "x"), cause(None, 422, "x"));
+        assert_ne!(cause(None, 400, "x"), cause(None, 413, "x"));
+        let some = |id: &str| format!("{{\"partialSuccess\":{{\"rejectedLogRecords\":1,\"errorMessage\":\"{id}\"}}}}");
+        let otlp = Some(HttpPreset::Otlp);
+        assert_eq!(cause(otlp, 200, &some("a1")), cause(otlp, 200, &some("b2")));
     }
 
     #[test]

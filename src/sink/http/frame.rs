@@ -30,17 +30,18 @@ pub(super) fn read<'a>(bytes: &'a [u8], ends: &[usize]) -> Option<Vec<Frame<'a>>
 /// What a batch is known by, whenever it is sent: the record key itself of a single event, a hash of all keys of
 /// several. Hexadecimal digits.
 pub(super) fn batch_key(frames: &[Frame<'_>]) -> String {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut key = RecordKey([0; 16]);
     match frames {
-        [one] => hex(one.key),
+        [one] => key.0.copy_from_slice(one.key),
         several => {
             let mut hasher = blake3::Hasher::new();
             several.iter().for_each(|frame| {
                 hasher.update(frame.key);
             });
-            hex(&hasher.finalize().as_bytes()[..16])
+            key.0.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         }
     }
+    key.to_string()
 }
 
 #[cfg(test)]

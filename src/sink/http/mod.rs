@@ -52,7 +52,7 @@ pub struct HttpSink {
     login: Login,
     gzip: bool,
     success: Vec<(u16, u16)>,
-    /// Bytes of a body that the receiver takes, where it is known.
+    /// What of a body the receiver takes, where it is known: bytes, of Slack characters.
     max_body: Option<usize>,
     metrics: Arc<Metrics>,
 }
@@ -132,7 +132,10 @@ impl HttpSink {
             };
             let parts = url.path().split('/').map(str::to_owned);
             let values = url.query_pairs().map(|(_, value)| value.into_owned());
-            let parts = std::iter::once(whole).chain(parts).chain(values);
+            // And as they stand in the address, should it be repeated.
+            let raw = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+            let raw = raw.map(|(_, value)| value.to_owned());
+            let parts = std::iter::once(whole).chain(parts).chain(values).chain(raw);
             for part in parts.filter(|part| part.len() >= LEAST_SECRET_PART) {
                 self.login.blot_out(SecretString::from(part));
             }
@@ -150,13 +153,17 @@ impl HttpSink {
     }
 
     /// A body that the receiver is known not to take is not shown to it: some say yes and drop it later.
-    fn too_large(&self, bytes: usize, events: usize) -> Option<SendError> {
-        let most = self.max_body.filter(|most| bytes > *most)?;
+    fn too_large(&self, body: &[u8], events: usize) -> Option<SendError> {
+        let (size, unit) = match self.preset {
+            Some(HttpPreset::Slack) => (body.iter().filter(|byte| **byte & 0xC0 != 0x80).count(), "characters"),
+            _ => (body.len(), "bytes"),
+        };
+        let most = self.max_body.filter(|most| size > *most)?;
         let reason = format!(
-            "sink `{}`: a body of {bytes} bytes for {events} events, and the receiver takes {most}; see the event in the dead letters",
+            "sink `{}`: a body of {size} {unit} for {events} events, and the receiver takes {most}; see the event in the dead letters",
             self.name
         );
-        Some(SendError::Split { reason })
+        Some(SendError::Split { cause: "too large a body".to_owned(), reason })
     }
 }
 
@@ -178,7 +185,7 @@ impl Sink for HttpSink {
             return Err(self.fatal("a batch of ours is broken; this is a fault of auditferry"));
         };
         let body = self.envelope.join(&frames);
-        if let Some(error) = self.too_large(body.len(), frames.len()) {
+        if let Some(error) = self.too_large(&body, frames.len()) {
             return Err(error);
         }
         let request = self.client.request(self.method.clone(), self.url());

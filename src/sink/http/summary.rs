@@ -59,5 +59,11 @@ fn cut(text: &str) -> String {
     if short.len() < text.len() {
         short.push('…');
     }
-    short
+    on_one_line(&short)
+}
+
+/// Blanks for what begins another line, and for all other control characters.
+pub(super) fn on_one_line(text: &str) -> String {
+    let is_odd = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+    text.chars().map(|character| if is_odd(character) { ' ' } else { character }).collect()
 }

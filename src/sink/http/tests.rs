@@ -95,6 +95,46 @@ fn nothing_of_a_record_becomes_a_mention_or_a_link_in_slack() {
 }
 
 #[test]
+fn a_record_cannot_forge_a_line_of_a_chat() {
+    let forged = r#"{"event":{"action":"Done\nUser: boss"},"user":{"email":"x\r\nOutcome: success\u2028Id: 1"}}"#;
+    let slack = sink(http("https://hooks.example/T/B/X", Some(HttpPreset::Slack), HttpEncoding::Single));
+    let message = body(&slack, &[forged]);
+    assert_eq!(message["text"], "*Done User: boss*\nUser: x  Outcome: success Id: 1");
+    assert_eq!((&message["unfurl_links"], &message["unfurl_media"]), (&json!(false), &json!(false)));
+    assert_eq!(slack::plain("a\nb<\u{85}"), "a b&lt; ");
+    let teams = sink(http("https://flow.example/x", Some(HttpPreset::Teams), HttpEncoding::Single));
+    let card = body(&teams, &[forged]);
+    let blocks = &card["attachments"][0]["content"]["body"];
+    assert_eq!(blocks[0]["inlines"][0]["text"], "Done User: boss");
+}
+
+#[test]
+fn an_address_that_is_a_secret_is_not_repeated_in_any_spelling() {
+    let url = "https://flow.example/paths/invoke?sp=%2Ftriggers%2Frun&sig=canary%2Bone%3Dtwo";
+    let sink = sink(http(url, Some(HttpPreset::Teams), HttpEncoding::Single));
+    let said = |text: &str| String::from_utf8(sink.login.scrub(text.as_bytes().to_vec())).unwrap();
+    assert_eq!(said("sig=canary%2Bone%3Dtwo"), "sig=[redacted]");
+    assert_eq!(said("canary+one=two /triggers/run"), "[redacted] [redacted]");
+}
+
+#[tokio::test]
+async fn a_text_that_slack_would_cut_is_not_sent() {
+    let config = http("http://127.0.0.1:9/x", Some(HttpPreset::Slack), HttpEncoding::Single);
+    let sink = sink(HttpConfig { body: Some("{\"text\":\"{event_text}\"}".into()), ..config });
+    let part = samples::part(&[samples::RECORD]);
+    let send = async |text: String| {
+        let mut bytes = Vec::new();
+        sink.encode(&part.event(0).edited(text.as_bytes()), &mut bytes);
+        sink.send(&EncodedBatch { ends: vec![bytes.len()], bytes }).await.unwrap_err()
+    };
+    let error = send("x".repeat(40_001)).await;
+    assert!(matches!(&error, SendError::Split { reason, .. } if reason.contains("40000")), "{error}");
+    // Characters count, not bytes: this one would go.
+    let error = send("\u{4e2d}".repeat(30_000)).await;
+    assert!(matches!(error, SendError::Retry { .. }), "{error}");
+}
+
+#[test]
 fn a_card_of_teams_shows_a_record_as_plain_text_within_its_limit() {
     let sink = sink(http("https://flow.example/x", Some(HttpPreset::Teams), HttpEncoding::Single));
     let card = body(&sink, &[DOCUMENT]);
@@ -120,7 +160,7 @@ async fn a_body_that_the_receiver_would_drop_later_is_not_sent() {
     let large = format!("{{\"a\":\"{}\"}}", "x".repeat(30_000));
     sink.encode(&part.event(0).edited(large.as_bytes()), &mut bytes);
     let error = sink.send(&EncodedBatch { ends: vec![bytes.len()], bytes }).await.unwrap_err();
-    assert!(matches!(&error, SendError::Split { reason } if reason.contains("28000")), "{error}");
+    assert!(matches!(&error, SendError::Split { reason, .. } if reason.contains("28000")), "{error}");
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub(super) fn classify(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<Taken, 
     let body: Option<Body> = serde_json::from_slice(answer.body).ok();
     let code = body.as_ref().and_then(|body| body.code);
     let said = |advice: &str| said(asked, answer, advice);
+    // What stands between may add a number of the request to its words.
+    let cause = || format!("{} {code:?}", answer.status);
     let fatal = |advice: &str| Err(SendError::Fatal { reason: said(advice) });
     let retry = |advice: &str| Err(SendError::Retry { after: answer.retry_after, reason: said(advice) });
     match code {
@@ -86,7 +88,7 @@ pub(super) fn classify(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<Taken, 
             let advice = "see the event in the dead letters";
             return Err(match body.and_then(|body| body.invalid_event_number) {
                 Some(index) if index < asked.events => SendError::Reject { events: vec![index], reason: said(advice) },
-                _ => SendError::Split { reason: said(advice) },
+                _ => SendError::Split { cause: cause(), reason: said(advice) },
             });
         }
         _ => {}
@@ -100,11 +102,12 @@ pub(super) fn classify(asked: &Asked<'_>, answer: &Answer<'_>) -> Result<Taken, 
         404 | 405 => fatal("there is no collector at this address: check `url` and that the collector is enabled"),
         408 | 429 | 500.. => retry("sent again"),
         413 => Err(SendError::Split {
+            cause: cause(),
             reason: said(
                 "too large for the receiver: lower `batch.max_bytes`, or raise `max_content_length` in Splunk's limits.conf and the limit of any proxy in between",
             ),
         }),
-        _ => Err(SendError::Split { reason: said("see the event in the dead letters") }),
+        _ => Err(SendError::Split { cause: cause(), reason: said("see the event in the dead letters") }),
     }
 }
 

@@ -102,12 +102,9 @@ impl SyslogSink {
             Oversize::DeadLetter => "use `tcp://` or `tls://`, or set `oversize: truncate`",
             Oversize::Truncate => "the header alone does not fit: shorten its templates or raise `max_size`",
         };
-        let reason = format!(
-            "sink `{}`: a message of {} bytes is above `max_size` ({most} bytes); {hint}",
-            self.name,
-            messages[*first].text.len()
-        );
-        Err(SendError::Reject { events, reason })
+        let size = messages[*first].text.len();
+        tracing::debug!(sink = %self.name, size, most, events = events.len(), "messages are above `max_size`");
+        Err(SendError::Reject { events, reason: too_long(&self.name, most, hint) })
     }
 
     fn taken(&self, messages: &[Framed<'_>]) -> Accepted {
@@ -177,6 +174,12 @@ impl SyslogSink {
     }
 }
 
+/// Why a message may not leave. Its own size is not told: reasons must be alike for the driver to see that all are
+/// refused for one.
+fn too_long(sink: &str, most: usize, hint: &str) -> String {
+    format!("sink `{sink}`: a message is above `max_size` ({most} bytes); {hint}")
+}
+
 /// A message of a batch.
 struct Framed<'a> {
     text: &'a [u8],
@@ -211,8 +214,9 @@ impl Sink for SyslogSink {
                     Ok(()) => {}
                     Err(Stopped::TooLarge(events)) => {
                         let size = texts[events[0]].len();
+                        tracing::debug!(sink = %self.name, size, events = events.len(), "messages are too large for a datagram");
                         let reason = format!(
-                            "sink `{}`: a message of {size} bytes is more than a datagram to `{}` can be; use a stream, or set `max_size` and `oversize: truncate`",
+                            "sink `{}`: a message is more than a datagram to `{}` can be; use a stream, or set `max_size` and `oversize: truncate`",
                             self.name, self.config.address
                         );
                         return Err(SendError::Reject { events, reason });

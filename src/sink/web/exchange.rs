@@ -34,7 +34,6 @@ pub struct Heard {
     /// At most so much as was asked for.
     pub body: Vec<u8>,
     /// False where the answer was longer.
-    #[allow(dead_code, reason = "for sinks whose answers have a verdict for each event")]
     pub is_whole: bool,
 }
 

@@ -4,7 +4,7 @@
 //! read at the start and again by [`Login::read_again`], stand in headers that are marked sensitive, and are blotted
 //! out of what a receiver answers, the ones before the last rotation too. Never logged, never in an error's text.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +13,7 @@ use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::exchange::NoAnswer;
+use super::locked;
 use super::oauth::{OAuth, Shown};
 use super::signature::Signature;
 use crate::config::{LoginConfig, ProxyConfig, SecretHeader, SignatureConfig, TlsConfig};
@@ -20,7 +21,8 @@ use crate::secret::{SecretSource, scrub};
 use crate::sink::{SendError, SinkBuildError};
 
 /// Secrets of before that are still blotted out of answers: a request may be under way while one is rotated.
-const REMEMBERED: usize = 8;
+/// An address that is a secret has some ten parts.
+const REMEMBERED: usize = 32;
 /// Shorter ones are not blotted out: they would be found in any text.
 const LEAST_BLOTTED: usize = 4;
 
@@ -50,10 +52,6 @@ enum Form {
     Prefixed(&'static str),
     /// The name that goes with the password.
     Basic(String),
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Login {

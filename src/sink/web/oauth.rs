@@ -3,9 +3,11 @@
 //! fault of ours, the old one serves as long as it lives. Never logged; what the endpoint says is repeated without
 //! the secret that it was sent.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Request;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -13,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::exchange::{ANSWER_LIMIT, NoAnswer, read};
-use super::{excerpt, excerpt_of_text};
+use super::{excerpt, excerpt_of_text, locked};
 use crate::advice;
 use crate::config::{OAuth2Config, ProxyConfig, TlsConfig};
 use crate::http::{self, HttpClient};
@@ -27,9 +29,17 @@ const UNSAID_LIFETIME: Duration = Duration::from_secs(300);
 /// No token is believed to live longer.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
+/// After a renewal that went wrong the old token serves so long before the next try, at most: each try may wait for
+/// [`TIMEOUT`], and all requests with it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// Which token a request was shown; none where there is no such login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shown(Option<u64>);
+pub struct Shown {
+    serial: Option<u64>,
+    /// It was fetched for this very request.
+    is_new: bool,
+}
 
 /// See the module's head.
 pub struct OAuth {
@@ -57,6 +67,15 @@ struct Token {
     ends_at: Instant,
 }
 
+impl Token {
+    /// A renewal went wrong: the next one is tried after a quarter of what it still lives, or when the endpoint said.
+    fn put_off(&mut self, now: Instant, after: Option<Duration>) {
+        let left = self.ends_at.saturating_duration_since(now);
+        let pause = after.unwrap_or(left / 4).min(LONGEST_PAUSE).min(left);
+        self.renew_at = now + pause;
+    }
+}
+
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
@@ -72,8 +91,11 @@ struct Denial {
     error_description: Option<String>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The client certificate is for the receiver, and so is leave not to verify it: the secret goes to nobody unverified.
+/// An endpoint of one's own may be behind the receiver's authorities, or the world's.
+fn tls_of_endpoint(config: &OAuth2Config, tls: &TlsConfig) -> TlsConfig {
+    let ca_file = tls.ca_file.clone().filter(|_| !config.is_public);
+    TlsConfig { ca_file, with_platform: true, ..TlsConfig::default() }
 }
 
 impl OAuth {
@@ -86,9 +108,7 @@ impl OAuth {
     ) -> Result<OAuth, SinkBuildError> {
         let in_http = |source| SinkBuildError::Http { sink: sink.to_owned(), source };
         http::require_https(&config.token_url).map_err(in_http)?;
-        // The client certificate is for the receiver; the endpoint may be behind the same authorities, or the world's.
-        let tls = TlsConfig { with_platform: true, cert_file: None, key_file: None, ..tls.clone() };
-        let client = http::client(&tls, proxy, Some(TIMEOUT)).map_err(in_http)?;
+        let client = http::client(&tls_of_endpoint(config, tls), proxy, Some(TIMEOUT)).map_err(in_http)?;
         config.client_secret.read().map_err(|source| SinkBuildError::Secret { sink: sink.to_owned(), source })?;
         Ok(OAuth {
             sink: sink.to_owned(),
@@ -103,34 +123,36 @@ impl OAuth {
 
     /// Adds the token, fetched if need be.
     pub async fn dress(&self, request: &mut Request) -> Result<Shown, NoAnswer> {
-        let (header, serial) = self.token().await?;
+        let (header, shown) = self.token().await?;
         request.headers_mut().insert(AUTHORIZATION, header);
-        Ok(Shown(Some(serial)))
+        Ok(shown)
     }
 
     /// A token with life left, and which one it is.
-    pub async fn token(&self) -> Result<(HeaderValue, u64), NoAnswer> {
+    pub async fn token(&self) -> Result<(HeaderValue, Shown), NoAnswer> {
         use std::sync::atomic::Ordering;
         let mut held = self.held.lock().await;
         if self.stale.swap(false, Ordering::AcqRel) {
             held.token = None;
         }
-        let (now, serial) = (Instant::now(), held.serial);
+        let known = Shown { serial: Some(held.serial), is_new: false };
         if let Some(token) = &held.token
-            && now < token.renew_at
+            && Instant::now() < token.renew_at
         {
-            return Ok((token.header.clone(), serial));
+            return Ok((token.header.clone(), known));
         }
         match self.fetch().await {
             Ok(token) => {
                 held.serial += 1;
                 let header = token.header.clone();
                 held.token = Some(token);
-                Ok((header, held.serial))
+                Ok((header, Shown { serial: Some(held.serial), is_new: true }))
             }
-            Err(error) => match &held.token {
+            Err(error) => match &mut held.token {
                 Some(token) if !error.is_login_refused && Instant::now() < token.ends_at => {
-                    Ok((token.header.clone(), serial))
+                    tracing::debug!(sink = %self.sink, reason = error.reason, "the token could not be renewed; the old one serves on");
+                    token.put_off(Instant::now(), error.after);
+                    Ok((token.header.clone(), known))
                 }
                 _ => {
                     held.token = None;
@@ -144,12 +166,12 @@ impl OAuth {
     /// the same request would not fare better.
     pub async fn let_go(&self, shown: &Shown) -> bool {
         let mut held = self.held.lock().await;
-        let is_current = shown.0 == Some(held.serial);
+        let is_current = shown.serial == Some(held.serial);
         // Another request may have brought a new one meanwhile.
         if is_current {
             held.token = None;
         }
-        shown.0.is_some()
+        shown.serial.is_some() && !(shown.is_new && is_current)
     }
 
     /// Lets go of the token. True where the secret is another one than was last sent.
@@ -172,8 +194,8 @@ impl OAuth {
         if said.iter().any(|known| known.expose_secret() == secret.expose_secret()) {
             return;
         }
-        // The present token and secret with its spellings, and those before.
-        if said.len() >= 8 {
+        // The present token and secret with its three spellings, and those before.
+        if said.len() >= 12 {
             said.remove(0);
         }
         said.push(secret);
@@ -184,6 +206,10 @@ impl OAuth {
         let secret = config.client_secret.read().map_err(|error| self.refused(error.to_string()))?;
         let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let sent = encode(secret.expose_secret());
+        if config.basic {
+            // As `basic_auth` writes it.
+            self.remember(STANDARD.encode(format!("{}:{sent}", encode(&config.client_id))).into());
+        }
         self.remember(sent.into());
         self.remember(secret.clone());
         *locked(&self.last_secret) = Some(secret.clone());
@@ -268,5 +294,51 @@ impl OAuth {
 
     fn refused(&self, reason: String) -> NoAnswer {
         NoAnswer { is_login_refused: true, ..self.later(None, reason) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::SecretSource;
+
+    #[test]
+    fn the_secret_goes_to_nobody_unverified_and_to_microsoft_by_the_worlds_authorities_only() {
+        let mut config = OAuth2Config {
+            token_url: "https://login.example/token".parse().unwrap(),
+            client_id: "client".into(),
+            client_secret: SecretSource::Value("secret".to_owned().into()),
+            scope: None,
+            parameters: Vec::new(),
+            basic: false,
+            is_public: false,
+        };
+        let of_receiver = TlsConfig {
+            ca_file: Some("/ca.pem".into()),
+            with_platform: false,
+            cert_file: Some("/cert.pem".into()),
+            key_file: Some("/key.pem".into()),
+            verify: Some(false),
+        };
+        let own = TlsConfig { ca_file: Some("/ca.pem".into()), with_platform: true, ..TlsConfig::default() };
+        assert_eq!(tls_of_endpoint(&config, &of_receiver), own);
+        config.is_public = true;
+        assert_eq!(tls_of_endpoint(&config, &of_receiver), TlsConfig { ca_file: None, ..own });
+    }
+
+    #[test]
+    fn a_renewal_that_went_wrong_is_put_off_and_never_beyond_the_end() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        let pause = |left: u64, after: Option<u64>| {
+            let header = HeaderValue::from_static("x");
+            let mut token = Token { header, renew_at: now, ends_at: now + seconds(left) };
+            token.put_off(now, after.map(seconds));
+            token.renew_at - now
+        };
+        assert_eq!(pause(900, None), LONGEST_PAUSE);
+        assert_eq!(pause(40, None), seconds(10));
+        assert_eq!((pause(900, Some(5)), pause(900, Some(3600))), (seconds(5), LONGEST_PAUSE));
+        assert_eq!(pause(20, Some(30)), seconds(20));
     }
 }

@@ -5,13 +5,14 @@
 //! as a new one. The header reads `sha256=<hexadecimal digits>`. Comes in: a request that is ready but for this.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use aws_lc_rs::hmac;
 use reqwest::Request;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::locked;
 use crate::clock::world_ms;
 use crate::config::{SignatureAlgorithm, SignatureConfig};
 use crate::secret::{SecretError, SecretSource};
@@ -40,10 +41,6 @@ impl SignatureError {
             SignatureError::HeaderName(name) => SinkBuildError::HeaderName { sink, name },
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Signature {

@@ -83,6 +83,7 @@ impl Peer {
             scope: Some("logs/.default".into()),
             parameters: vec![("audience".into(), "a b".into())],
             basic,
+            is_public: false,
         };
         login(&LoginConfig::OAuth2(Box::new(config)))
     }
@@ -173,6 +174,18 @@ async fn a_token_is_fetched_once_and_anew_when_the_receiver_no_longer_takes_it()
 }
 
 #[tokio::test]
+async fn a_token_that_was_fetched_for_a_request_and_is_refused_is_not_fetched_once_more() {
+    let peer = Peer::start().await;
+    let login = peer.oauth(value("secret"), false);
+    peer.answers(401, "no");
+    assert_eq!(peer.ask(&login).await.unwrap().status, 401);
+    assert_eq!((peer.forms().len(), peer.authorizations().len()), (1, 1));
+    // The next request is shown another one.
+    assert_eq!(peer.ask(&login).await.unwrap().status, 200);
+    assert_eq!(peer.authorizations(), ["Bearer token-1", "Bearer token-2"]);
+}
+
+#[tokio::test]
 async fn credentials_may_stand_in_the_header() {
     let peer = Peer::start().await;
     let login = peer.oauth(value("se cret"), true);
@@ -181,6 +194,8 @@ async fn credentials_may_stand_in_the_header() {
     assert_eq!(form, "grant_type=client_credentials&scope=logs%2F.default&audience=a+b");
     // `client%3A1:se+cret`
     assert_eq!(authorization.as_deref(), Some("Basic Y2xpZW50JTNBMTpzZStjcmV0"));
+    peer.answers(400, "not `Basic Y2xpZW50JTNBMTpzZStjcmV0`");
+    assert_eq!(peer.ask(&login).await.unwrap().body, b"not `Basic [redacted]`", "nor is it repeated");
 }
 
 #[tokio::test]

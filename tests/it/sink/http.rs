@@ -125,6 +125,7 @@ fn oauth(web: &FakeWeb, secret: SecretSource) -> LoginConfig {
         scope: Some("https://monitor.azure.com/.default".into()),
         parameters: Vec::new(),
         basic: false,
+        is_public: false,
     }))
 }
 

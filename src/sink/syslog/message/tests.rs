@@ -163,3 +163,20 @@ fn what_is_cut_says_so_and_keeps_whole_characters() {
     let (flag, text) = written(&long_header, &part(&record, 0));
     assert!(flag == WHOLE && text.len() > 4000, "no room for a body");
 }
+
+#[test]
+fn messages_that_are_too_long_are_refused_alike_whatever_they_measure() {
+    use crate::sink::SendError;
+    use crate::sink::syslog::{Framed, SyslogSink};
+    let syslog = SyslogConfig { max_size: Some(10), ..syslog() };
+    let sink = SyslogSink::new(&config(Format::Raw, &syslog), &syslog, crate::metrics::Metrics::new()).unwrap();
+    let reason = |length: usize| {
+        let text = vec![b'x'; length];
+        match sink.refuse_the_long(&[Framed { text: b"short", is_cut: false }, Framed { text: &text, is_cut: false }]) {
+            Err(SendError::Reject { events, reason }) if events == [1] => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reason(11), reason(12));
+    assert!(reason(11).contains("above `max_size` (10 bytes)"), "{}", reason(11));
+}
