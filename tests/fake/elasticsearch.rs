@@ -32,6 +32,8 @@ pub struct Knobs {
     pub main: Value,
     /// Asked with index and document: why it is not taken.
     pub judge: Option<Judge>,
+    /// What `judge` refuses goes to a failure store.
+    pub failure_store: bool,
     /// Every second document of so many requests is answered 429.
     pub busy_items: u32,
     /// 429 for so many requests as a whole, with this `Retry-After`.
@@ -65,6 +67,7 @@ impl Default for Knobs {
             authorization: None,
             main: json!({ "version": { "number": "8.17.3", "build_flavor": "default" }, "tagline": "You Know, for Search" }),
             judge: None,
+            failure_store: false,
             busy_items: 0,
             throttle: 0,
             retry_after: None,
@@ -292,6 +295,9 @@ async fn bulk(shared: &Shared, index: &str, headers: &HeaderMap, body: &[u8]) ->
             let action = &action["create"];
             let index = action["_index"].as_str().unwrap_or(index).to_owned();
             let document: Value = serde_json::from_slice(pair[1]).unwrap();
+            // As clusters with a failure store say it: 201, and no error.
+            let stored =
+                || json!({ "create": { "_index": format!(".fs-{index}"), "status": 201, "failure_store": "used" } });
             let refused = |(status, name, reason): Refusal| json!({ "create": { "_index": index, "status": status, "error": { "type": name, "reason": reason } } });
             if busy && number % 2 == 1 {
                 items.push(refused((
@@ -300,7 +306,7 @@ async fn bulk(shared: &Shared, index: &str, headers: &HeaderMap, body: &[u8]) ->
                     "rejected execution of primary operation",
                 )));
             } else if let Some(refusal) = knobs.judge.as_ref().and_then(|judge| judge(&index, &document)) {
-                items.push(refused(refusal));
+                items.push(if knobs.failure_store { stored() } else { refused(refusal) });
             } else {
                 let key = (index.clone(), action["_id"].as_str().unwrap().to_owned());
                 if books.documents.contains_key(&key) {

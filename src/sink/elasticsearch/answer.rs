@@ -71,7 +71,9 @@ pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
     };
     let reason = failure.reason.as_deref().unwrap_or_default();
     let fatal = |advice: &str| SendError::Fatal { reason: said(asked, heard, advice) };
-    let retry = || SendError::Retry { after: heard.retry_after, reason: said(asked, heard, "sent again") };
+    // Only of documents can be said that they are.
+    let again = if asked.events > 0 { "sent again" } else { "the cluster is not ready, or has too much to do" };
+    let retry = || SendError::Retry { after: heard.retry_after, reason: said(asked, heard, again) };
     // The name of the error, not its words: those may hold a number of the request.
     let cause = || format!("{} {}", heard.status, failure.name);
     let place = asked.fixed.map_or_else(|| "the indices".to_owned(), |name| format!("`{name}`"));
@@ -104,6 +106,16 @@ pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
     }
 }
 
+/// What an answer to `GET /` means that is none of a cluster. Nothing of a batch was sent, so nothing of one is to blame.
+pub(super) fn refusal_of_contact(asked: &Asked<'_>, heard: &Heard) -> SendError {
+    match refusal(asked, heard) {
+        SendError::Split { .. } => SendError::Fatal {
+            reason: said(asked, heard, "`url` does not answer as a cluster: check it and what stands between"),
+        },
+        other => other,
+    }
+}
+
 /// What an answer means that refuses a step of a set-up.
 pub(super) fn refusal_of_setup(asked: &Asked<'_>, heard: &Heard) -> SendError {
     match heard.status {
@@ -115,7 +127,7 @@ pub(super) fn refusal_of_setup(asked: &Asked<'_>, heard: &Heard) -> SendError {
             ),
         },
         400 => SendError::Fatal { reason: said(asked, heard, "this cluster does not take it") },
-        _ => refusal(asked, heard),
+        _ => refusal_of_contact(asked, heard),
     }
 }
 
@@ -216,5 +228,19 @@ mod tests {
     fn an_answer_that_is_too_long_is_asked_for_in_halves_down_to_one() {
         assert_eq!(verdict(&ASKED, 200, "{\"items\":[", false).0, "split");
         assert_eq!(verdict(&Asked { events: 1, ..ASKED }, 200, "{\"items\":[", false).0, "retry");
+    }
+
+    #[test]
+    fn no_answer_to_the_first_question_blames_a_record_or_says_that_one_was_sent() {
+        let asked = Asked { events: 0, ..ASKED };
+        for status in [200, 204, 400, 409, 410, 413, 418, 429, 451, 500, 503] {
+            let error = refusal_of_contact(&asked, &heard(status, "<html>", true));
+            assert!(matches!(error, SendError::Fatal { .. } | SendError::Retry { .. }), "{status}: {error}");
+            assert!(!error.to_string().contains("sent again"), "{error}");
+            let error = refusal_of_setup(&asked, &heard(status, "<html>", true));
+            assert!(!error.to_string().contains("sent again") && !matches!(error, SendError::Split { .. }), "{error}");
+        }
+        let said = refusal_of_contact(&asked, &heard(410, "<html>", true)).to_string();
+        assert!(said.contains("`url` does not answer as a cluster"), "{said}");
     }
 }

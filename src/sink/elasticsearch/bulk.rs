@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::sink::{Partial, Refusal, SendError};
 
 /// What of an answer is asked for: an item without its error is then 28 bytes.
-pub(super) const WANTED: &str = "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.type,items.*.error.caused_by.reason,error,status";
+pub(super) const WANTED: &str = "errors,items.*.status,items.*.failure_store,items.*.error.type,items.*.error.reason,items.*.error.caused_by.type,items.*.error.caused_by.reason,error,status";
 
 /// Characters of a reason that are kept.
 const SHOWN: usize = 400;
@@ -33,6 +33,10 @@ struct Item<'a> {
 #[derive(Deserialize)]
 struct Outcome<'a> {
     status: u16,
+    /// `used`: the document is in the data stream's failure store instead of the stream, and the status is 201
+    /// (Elasticsearch from 8.19 and 9.1, "Failure store").
+    #[serde(borrow, default)]
+    failure_store: Option<Cow<'a, str>>,
     #[serde(borrow)]
     error: Option<Failure<'a>>,
 }
@@ -154,10 +158,20 @@ impl Sorted {
     }
 }
 
+/// What became of a document that an index or a pipeline refused, where the stream keeps such.
+const FAILURE_STORE: &str = ", but put the document into the data stream's failure store, not into the stream: its mapping or a pipeline refused it; the cause stands there (`GET STREAM::failures/_search`), the record is in the dead letters too";
+
+impl Outcome<'_> {
+    fn is_in_failure_store(&self) -> bool {
+        self.failure_store.as_deref() == Some("used")
+    }
+}
+
 fn verdict(outcome: &Outcome<'_>) -> Verdict {
     let name = outcome.error.as_ref().map_or("", |error| &error.name);
     let reason = outcome.error.as_ref().and_then(|error| error.reason.as_deref()).unwrap_or_default();
     match (outcome.status, name) {
+        _ if outcome.is_in_failure_store() => Verdict::Refused,
         (200 | 201, _) => Verdict::Taken,
         (409, _) => Verdict::There,
         // A write block, of a full disk mostly; Elasticsearch 7.x below .8 says 403 of it.
@@ -181,6 +195,9 @@ fn verdict(outcome: &Outcome<'_>) -> Verdict {
 /// The outcome in words that hold nothing of the document.
 fn said(outcome: &Outcome<'_>) -> String {
     let mut text = format!("the cluster answered {}", outcome.status);
+    if outcome.is_in_failure_store() {
+        text.push_str(FAILURE_STORE);
+    }
     if let Some(error) = &outcome.error {
         text.push_str(" `");
         text.push_str(&error.words());
@@ -334,6 +351,16 @@ mod tests {
         assert!(partial.reason.contains("es_rejected_execution_exception") && partial.reason.starts_with("sink `es`"));
         assert!(sorted(&items[..2], None).is_ok());
         assert!(matches!(sorted(&items[3..], None), Err(SendError::Retry { .. })), "nothing was taken");
+    }
+
+    #[test]
+    fn what_went_to_the_failure_store_is_refused_and_says_where_it_is() {
+        let stored = |said: &str| format!("{{\"create\":{{\"status\":201,\"failure_store\":\"{said}\"}}}}");
+        let items = [item(201, "", ""), stored("used"), stored("not_enabled")];
+        let Err(SendError::Partial(partial)) = sorted(&items, Some("logs")) else { panic!("counted as taken") };
+        assert_eq!((partial.taken.as_slice(), partial.refused[0].event), ([0, 2].as_slice(), 1));
+        assert!(partial.refused[0].reason.contains("`GET STREAM::failures/_search`") && !partial.refused[0].misplaced);
+        assert!(WANTED.contains("items.*.failure_store"), "it must be asked for");
     }
 
     #[test]

@@ -54,12 +54,15 @@ impl Hosts {
         self.rests()[number] = Rest::default();
     }
 
-    /// It did not, or said that it cannot. True where another one is awake.
+    /// It did not, or said that it cannot. True where another one is awake. While it rests that is no new failure: one
+    /// restart cuts all requests that are on their way.
     pub fn failed(&self, number: usize) -> bool {
         let (mut rests, now) = (self.rests(), Instant::now());
         let rest = &mut rests[number];
-        let time = FIRST.saturating_mul(1 << rest.failures.min(6)).min(LONGEST);
-        *rest = Rest { until: Some(now + time), failures: rest.failures.saturating_add(1) };
+        if rest.until.is_none_or(|until| until <= now) {
+            let time = FIRST.saturating_mul(1 << rest.failures.min(6)).min(LONGEST);
+            *rest = Rest { until: Some(now + time), failures: rest.failures.saturating_add(1) };
+        }
         rests.iter().any(|rest| rest.until.is_none_or(|until| until <= now))
     }
 
@@ -97,6 +100,14 @@ mod tests {
         hosts.failed(1);
         tokio::time::advance(FIRST).await;
         assert!(picks(&hosts, 3).contains(&1), "an answer makes it begin anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_requests_cut_by_one_restart_are_one_failure() {
+        let hosts = hosts(2);
+        (0..4).for_each(|_| _ = hosts.failed(0));
+        tokio::time::advance(FIRST).await;
+        assert!(picks(&hosts, 2).contains(&0), "it rests as after one failure");
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,6 +28,7 @@ use answer::Asked;
 use bulk::WANTED;
 use cluster::{Body, Cluster, Method, Question};
 use engine::Engine;
+use setup::Look;
 pub use setup::{SetupError, SetupOptions, Step, setup};
 use target::Target;
 
@@ -99,9 +100,12 @@ impl ElasticsearchSink {
                     tracing::warn!(sink = %self.name, engine = %engine,
                         "the server does not say that it is Elasticsearch 7 to 9 or OpenSearch 1 to 3; it is taken for one");
                 }
-                if let Some(name) = setup::missing(&self.cluster, &self.config, self.written.is_raw()).await {
-                    tracing::warn!(sink = %self.name, index = name,
-                        "no index template of the cluster knows our documents, so it guesses the types of their fields; install it with `auditferry setup -c FILE`");
+                match setup::look(&self.cluster, &self.config, self.written.is_raw()).await {
+                    Look::Missing(index) => tracing::warn!(sink = %self.name, index,
+                        "no index template of the cluster knows our documents, so it guesses the types of their fields; install it with `auditferry setup -c FILE`"),
+                    Look::Forbidden => tracing::info!(sink = %self.name,
+                        "our user or API key may not look whether an index template knows our documents (`manage_index_templates`); `auditferry setup --dry-run` with one that may tells"),
+                    Look::Fine => {}
                 }
                 Ok(engine)
             })
@@ -114,7 +118,7 @@ impl ElasticsearchSink {
             200 => Ok(Engine::read(&heard.body)),
             // Whoever may only write may not ask this (the privilege `monitor`); what stands in front may not let it pass.
             403 | 404 | 405 => Ok(Engine::unknown()),
-            _ => Err(answer::refusal(&self.asked(0), &heard)),
+            _ => Err(answer::refusal_of_contact(&self.asked(0), &heard)),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::config::{ElasticsearchConfig, IndexTarget, SinkConfig};
 use crate::sink::web::Heard;
 use crate::sink::{SendError, SinkBuildError};
 
-/// Of our lifecycle policy, in either product.
+/// Of our lifecycle policy, which names no indices and so serves all.
 const POLICY: &str = "auditferry";
 /// When a backing index is followed by the next. Rarely: what is sent again after that may be there twice.
 const ROLLOVER_DAYS: u32 = 30;
@@ -101,7 +101,7 @@ pub async fn setup(
         }
     };
     if is_stream && engine.product == Product::OpenSearch {
-        setup.state_management(&template.pattern).await?;
+        setup.state_management(&template).await?;
     }
     if !setup.template(&template).await? {
         return Ok(());
@@ -127,16 +127,40 @@ fn sample_of(target: &IndexTarget) -> Option<String> {
     }
 }
 
-/// What is missing at a cluster for a sink that starts; `None` where nothing is, or nobody may look. For `run`, which only
-/// warns.
-pub(super) async fn missing(cluster: &Cluster, target: &IndexTarget, is_raw: bool) -> Option<String> {
-    let name = sample_of(target).filter(|_| !is_raw)?;
+/// What a sink that starts sees of its template. For `run`, which only warns.
+pub(super) enum Look {
+    /// One knows our documents, or nobody can tell.
+    Fine,
+    /// None knows them, for this target.
+    Missing(String),
+    /// Our user may not look (Elasticsearch asks for `manage_index_templates`).
+    Forbidden,
+}
+
+/// Looks for an index template.
+pub(super) async fn look(cluster: &Cluster, target: &IndexTarget, is_raw: bool) -> Look {
+    let Some(name) = sample_of(target).filter(|_| !is_raw) else { return Look::Fine };
     // Any template that knows our key is one for our documents, whoever installed it.
     let path = ["_index_template", "_simulate_index", &name];
     let query = [("filter_path", "template.mappings.properties.auditferry")];
-    let heard = cluster.ask(&Question { query: &query, ..Question::new(Method::Post, &path) }).await.ok()?;
-    let said: Value = serde_json::from_slice(&heard.body).ok().filter(|_| heard.status == 200)?;
-    said["template"]["mappings"]["properties"]["auditferry"].is_null().then(|| target.text())
+    let asked = cluster.ask(&Question { query: &query, ..Question::new(Method::Post, &path) }).await;
+    let Ok(heard) = asked else { return Look::Fine };
+    let said = serde_json::from_slice::<Value>(&heard.body);
+    match (heard.status, said) {
+        (401 | 403, _) => Look::Forbidden,
+        (200, Ok(said)) if said["template"]["mappings"]["properties"]["auditferry"].is_null() => {
+            Look::Missing(target.text())
+        }
+        _ => Look::Fine,
+    }
+}
+
+/// Whether a policy of index state management takes indices of a pattern for its own; a list, or a single one.
+fn is_for(policy: &Value, pattern: &str) -> bool {
+    let rules = &policy["ism_template"];
+    let rules = rules.as_array().map_or(std::slice::from_ref(rules), Vec::as_slice);
+    let patterns = rules.iter().filter_map(|rule| rule["index_patterns"].as_array()).flatten();
+    patterns.filter_map(Value::as_str).any(|known| known == pattern)
 }
 
 impl Setup<'_> {
@@ -151,7 +175,12 @@ impl Setup<'_> {
 
     /// The answer, which is no refusal of us as a whole.
     async fn ask(&self, question: &Question<'_>) -> Result<Heard, SendError> {
-        let heard = self.cluster.ask(question).await?;
+        // Here nothing is sent again.
+        let heard = self.cluster.ask(question).await.map_err(|mut error| {
+            let length = error.reason.trim_end_matches("; sent again").len();
+            error.reason.truncate(length);
+            error
+        })?;
         match heard.status {
             401 | 403 | 407 | 408 | 429 | 500.. => Err(self.refusal(&heard)),
             _ => Ok(heard),
@@ -211,12 +240,19 @@ impl Setup<'_> {
     }
 
     /// OpenSearch's index state management, a plugin.
-    async fn state_management(&mut self, pattern: &str) -> Result<(), SendError> {
-        let path = ["_plugins", "_ism", "policies", POLICY];
+    /// The policy finds its indices by their pattern, so each stream has its own, named as its template is.
+    async fn state_management(&mut self, template: &Template) -> Result<(), SendError> {
+        let Template { name, pattern, .. } = template;
+        let path = ["_plugins", "_ism", "policies", name.as_str()];
         let heard = self.ask(&Question::new(Method::Get, &path)).await?;
         let said: Value = serde_json::from_slice(&heard.body).unwrap_or(Value::Null);
         if heard.status == 200 {
-            self.steps.push(Step::There(format!("policy `{POLICY}` of index state management, left as it is")));
+            self.steps.push(Step::There(format!("policy `{name}` of index state management, left as it is")));
+            if !is_for(&said["policy"], pattern) {
+                self.note(format!(
+                    "policy `{name}` has no `ism_template` for `{pattern}`, so the stream does not roll over by it; add the pattern, or attach a policy by hand"
+                ));
+            }
             return Ok(());
         }
         // Without the plugin the path is not known: 400, and the error is a plain text.
@@ -233,7 +269,7 @@ impl Setup<'_> {
         } });
         self.put(&path, Some(&policy)).await?;
         self.done(format!(
-            "policy `{POLICY}` of index state management: a new backing index every {ROLLOVER_DAYS} days or {ROLLOVER_GIB} GB; nothing is deleted"
+            "policy `{name}` of index state management: a new backing index every {ROLLOVER_DAYS} days or {ROLLOVER_GIB} GB; nothing is deleted"
         ));
         Ok(())
     }
@@ -297,9 +333,22 @@ impl Setup<'_> {
         let lacks = |name: &String| theirs[name.as_str()].is_null();
         if heard.status == 200 && ours.as_object().is_some_and(|fields| fields.keys().any(lacks)) {
             self.note(format!(
-                "another index template has a higher priority for `{}` than ours (150), so documents get the types of that one; Elastic's own integration has 200",
-                template.pattern
+                "another index template has a higher priority for `{}` than ours ({}), so documents get the types of that one; Elastic's own integration has 200",
+                template.pattern, template.body["priority"]
             ));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_for_the_patterns_that_it_names() {
+        let one = json!({ "ism_template": { "index_patterns": ["logs-a-*"], "priority": 1 } });
+        let two = json!({ "ism_template": [{ "index_patterns": ["logs-b-*"] }, { "index_patterns": ["logs-a-*"] }] });
+        assert!(is_for(&one, "logs-a-*") && is_for(&two, "logs-a-*") && is_for(&two, "logs-b-*"));
+        assert!(!is_for(&one, "logs-b-*") && !is_for(&json!({ "ism_template": null }), "logs-a-*"));
     }
 }

@@ -43,6 +43,9 @@ impl Template {
         let (name, pattern) = match target {
             IndexTarget::DataStream(stream) => {
                 body["data_stream"] = json!({});
+                if knows_failure_store(engine) {
+                    body["template"]["data_stream_options"] = json!({ "failure_store": { "enabled": false } });
+                }
                 let of = format!("{}-{}", stream.kind, stream.dataset);
                 (if of == "logs-o365.audit" { NAME.to_owned() } else { format!("{NAME}-{of}") }, format!("{of}-*"))
             }
@@ -56,8 +59,15 @@ impl Template {
                         "its name begins with a place, so a template would take other indices too: let `index` begin with three fixed characters at least, or install a template of your own",
                     );
                 }
-                let pattern = if fixed.len() == text.len() { fixed.to_owned() } else { format!("{fixed}*") };
-                (format!("{NAME}-{}", fixed.trim_end_matches(['-', '_', '.'])), pattern)
+                // The whole pattern is in the name, so two sinks with other patterns have other templates; of two that
+                // overlap the narrower wins. All stand between the engine's own (100) and those of data streams (150).
+                let is_whole = fixed.len() == text.len();
+                let length = fixed.len() + usize::from(is_whole);
+                body["priority"] = json!(100 + length.min(49));
+                match is_whole {
+                    true => (format!("{NAME}-index-{fixed}"), fixed.to_owned()),
+                    false => (format!("{NAME}-indices-{fixed}"), format!("{fixed}*")),
+                }
             }
         };
         body["index_patterns"] = json!([pattern]);
@@ -76,6 +86,16 @@ impl Template {
         body["_meta"]["managed_by"] = json!(NAME);
         body["_meta"]["digest"] = json!(digest);
         Ok(Template { name, pattern, body, digest })
+    }
+}
+
+/// Whether it has failure stores ("Failure store": Elasticsearch 8.19 and 9.1, Serverless). Ours is without one: there what
+/// the mapping refuses would be answered as if it were taken, and the dead letters have it anyway.
+fn knows_failure_store(engine: &Engine) -> bool {
+    match engine.product {
+        Product::Elasticsearch => engine.version >= (9, 1) || (engine.version.0 == 8 && engine.version.1 >= 19),
+        Product::Serverless => true,
+        Product::OpenSearch | Product::Unknown => false,
     }
 }
 
@@ -219,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_has_no_failure_store_where_the_version_knows_one() {
+        let enabled = |product, version| of(product, version).0["template"]["data_stream_options"].clone();
+        let off = json!({ "failure_store": { "enabled": false } });
+        for (version, expected) in [((8, 18), &Value::Null), ((8, 19), &off), ((9, 0), &Value::Null), ((9, 1), &off)] {
+            assert_eq!(&enabled(Product::Elasticsearch, version), expected, "{version:?}");
+        }
+        assert_eq!(enabled(Product::Serverless, (8, 11)), off);
+        assert!(enabled(Product::OpenSearch, (2, 19)).is_null());
+    }
+
+    #[test]
     fn a_template_is_for_the_names_of_its_target_and_says_whose_it_is() {
         let elastic = engine(Product::Elasticsearch, (9, 0));
         let of = |target: IndexTarget, format| Template::of(&elastic, &target, format, Some("auditferry"));
@@ -233,9 +264,17 @@ mod tests {
         assert_eq!((other.name.as_str(), other.pattern.as_str()), ("auditferry-logs-m365", "logs-m365-*"));
         let index = |text: &str| IndexTarget::Index(text.to_owned());
         let daily = of(index("o365-{content_type}-{day}"), Format::Raw).unwrap();
-        assert_eq!((daily.name.as_str(), daily.pattern.as_str()), ("auditferry-o365", "o365-*"));
+        assert_eq!((daily.name.as_str(), daily.pattern.as_str()), ("auditferry-indices-o365-", "o365-*"));
         assert!(daily.body.get("data_stream").is_none() && is_ours(&daily.body));
         assert_eq!(of(index("audit"), Format::Ecs).unwrap().pattern, "audit");
+        let templates = ["audit", "audit{day}", "audit-{day}"].map(|text| of(index(text), Format::Ecs).unwrap());
+        let names: std::collections::BTreeSet<&str> = templates.iter().map(|template| template.name.as_str()).collect();
+        let priorities: std::collections::BTreeSet<i64> =
+            templates.iter().filter_map(|template| template.body["priority"].as_i64()).collect();
+        assert_eq!((names.len(), templates[1].pattern.as_str()), (3, "audit*"));
+        assert!(priorities.iter().all(|priority| (101..150).contains(priority)), "{priorities:?}");
+        let priority = |number: usize| templates[number].body["priority"].as_i64();
+        assert!(priority(1) < priority(0) && priority(1) < priority(2), "the narrower wins: {priorities:?}");
         assert!(of(index("{tenant}-o365"), Format::Ecs).unwrap_err().contains("fixed characters"));
     }
 }

@@ -66,8 +66,10 @@ pub(super) struct Link {
 /// What became of an offer.
 pub(super) enum Offered {
     Taken(Arc<Entry>),
-    /// The connection has too much before it, or none is taken any more.
+    /// The connection has too much before it.
     NoRoom,
+    /// It takes nothing any more.
+    Ended,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -119,8 +121,10 @@ impl Link {
             return Offered::Taken(Arc::clone(entry));
         }
         let entry = Arc::new(Entry { done: watch::channel(false).0, begun: AtomicBool::new(false), events });
-        let Some(Ok(place)) = lock(&self.work).as_ref().map(|work| work.clone().try_reserve_owned()) else {
-            return Offered::NoRoom;
+        let place = match lock(&self.work).as_ref().map(|work| work.clone().try_reserve_owned()) {
+            Some(Ok(place)) => place,
+            Some(Err(mpsc::error::TrySendError::Full(_))) => return Offered::NoRoom,
+            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => return Offered::Ended,
         };
         place.send(Work { entry: Arc::clone(&entry), sent: sent() });
         entries.insert(id, Arc::clone(&entry));

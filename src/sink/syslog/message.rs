@@ -45,6 +45,8 @@ pub(super) struct Writer {
     parameters: Vec<(String, Template)>,
     bom: bool,
     written: Written,
+    /// So what is inside a text has an escape.
+    is_json: bool,
     /// LEEF has tabs between its keys.
     keeps_tabs: bool,
     cut_at: Option<usize>,
@@ -71,6 +73,7 @@ impl Writer {
             parameters: syslog.structured_data.iter().map(parameter).collect::<Result<_, SinkBuildError>>()?,
             bom: syslog.bom,
             written: Written::of(config),
+            is_json: matches!(config.format, Format::Raw | Format::Ecs),
             keeps_tabs: config.format == Format::Leef,
             cut_at: syslog.max_size.filter(|_| syslog.oversize == Oversize::Truncate),
             zone: if syslog.rfc == Rfc::Rfc3164 { TimeZone::system() } else { TimeZone::UTC },
@@ -191,7 +194,7 @@ impl Writer {
 
     fn body(&self, event: &Event<'_>, out: &mut Vec<u8>) {
         let start = out.len();
-        out.extend_from_slice(self.written.body(event));
+        push_without_c1(self.written.body(event), self.is_json, out);
         // In JSON a control character can only stand between tokens, where a blank means the same; CEF and LEEF
         // have escaped theirs.
         for byte in &mut out[start..] {
@@ -237,7 +240,9 @@ fn push_parameter(name: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"=\"");
-    for byte in value.bytes() {
+    let mut clean = Vec::with_capacity(value.len());
+    push_without_c1(value.as_bytes(), false, &mut clean);
+    for byte in clean {
         match byte {
             b'"' | b'\\' | b']' => out.extend_from_slice(&[b'\\', byte]),
             control if control.is_ascii_control() => out.push(b' '),
@@ -245,6 +250,22 @@ fn push_parameter(name: &str, value: &str, out: &mut Vec<u8>) {
         }
     }
     out.push(b'"');
+}
+
+/// Appends text without the controls U+0080 to U+009F, which some receivers take for line ends or for the start of a
+/// terminal's command: escaped in JSON, where they stand in texts only, else as blanks.
+fn push_without_c1(text: &[u8], is_json: bool, out: &mut Vec<u8>) {
+    let mut from = 0;
+    for at in memchr::memchr_iter(0xC2, text) {
+        let Some(low @ 0x80..=0x9F) = text.get(at + 1).copied() else { continue };
+        out.extend_from_slice(text.get(from..at).unwrap_or_default());
+        match is_json {
+            true => _ = write!(out, "\\u00{low:02x}"),
+            false => out.push(b' '),
+        }
+        from = at + 2;
+    }
+    out.extend_from_slice(text.get(from..).unwrap_or_default());
 }
 
 /// The last place up to `at` where a character of UTF-8 begins.

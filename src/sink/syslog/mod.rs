@@ -124,8 +124,10 @@ impl SyslogSink {
     async fn over_stream(&self, link: &Link, batch: &EncodedBatch, messages: &[Framed<'_>]) -> Result<(), SendError> {
         let id = *blake3::hash(&batch.bytes).as_bytes();
         let before = link.progress.load(Ordering::Acquire);
-        let Offered::Taken(entry) = link.offer(id, messages.len(), || self.framed(messages)) else {
-            return Err(self.retry("too many batches wait for the receiver"));
+        let entry = match link.offer(id, messages.len(), || self.framed(messages)) {
+            Offered::Taken(entry) => entry,
+            Offered::NoRoom => return Err(self.retry("too many batches wait for the receiver")),
+            Offered::Ended => return Err(self.retry("the connection has ended; it is made anew")),
         };
         let (mut done, mut ended) = (entry.done.subscribe(), link.ended.clone());
         tokio::select! {

@@ -134,10 +134,18 @@ impl Standing {
     /// is sent once more. Takes no longer than [`FAREWELL`].
     pub async fn close(self: &Arc<Standing>) {
         self.closing.store(true, Ordering::Release);
-        let way = self.now.lock().await.way.clone();
-        let Some(Way::Link(link)) = way else { return };
         let all = async {
-            ended_in_order(&link).await
+            let way = self.now.lock().await.way.clone();
+            let has_read = match way {
+                Some(Way::Datagrams(_)) => return true,
+                // A connection that ended before us: only what has settled since is taken for read.
+                Some(Way::Link(link)) if link.has_ended() => {
+                    link.ended.borrow().as_ref().is_some_and(has_read_everything)
+                }
+                Some(Way::Link(link)) => ended_in_order(&link).await,
+                None => false,
+            };
+            has_read
                 || self.ring().messages() == 0
                 || match self.way().await {
                     Ok(Way::Link(link)) => ended_in_order(&link).await,
@@ -146,7 +154,7 @@ impl Standing {
         };
         if !timeout(FAREWELL, all).await.unwrap_or(false) {
             tracing::warn!(sink = %self.name, events = self.ring().messages(),
-                "the receiver did not close the connection in time; its kernel had these last messages, its process may not have read them");
+                "the receiver was not reached, or did not close the connection in time; its kernel had these last messages, its process may not have read them: they may be lost");
         }
     }
 }

@@ -144,6 +144,14 @@ fn no_control_character_is_in_a_message_whatever_the_record_holds() {
 }
 
 #[test]
+fn no_control_character_beyond_ascii_is_in_a_message() {
+    let record = "{\"Id\":\"a\",\"Operation\":\"x\u{85}y\u{9b}zé\"}";
+    let (_, text) = written(&syslog(), &part(record, 0));
+    assert!(!text.chars().any(char::is_control), "{text:?}");
+    assert!(text.contains("x\\u0085y\\u009bzé"), "{text}");
+}
+
+#[test]
 fn what_is_cut_says_so_and_keeps_whole_characters() {
     let record = format!("{{\"Operation\":\"{}\"}}", "ü".repeat(2000));
     let config = |rfc, most, oversize| SyslogConfig { rfc, max_size: Some(most), oversize, ..syslog() };
