@@ -559,7 +559,7 @@ async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, Ap
     let base = Arc::clone(&keeper);
     let opened = tokio::task::spawn_blocking(move || State::open_on(&settings, metrics, base));
     let opened = tokio::time::timeout(Keeper::PATIENCE, opened).await.map_err(|_| keeper.away())??;
-    opening.is_done();
+    opening.succeeded();
     Ok(opened?)
 }
 
@@ -567,7 +567,7 @@ async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, Ap
 struct Opening(Option<Arc<Keeper>>);
 
 impl Opening {
-    fn is_done(mut self) {
+    fn succeeded(mut self) {
         self.0 = None;
     }
 }

@@ -136,7 +136,7 @@ impl Ends {
 
 /// Where letters come from.
 enum Source {
-    File(Letters),
+    File(Box<Letters>),
     Topic(TopicLetters),
 }
 
@@ -253,7 +253,7 @@ async fn open(config: &Config, options: &Options, keep: bool) -> Result<Option<S
     };
     let open = move || match from {
         From::File(path) => match Letters::open(&path, keep) {
-            Ok(found) => Ok(found.map(Source::File)),
+            Ok(found) => Ok(found.map(|letters| Source::File(Box::new(letters)))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ReplayError::Busy { path }),
             Err(source) => Err(ReplayError::File { path, source }),
         },
@@ -346,12 +346,12 @@ impl Replay {
     }
 
     /// What reads or writes, on a thread that may wait.
-    async fn beside<T: Send + 'static>(
+    async fn beside<T>(
         &mut self,
         work: impl FnOnce(&mut Source) -> Result<T, ReplayError> + Send + 'static,
     ) -> Result<(Option<Source>, T), ReplayError>
     where
-        T: Default,
+        T: Default + Send + 'static,
     {
         let Some(mut source) = self.source.take() else { return Ok((None, T::default())) };
         let (source, done) = tokio::task::spawn_blocking(move || {

@@ -5,6 +5,7 @@
 //! *before* it is answered for, so a lost answer shows as a conflict of the next try. Imports nothing of the project.
 
 use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -309,13 +310,16 @@ async fn bulk(shared: &Shared, index: &str, headers: &HeaderMap, body: &[u8]) ->
                 items.push(if knobs.failure_store { stored() } else { refused(refusal) });
             } else {
                 let key = (index.clone(), action["_id"].as_str().unwrap().to_owned());
-                if books.documents.contains_key(&key) {
-                    books.conflicts += 1;
-                    let reason = "[x]: version conflict, document already exists (current version [1])";
-                    items.push(refused((409, "version_conflict_engine_exception", reason)));
-                } else {
-                    books.documents.insert(key, document);
-                    items.push(json!({ "create": { "_index": index, "status": 201 } }));
+                match books.documents.entry(key) {
+                    Entry::Occupied(_) => {
+                        books.conflicts += 1;
+                        let reason = "[x]: version conflict, document already exists (current version [1])";
+                        items.push(refused((409, "version_conflict_engine_exception", reason)));
+                    }
+                    Entry::Vacant(place) => {
+                        place.insert(document);
+                        items.push(json!({ "create": { "_index": index, "status": 201 } }));
+                    }
                 }
             }
         }

@@ -117,7 +117,7 @@ impl ElasticsearchSink {
         match heard.status {
             200 => Ok(Engine::read(&heard.body)),
             // Whoever may only write may not ask this (the privilege `monitor`); what stands in front may not let it pass.
-            403 | 404 | 405 => Ok(Engine::unknown()),
+            403..=405 => Ok(Engine::unknown()),
             _ => Err(answer::refusal_of_contact(&self.asked(0), &heard)),
         }
     }

@@ -48,8 +48,11 @@ fn written_bytes(receiver: &Receiver) -> u64 {
     std::fs::metadata(receiver.file("out.json")).map_or(0, |file| file.len())
 }
 
+/// By record key: bytes, and how often.
+type ByKey = HashMap<String, (usize, usize)>;
+
 /// What rsyslog has written: bytes of each record, and how often.
-fn written(receiver: &Receiver) -> (Vec<[u8; 32]>, HashMap<String, (usize, usize)>) {
+fn written(receiver: &Receiver) -> (Vec<[u8; 32]>, ByKey) {
     let (mut hashes, mut by_key) = (Vec::new(), HashMap::new());
     for line in receiver.lines() {
         // A line that a crash of rsyslog cut in two is no message.

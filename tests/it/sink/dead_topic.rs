@@ -39,7 +39,8 @@ async fn a_letter_lies_in_the_file_and_in_the_topic() {
     bench.stop().await;
     let read = kafka.read_all(&["dead-both"]);
     let mut sent: Vec<String> = read.iter().map(|message| letter(message).to_string()).collect();
-    (filed.sort(), sent.sort());
+    filed.sort();
+    sent.sort();
     assert_eq!((filed.len(), &filed), (30, &sent));
     for message in &read {
         let letter = letter(message);

@@ -143,9 +143,8 @@ async fn refused_documents_become_dead_letters_and_their_neighbours_arrive_in_on
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_refuses_nearly_all_for_one_cause_buries_no_more_than_a_batch() {
     let fake = FakeElasticsearch::start().await;
-    let refuse: fn(&str, &Value) -> Option<(u16, &'static str, &'static str)> =
-        |_, _| Some((400, "illegal_argument_exception", "Limit of total fields [1000] has been exceeded"));
-    fake.set(|knobs| knobs.judge = Some(Arc::new(refuse)));
+    let limit = "Limit of total fields [1000] has been exceeded";
+    fake.set(|knobs| knobs.judge = Some(Arc::new(move |_, _| Some((400, "illegal_argument_exception", limit)))));
     let mut config = sink(&fake);
     config.batch = BatchConfig { max_events: 100, concurrency: 1, ..config.batch };
     let bench = Bench::start(config);
