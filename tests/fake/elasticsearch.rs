@@ -4,8 +4,8 @@
 //! Comes in: requests. Goes out: answers as Elasticsearch words them, and [`Books`] for the test. A document is kept
 //! *before* it is answered for, so a lost answer shows as a conflict of the next try. Imports nothing of the project.
 
-use std::collections::{BTreeMap, HashMap};
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
