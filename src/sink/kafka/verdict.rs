@@ -122,7 +122,8 @@ impl Trouble {
             Trouble::Login if said.contains(NO_TOKEN) => {
                 format!("there is no token to log in to the brokers with: {said}; check `sasl.token` of the sink")
             }
-            Trouble::Login if said.contains("OAUTHBEARER") => format!(
+            // RFC 7628 3.2.2: the status of a token that is not taken.
+            Trouble::Login if said.contains("OAUTHBEARER") || said.contains("\"invalid_token\"") => format!(
                 "the brokers refuse our token: {said}; check that `sasl.token` names the identity and the scope that they expect, and that the identity has rights there"
             ),
             Trouble::Login => format!(
