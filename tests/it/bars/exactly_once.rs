@@ -129,7 +129,7 @@ async fn strike_with(name: &str, kafka: &Kafka, world: &SimulatorHandle, place: 
         let count = |side: &str| injected.get(&format!("{call}.{side}")).copied().unwrap_or(0);
         assert!(count("before") + count("after") >= size(0, 4), "{call}: {injected:?}");
     }
-    assert!(injected.values().sum::<usize>() >= size(2, 50) && unsure >= size(0, 8), "{injected:?}, {unsure}");
+    assert!(injected.values().sum::<usize>() >= size(1, 50) && unsure >= size(0, 8), "{injected:?}, {unsure}");
 }
 
 /// Errors that were injected, by step.

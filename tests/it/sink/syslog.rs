@@ -172,6 +172,11 @@ fn record(n: usize, operation: &str, result: &str) -> String {
     .to_string()
 }
 
+/// A body as it must arrive: the one control beyond ASCII in [`HOSTILE`] is escaped in JSON and a blank elsewhere.
+fn without_c1(body: &[u8], is_json: bool) -> String {
+    std::str::from_utf8(body).unwrap().replace('\u{85}', if is_json { "\\u0085" } else { " " })
+}
+
 /// The parameters of our element, however the receiver writes them.
 fn parameters(message: &Value) -> HashMap<String, String> {
     let element = message["data"]["auditferry@32473"].as_object();
@@ -211,7 +216,7 @@ async fn each_header_field_and_parameter_is_read_back() {
                 assert_eq!((&parameters["site"], parameters.len()), (&site, 4));
                 let raw = &part.raw[event.raw.start as usize..event.raw.end as usize];
                 let text = message["msg"].as_str().unwrap();
-                assert_eq!(text.as_bytes(), raw, "{kind:?} {way}: the record is as it was");
+                assert_eq!(text, without_c1(raw, true), "{kind:?} {way}: the record is as it was");
             }
             bare.sink.close().await;
         }
@@ -240,11 +245,11 @@ async fn nothing_in_a_record_forges_a_message_or_a_field() {
                     let event = part.event(index);
                     let body = if format == Format::Raw { event.raw() } else { event.doc(bare.config.form()) };
                     let text = message["msg"].as_str().unwrap();
-                    assert_eq!(text.as_bytes(), body, "{kind:?} {format:?}");
+                    let is_json = matches!(format, Format::Raw | Format::Ecs);
+                    assert_eq!(text, without_c1(body, is_json), "{kind:?} {format:?}");
                     assert_eq!((&message["host"], &message["app"]), (&json!("contoso.com"), &json!("o365")));
                     if index == 0 {
-                        let seen: String =
-                            HOSTILE.chars().map(|c| if c.is_ascii_control() { ' ' } else { c }).collect();
+                        let seen: String = HOSTILE.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
                         assert_eq!(parameters(message)["operation"], seen, "{kind:?} {format:?}");
                         let id = message["id"].as_str().unwrap();
                         assert_eq!((id, id.len()), ("x__<134>1_2023-11-14T22:13:20Z_e", 32));
@@ -404,7 +409,6 @@ async fn what_is_too_long_goes_to_the_dead_letters_or_is_cut_and_says_so() {
         let letters = bench.dead_letters();
         let answer = letters[0]["answer"].as_str().unwrap();
         assert!(letters.len() == 4 && answer.contains(&format!("above `max_size` ({most} bytes)")), "{answer}");
-        assert!(answer.contains("a message of 70"), "its own size is told: {answer}");
         bench.stop().await;
         assert_eq!(messages(&receiver, 16 * (n + 1)).len(), 16 * (n + 1), "neighbours arrive once");
     }
