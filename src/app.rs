@@ -157,8 +157,7 @@ impl App {
             known.insert(built.config.name.clone(), (built.id, built.files.clone()));
             drivers.insert(built.id, start_driver(std::future::ready(()), built, &state, &dead, &metrics));
         }
-        let optional = drivers.values().filter(|driver| driver.is_optional()).count();
-        drivers.values().for_each(|driver| driver.fit_into(config.collect.in_flight, optional));
+        fit_into(config.collect.in_flight, drivers.values());
         let dead_id = state.sink_id(DEAD_LETTERS)?;
         let enricher = match options.enricher {
             Some(enricher) => enricher,
@@ -324,8 +323,7 @@ impl App {
         self.graph.send_replace(Arc::clone(&new));
 
         self.budget.set_limit(new.config.collect.in_flight);
-        let optional = new.drivers.values().filter(|driver| driver.is_optional()).count();
-        new.drivers.values().for_each(|driver| driver.fit_into(new.config.collect.in_flight, optional));
+        fit_into(new.config.collect.in_flight, new.drivers.values());
         self.metrics.in_flight_limit.set(i64::try_from(self.budget.limit()).unwrap_or(i64::MAX));
         self.apply_tenants(&old, &new, &change);
 
@@ -545,6 +543,12 @@ async fn forget(
             }
         }
     }
+}
+
+/// What waits for the sinks that are not required, together small within a budget of so many bytes.
+fn fit_into<'a>(in_flight: usize, drivers: impl Iterator<Item = &'a DriverHandle> + Clone) {
+    let optional = drivers.clone().filter(|driver| driver.is_optional()).count();
+    drivers.for_each(|driver| driver.fit_into(in_flight, optional));
 }
 
 async fn open_state(config: &Config, metrics: &Arc<Metrics>) -> Result<State, AppError> {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::check::warn_of_literal;
+use super::check_kafka::Pairs;
 use super::check_login::{self, LoginFile, SignatureFile};
 use super::check_sinks::tls;
 use super::faults::{Place, Reader};
@@ -31,7 +32,7 @@ section! {
         /// Of a single event: a text with the places {event}, {event_text} and those of other templates.
         body: BodyText,
         /// Further headers, name to value; a secret best as "${file:/run/secrets/…}".
-        headers: SecretPairs,
+        headers: Pairs<Secret>,
         /// By what right the sink asks.
         auth: LoginFile,
         /// A keyed signature of each body (HMAC).
@@ -148,25 +149,6 @@ impl FromNode for BodyText {
 
     fn schema() -> Schema {
         schema::text()
-    }
-}
-
-/// A mapping of headers to values that may be secrets.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SecretPairs(Vec<(String, Place, At<Secret>)>);
-
-impl FromNode for SecretPairs {
-    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<SecretPairs> {
-        let entries = super::section::entries(node, "this", &[], reader)?;
-        let pairs = entries.iter().filter(|entry| !matches!(entry.node.value, Value::Null)).filter_map(|entry| {
-            let value = At::<Secret>::from_node(&entry.node, reader)?;
-            Some((entry.key.clone(), entry.place.clone(), value))
-        });
-        Some(SecretPairs(pairs.collect()))
-    }
-
-    fn schema() -> Schema {
-        schema::pairs()
     }
 }
 

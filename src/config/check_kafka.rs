@@ -18,18 +18,24 @@ use super::kafka::{
 use super::schema::{self, Schema};
 use super::section::{Field, Section};
 use super::tree::{Node, Value};
-use super::values::{At, FromNode, is_loopback_host};
+use super::values::{At, FromNode, is_loopback_host, word};
 use crate::config::BatchConfig;
 
-/// A mapping of free names to texts, each with its place.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pairs(pub Vec<(String, Place, At<String>)>);
+/// A mapping of free names to values, each with its place; to texts, unless it says of what.
+#[derive(Clone, Debug)]
+pub(super) struct Pairs<T = String>(pub Vec<(String, Place, At<T>)>);
 
-impl FromNode for Pairs {
-    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Pairs> {
+impl<T> Default for Pairs<T> {
+    fn default() -> Pairs<T> {
+        Pairs(Vec::new())
+    }
+}
+
+impl<T: FromNode> FromNode for Pairs<T> {
+    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Pairs<T>> {
         let entries = super::section::entries(node, "this", &[], reader)?;
         let pairs = entries.iter().filter(|entry| !matches!(entry.node.value, Value::Null)).filter_map(|entry| {
-            let value = At::<String>::from_node(&entry.node, reader)?;
+            let value = At::<T>::from_node(&entry.node, reader)?;
             Some((entry.key.clone(), entry.place.clone(), value))
         });
         Some(Pairs(pairs.collect()))
@@ -72,12 +78,8 @@ impl FromNode for Mechanism {
 }
 
 fn one_of(node: &Node, wanted: &str, known: &[&'static str], reader: &mut Reader<'_>) -> Option<&'static str> {
-    let value = String::from_node(node, reader)?;
-    let found = known.iter().copied().find(|name| name.eq_ignore_ascii_case(value.trim()));
-    if found.is_none() {
-        reader.fault(&node.place, format!("this is not {wanted}"), format!("one of {}", known.join(", ")));
-    }
-    found
+    let hint = format!("one of {}", known.join(", "));
+    word(node, wanted, &hint, reader, |text| known.iter().copied().find(|name| name.eq_ignore_ascii_case(text)))
 }
 
 /// Checks everything of the sink but its batches, which bound librdkafka's queue.

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use super::check_transactional::is_topic;
 use super::faults::{Place, Reader};
 use super::file::{SinkFile, StateFile, StateKafkaFile};
+use super::kafka::is_topic;
 use super::section::Field;
 use super::values::At;
 use crate::config::{KafkaConfig, SinkConfig, SinkKind, StateTopic};

@@ -14,7 +14,7 @@ use super::syslog::{
     DATAGRAM_MAX, FACILITIES, Framing, Oversize, Rfc, SEVERITIES, SeverityRule, SyslogAddress, SyslogConfig, UnixKind,
 };
 use super::tree::{Entry, Node};
-use super::values::{At, FromNode, Size, is_loopback_host, parse_duration};
+use super::values::{At, FromNode, Size, is_loopback_host, parse_duration, word};
 
 /// What RFC 5425, RFC 6587 and RFC 5426 give to syslog.
 const TLS_PORT: u16 = 6514;
@@ -71,22 +71,6 @@ section! {
         /// Bytes of the last messages, to be sent again after a break; 0 for none. Default 8MiB.
         resend: Size,
     } later {}
-}
-
-/// Reads a word by `parse`, or says what was meant.
-fn word<T>(
-    node: &Node,
-    wanted: &str,
-    hint: &str,
-    reader: &mut Reader<'_>,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Option<T> {
-    let text = String::from_node(node, reader)?;
-    let value = parse(text.trim());
-    if value.is_none() {
-        reader.fault(&node.place, format!("this is not {wanted}"), hint);
-    }
-    value
 }
 
 #[derive(Clone, Debug)]

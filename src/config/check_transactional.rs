@@ -4,14 +4,12 @@
 use super::check::Seen;
 use super::faults::{Place, Reader};
 use super::file::KafkaFile;
-use super::kafka::{DEFAULT_CHECKPOINT_TOPIC, TransactionalConfig};
+use super::kafka::{DEFAULT_CHECKPOINT_TOPIC, TransactionalConfig, is_of_a_topic, is_topic};
 use super::section::Field;
 use crate::config::{SinkConfig, SinkKind};
 
 /// Bytes of a transactional id: what brokers and their tools show on a line. Kafka itself takes 32,767.
 const ID_LENGTH: usize = 200;
-/// Kafka's limit of a topic's name (org.apache.kafka.common.internals.Topic).
-const TOPIC_LENGTH: usize = 249;
 
 /// `Some(None)`: not asked for. `None`: a fault has been said.
 pub(super) fn transactional(
@@ -83,16 +81,7 @@ pub(super) fn ids_differ(sinks: &[SinkConfig], places: &[(String, Place)], reade
 }
 
 fn is_id(text: &str) -> bool {
-    (1..=ID_LENGTH).contains(&text.len()) && text.bytes().all(is_of_a_name)
-}
-
-/// Whether Kafka takes `text` for the name of a topic.
-pub(super) fn is_topic(text: &str) -> bool {
-    (1..=TOPIC_LENGTH).contains(&text.len()) && text.bytes().all(is_of_a_name) && !matches!(text, "." | "..")
-}
-
-fn is_of_a_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+    (1..=ID_LENGTH).contains(&text.len()) && text.bytes().all(is_of_a_topic)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::faults::{Place, Reader};
 use super::file::{DeadLettersFile, DeadTopicFile};
-use super::kafka::KafkaConfig;
+use super::kafka::{KafkaConfig, is_topic};
 use super::section::{Field, Section, nearest};
 use super::values::At;
 use super::{SinkConfig, SinkKind, StateTopic};
@@ -168,12 +168,6 @@ fn cluster<'a>(
         reader.fault(&named.place, "no sink of type kafka is called so", hint);
     }
     found
-}
-
-/// Kafka's rules of a topic's name (org.apache.kafka.common.internals.Topic).
-fn is_topic(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !name.is_empty() && name.len() <= 249 && !matches!(name, "." | "..") && name.bytes().all(allowed)
 }
 
 #[cfg(test)]

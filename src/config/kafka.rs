@@ -94,6 +94,19 @@ impl fmt::Debug for PassedThrough {
     }
 }
 
+/// Kafka's limit of a topic's name (org.apache.kafka.common.internals.Topic).
+pub const TOPIC_LENGTH: usize = 249;
+
+/// Whether the name of a topic may have this byte in it (as above).
+pub fn is_of_a_topic(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+/// Whether Kafka takes `text` for the name of a topic.
+pub(super) fn is_topic(text: &str) -> bool {
+    (1..=TOPIC_LENGTH).contains(&text.len()) && text.bytes().all(is_of_a_topic) && !matches!(text, "." | "..")
+}
+
 /// What librdkafka can compress with.
 pub const COMPRESSIONS: [&str; 5] = ["zstd", "lz4", "snappy", "gzip", "none"];
 /// How it logs in with a token (RFC 7628).

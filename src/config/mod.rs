@@ -49,7 +49,7 @@ pub use http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPres
 pub use inputs::Inputs;
 pub use kafka::{
     BOOK_MESSAGE_BYTES, DEFAULT_CHECKPOINT_TOPIC, KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig,
-    SaslTokenConfig, TRANSACTION_TIMEOUT_MS, TransactionalConfig,
+    SaslTokenConfig, TOPIC_LENGTH, TRANSACTION_TIMEOUT_MS, TransactionalConfig, is_of_a_topic,
 };
 pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
 pub use login::{API_KEY, BEARER, LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};

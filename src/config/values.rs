@@ -106,6 +106,22 @@ fn read<T>(
     value
 }
 
+/// Reads a text with `parse`, which returns `None` for what it does not understand; what was written is not quoted.
+pub(super) fn word<T>(
+    node: &Node,
+    wanted: &str,
+    hint: &str,
+    reader: &mut Reader<'_>,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Option<T> {
+    let text = String::from_node(node, reader)?;
+    let value = parse(text.trim());
+    if value.is_none() {
+        reader.fault(&node.place, format!("this is not {wanted}"), hint);
+    }
+    value
+}
+
 impl FromNode for String {
     fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<String> {
         let value = scalar(node, "text", reader)?.value;

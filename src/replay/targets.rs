@@ -17,7 +17,7 @@ use crate::record::{Field, RecordKey, View};
 use crate::route::Routes;
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::driver::{self, DriverHandle};
-use crate::sink::{self, ShownSink, SinkBuildError, SinkId, SinkSet};
+use crate::sink::{self, ShapedSink, SinkBuildError, SinkId, SinkSet};
 use crate::source::RawBatch;
 use crate::state::State;
 
@@ -177,14 +177,13 @@ impl Targets {
         // At most 31 sinks; one that is met in both ways has two drivers and is one sink all the same.
         let id = SinkId(u8::try_from(place).unwrap_or_default());
         let (state, dead, metrics) = (self.state.clone(), self.dead.clone(), Arc::clone(&self.metrics));
-        let driver = if target.as_shown {
-            let again = ShownSink::again(&config);
-            let sink = ShownSink::new(&again, sink::build(&again, id, &state, Arc::clone(&metrics))?);
-            driver::spawn_for_replay(config.clone(), id, sink, state, dead, metrics)
+        let sink = if target.as_shown {
+            let again = ShapedSink::config_again(&config);
+            sink::build(&again, id, &state, Arc::clone(&metrics))?.again(&again)
         } else {
-            let sink = sink::build(&config, id, &state, Arc::clone(&metrics))?;
-            driver::spawn_for_replay(config.clone(), id, sink, state, dead, metrics)
+            sink::build(&config, id, &state, Arc::clone(&metrics))?
         };
+        let driver = driver::spawn_for_replay(config.clone(), id, sink, state, dead, metrics);
         let mut routes = Routes::default();
         routes.add(id, &config);
         let name = target.sink.clone();

@@ -21,7 +21,7 @@ mod syslog;
 pub mod template;
 mod web;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::{HttpAddressError, SinkConfig, SinkKind};
@@ -35,11 +35,16 @@ use file::FileSink;
 use http::HttpSink;
 use kafka::{KafkaSink, TransactionalSink};
 pub use kafka::{Keeper, KeeperError, look_at_kept_state};
-pub use shape::{Kept, ShapedSink, ShownSink};
+pub use shape::{Kept, ShapedSink};
 use splunk_hec::SplunkHecSink;
 use stdout::StdoutSink;
 use syslog::{SyslogSink, TlsError};
 use template::TemplateError;
+
+/// What a mutex guards; who panicked before had changed it in one step.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A sink of any kind.
 pub enum AnySink {

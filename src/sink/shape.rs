@@ -4,8 +4,6 @@
 //! Comes in: an event. Goes out: the same event with an edited body to the sink, and to a dead letter what the
 //! sink would have got. Never shows the record where the edit fails: then the key alone.
 
-mod shown;
-
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,18 +12,18 @@ use secrecy::ExposeSecret;
 
 use super::template::Template;
 use super::{Accepted, AnySink, EncodedBatch, SendError, Sink, SinkBuildError};
-use crate::config::{Format, SinkConfig};
+use crate::config::{EditConfig, Format, SinkConfig};
 use crate::edit::{FieldPath, KEY_BYTES, Plan, Pseudonyms};
 use crate::event::Event;
 use crate::normalize::{Form, Profile};
-
-pub use shown::ShownSink;
 
 /// A sink and what it is shown.
 pub struct ShapedSink {
     sink: AnySink,
     /// `None`: everything.
     shape: Option<Shape>,
+    /// Where it is given what it was shown before: as what a dead letter keeps that.
+    shown_as: Option<(Format, Form)>,
 }
 
 /// What a dead letter keeps of an event that was edited for its sink.
@@ -53,7 +51,20 @@ struct Shape {
 impl ShapedSink {
     pub(super) fn new(config: &SinkConfig, sink: AnySink) -> Result<ShapedSink, SinkBuildError> {
         let shape = if config.edit.is_empty() { None } else { Some(Shape::new(config)?) };
-        Ok(ShapedSink { sink, shape })
+        Ok(ShapedSink { sink, shape, shown_as: None })
+    }
+
+    /// The configuration of the same sink for what was edited for it, as a dead letter has it: fields are dropped that
+    /// it may not see by now, nothing is hashed or added twice.
+    pub fn config_again(config: &SinkConfig) -> SinkConfig {
+        let edit = EditConfig { drop: config.edit.drop.clone(), ..Default::default() };
+        SinkConfig { edit, ..config.clone() }
+    }
+
+    /// The sink, built from the configuration that [`config_again`](Self::config_again) makes, for events whose body was
+    /// edited before: what is refused again is kept as what it is.
+    pub fn again(self, config: &SinkConfig) -> ShapedSink {
+        ShapedSink { shown_as: Some((config.format, config.form())), ..self }
     }
 }
 
@@ -129,12 +140,16 @@ impl Sink for ShapedSink {
     }
 
     fn kept(&self, event: &Event<'_>) -> Option<Kept> {
-        let shape = self.shape.as_ref()?;
-        let mut json = Vec::new();
-        shape.write(event, &mut json);
-        let format = if event.meta.readable { shape.format } else { Format::Ecs };
-        let profile = if let Form::Ecs(profile) = shape.form { profile } else { Profile::default() };
-        Some(Kept { format, profile, json })
+        let profile_of = |form| if let Form::Ecs(profile) = form { profile } else { Profile::default() };
+        if let Some(shape) = &self.shape {
+            let mut json = Vec::new();
+            shape.write(event, &mut json);
+            let format = if event.meta.readable { shape.format } else { Format::Ecs };
+            return Some(Kept { format, profile: profile_of(shape.form), json });
+        }
+        let (format, form) = self.shown_as?;
+        let json = if format == Format::Raw { event.raw() } else { event.doc(form) };
+        Some(Kept { format, profile: profile_of(form), json: json.to_vec() })
     }
 
     fn serial(&self) -> bool {

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, DnType, KeyPair};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -19,7 +19,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
-use super::{Daemon, install, installer, place};
+use super::{Daemon, authority, install, installer, place};
 use crate::token::TokenSigner;
 
 const VERSION: &str = "kafka-4.1.1";
@@ -316,14 +316,6 @@ fn begin(dir: &Path, jars: &Path) -> Daemon {
 
 /// An authority, a certificate of the broker and one of a client of it, and an authority that nobody trusts.
 fn certificates(dir: &Path) {
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap().pem();
-        (Issuer::new(params, key), certificate)
-    };
     let (issuer, ca) = authority("auditferry tests");
     let (_, other) = authority("somebody else");
     let signed = |name: &str, hosts: Vec<String>, ended: bool| {

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
@@ -51,6 +52,16 @@ pub fn installer(command: &mut Command) {
     let output = output.unwrap_or_else(|error| panic!("`{:?}` is needed by the tests: {error}", command.get_program()));
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&said));
+}
+
+/// An authority of its own, and its certificate in PEM.
+pub fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    (Issuer::new(params, key), certificate)
 }
 
 /// A free port of loopback, as far as anybody can know.

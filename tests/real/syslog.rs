@@ -8,11 +8,11 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Daemon, install, pause, place};
+use super::{Daemon, authority, install, pause, place};
 
 const START: Duration = Duration::from_secs(30);
 const LISTENERS: [&str; 8] = ["udp", "tcp", "newline", "old", "tls", "mtls", "expired", "elsewhere"];
@@ -184,14 +184,6 @@ fn fetch(dir: &Path, packages: &[&str], name: &str) {
 /// An authority, certificates that it signed for a client and for servers (right, expired, of another name), and an
 /// authority that nobody trusts.
 fn certificates(dir: &Path) {
-    let authority = |name: &str| {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap().pem();
-        (Issuer::new(params, key), certificate)
-    };
     let (issuer, ca) = authority("auditferry tests");
     let (other_issuer, other) = authority("somebody else");
     let server_key = KeyPair::generate().unwrap();

@@ -13,9 +13,9 @@ mod setup;
 mod target;
 mod template;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::line::Written;
@@ -64,9 +64,7 @@ impl ElasticsearchSink {
         let target = Target::new(&elasticsearch.target);
         let target =
             target.map_err(|source| SinkBuildError::Template { sink: name.clone(), field: "index", source })?;
-        for encoding in ["identity", "gzip"] {
-            metrics.sink_bytes.with_label_values(&[&name, encoding]);
-        }
+        compress::declare(&name, &metrics);
         metrics.sink_already_there.with_label_values(&[&name]);
         Ok(ElasticsearchSink {
             written: Written::of(config),
@@ -124,20 +122,7 @@ impl ElasticsearchSink {
 
     /// Sends the batch and returns the answer, whatever it is.
     async fn post(&self, batch: &EncodedBatch) -> Result<Heard, SendError> {
-        let plain = batch.bytes.len() as u64;
-        let (bytes, encoded) = if self.gzip {
-            let body = compress::gzip(&batch.bytes).await.map_err(|error| SendError::Retry {
-                after: None,
-                reason: format!("sink `{}`: cannot compress a batch: {error}", self.name),
-            })?;
-            let length = body.len() as u64;
-            (Bytes::from(body), length)
-        } else {
-            (Bytes::copy_from_slice(&batch.bytes), 0)
-        };
-        let count = |encoding| self.metrics.sink_bytes.with_label_values(&[self.name.as_str(), encoding]);
-        count("identity").inc_by(plain);
-        count("gzip").inc_by(encoded);
+        let body = compress::packed(&self.name, Cow::Borrowed(&batch.bytes), self.gzip, &self.metrics).await?;
         let path: &[&str] = match self.target.fixed() {
             Some(name) => &[name, "_bulk"],
             None => &["_bulk"],
@@ -147,7 +132,7 @@ impl ElasticsearchSink {
             method: Method::Post,
             path,
             query: &query[..if self.pipeline.is_some() { 2 } else { 1 }],
-            body: Some(Body { bytes, kind: "application/x-ndjson", gzip: self.gzip }),
+            body: Some(Body { bytes: body.into(), kind: "application/x-ndjson", gzip: self.gzip }),
             limit: (ANSWER_LIMIT + batch.ends.len() * ANSWER_OF_ONE).min(LONGEST_ANSWER),
         };
         Ok(self.cluster.ask(&question).await?)

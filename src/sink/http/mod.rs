@@ -14,6 +14,7 @@ mod slack;
 mod summary;
 mod teams;
 
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use reqwest::Method;
@@ -22,8 +23,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::line::{Written, push_flat};
-use super::web::compress::gzip;
-use super::web::{ANSWER_LIMIT, Exchange, Login};
+use super::web::{ANSWER_LIMIT, Exchange, Login, compress};
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
 use crate::config::{Format, HttpAddress, HttpConfig, HttpEncoding, HttpPreset, SinkConfig};
 use crate::event::Event;
@@ -99,9 +99,7 @@ impl HttpSink {
             (Envelope::Lines, Format::Raw | Format::Ecs) => "application/x-ndjson",
             _ => "application/json",
         };
-        for encoding in ["identity", "gzip"] {
-            metrics.sink_bytes.with_label_values(&[&config.name, encoding]);
-        }
+        compress::declare(&config.name, &metrics);
         metrics.sink_resent.with_label_values(&[config.name.as_str(), "no_answer"]);
         let sink = HttpSink {
             name: sink(),
@@ -191,20 +189,10 @@ impl Sink for HttpSink {
         let request = self.client.request(self.method.clone(), self.url());
         let request = request.header(CONTENT_TYPE, self.content_type.clone());
         let request = request.header(IDEMPOTENCY_KEY, frame::batch_key(&frames));
-        let plain = body.len() as u64;
-        let (request, encoded) = if self.gzip {
-            let body = gzip(&body).await.map_err(|error| SendError::Retry {
-                after: None,
-                reason: format!("sink `{}`: cannot compress a batch: {error}", self.name),
-            })?;
-            let length = body.len() as u64;
-            (request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip")).body(body), length)
-        } else {
-            (request.body(body), 0)
-        };
-        let bytes = |encoding| self.metrics.sink_bytes.with_label_values(&[self.name.as_str(), encoding]);
-        bytes("identity").inc_by(plain);
-        bytes("gzip").inc_by(encoded);
+        let mut request = request.body(compress::packed(&self.name, Cow::Owned(body), self.gzip, &self.metrics).await?);
+        if self.gzip {
+            request = request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         let exchange = Exchange { sink: &self.name, client: &self.client, login: &self.login, limit: ANSWER_LIMIT };
         let heard = exchange.ask(request).await.map_err(|error| {
             if error.may_have_arrived {

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 use super::line::Written;
 use super::template::Template;
-use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
+use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError, locked};
 use crate::clock::world_ms;
 use crate::config::{KafkaConfig, SinkConfig};
 use crate::event::Event;
@@ -149,7 +149,7 @@ impl KafkaSink {
     }
 
     fn topics(&self) -> std::sync::MutexGuard<'_, Topics> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.topics)
     }
 }
 

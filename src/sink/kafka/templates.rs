@@ -2,14 +2,13 @@
 //! templates, and a topic's name for an event.
 
 use super::*;
+use crate::config::{TOPIC_LENGTH, is_of_a_topic};
 
 /// Headers that every message has; the key is how a consumer tells a duplicate in any format.
 const OUR_HEADERS: [(&str, &str); 3] =
     [("auditferry_key", "{key}"), ("tenant", "{tenant}"), ("content_type", "{content_type}")];
 /// What stands in a topic's name for something that a record does not have.
 const NO_PART: &[u8] = b"none";
-/// Kafka's limit of a topic's name (org.apache.kafka.common.internals.Topic).
-const TOPIC_LENGTH: usize = 249;
 
 /// See the module's head.
 pub(super) struct Templates {
@@ -47,7 +46,7 @@ pub(super) fn push_topic(template: &Template, event: &Event<'_>, out: &mut Vec<u
     template.render_filled(event, NO_PART, out);
     out.truncate(start + TOPIC_LENGTH);
     for byte in &mut out[start..] {
-        if !byte.is_ascii_alphanumeric() && !matches!(byte, b'.' | b'_' | b'-') {
+        if !is_of_a_topic(*byte) {
             *byte = b'_';
         }
     }

@@ -13,6 +13,7 @@ mod receiver;
 #[cfg(feature = "failpoints")]
 pub(crate) mod trial;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,8 +24,7 @@ use tokio::time::Instant;
 
 use super::line::Written;
 use super::template::{Template, escape};
-use super::web::Heard;
-use super::web::compress::gzip;
+use super::web::{Heard, compress};
 use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
 use crate::config::{AckConfig, AckMode, Format, HecConfig, SinkConfig};
 use crate::event::Event;
@@ -89,9 +89,7 @@ impl SplunkHecSink {
             Format::Raw => template("sourcetype", ECS_SOURCETYPE)?,
             Format::Ecs | Format::Cef | Format::Leef => sourcetype.clone(),
         };
-        for encoding in ["identity", "gzip"] {
-            metrics.sink_bytes.with_label_values(&[&config.name, encoding]);
-        }
+        compress::declare(&config.name, &metrics);
         metrics.sink_long_events.with_label_values(&[&config.name]);
         pending::declare(&config.name, &metrics);
         Ok(SplunkHecSink {
@@ -139,20 +137,11 @@ impl SplunkHecSink {
         let _permit = self.sending.acquire().await;
         let request = lane.dress(self.receiver.events(lane));
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let plain = batch.bytes.len() as u64;
-        let (request, encoded) = if self.gzip {
-            let body = gzip(&batch.bytes).await.map_err(|error| SendError::Retry {
-                after: None,
-                reason: format!("sink `{}`: cannot compress a batch: {error}", self.name),
-            })?;
-            let length = body.len() as u64;
-            (request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip")).body(body), length)
-        } else {
-            (request.body(batch.bytes.clone()), 0)
-        };
-        let bytes = |encoding| self.metrics.sink_bytes.with_label_values(&[self.name.as_str(), encoding]);
-        bytes("identity").inc_by(plain);
-        bytes("gzip").inc_by(encoded);
+        let body = compress::packed(&self.name, Cow::Borrowed(&batch.bytes), self.gzip, &self.metrics).await?;
+        let mut request = request.body(body);
+        if self.gzip {
+            request = request.header(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         self.receiver.exchange(request, lane).await.map_err(|error| {
             if error.may_have_arrived {
                 self.count_resent("no_answer", batch.ends.len());

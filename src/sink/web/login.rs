@@ -13,12 +13,11 @@ use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::exchange::NoAnswer;
-use super::locked;
 use super::oauth::{OAuth, Shown};
 use super::signature::Signature;
 use crate::config::{LoginConfig, ProxyConfig, SecretHeader, SignatureConfig, TlsConfig};
 use crate::secret::{SecretSource, scrub};
-use crate::sink::{SendError, SinkBuildError};
+use crate::sink::{SendError, SinkBuildError, locked};
 
 /// Secrets of before that are still blotted out of answers: a request may be under way while one is rotated.
 /// An address that is a secret has some ten parts.

@@ -11,8 +11,6 @@
 //! never follows a redirect, never tries twice but for one thing: a token that the receiver no longer takes is
 //! fetched anew and shown once more.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 pub(super) mod compress;
 pub(super) mod exchange;
 pub(super) mod login;
@@ -23,11 +21,6 @@ mod tests;
 
 pub(super) use exchange::{ANSWER_LIMIT, Exchange, Heard, NoAnswer};
 pub(super) use login::Login;
-
-/// What a mutex guards; who panicked before had changed it in one step.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Characters of an answer that are shown.
 const SHOWN: usize = 200;

@@ -15,12 +15,12 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::exchange::{ANSWER_LIMIT, NoAnswer, read};
-use super::{excerpt, excerpt_of_text, locked};
+use super::{excerpt, excerpt_of_text};
 use crate::advice;
 use crate::config::{OAuth2Config, ProxyConfig, TlsConfig};
 use crate::http::{self, HttpClient};
 use crate::secret::scrub;
-use crate::sink::SinkBuildError;
+use crate::sink::{SinkBuildError, locked};
 
 /// For one request for a token.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,11 +12,10 @@ use reqwest::Request;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::locked;
 use crate::clock::world_ms;
 use crate::config::{SignatureAlgorithm, SignatureConfig};
 use crate::secret::{SecretError, SecretSource};
-use crate::sink::SinkBuildError;
+use crate::sink::{SinkBuildError, locked};
 
 /// See the module's head.
 pub struct Signature {

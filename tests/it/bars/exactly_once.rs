@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use auditferry::feed::ContentType;
 use auditferry::simulator::{Scenario, SimulatorHandle, WorldConfig};
 
+use super::kafka::{broker, topics};
 use crate::hec::{FakeHec, Options, canonical_hash};
 use crate::real::kafka::Kafka;
 use crate::support::{Place, compare, figure, served, size, world};
@@ -20,18 +20,6 @@ const FAIL_RATE: (&str, &str) = ("AUDITFERRY_FAIL_RATE", "0.08");
 /// Where the process is killed.
 const STEPS: [&str; 8] =
     ["txn_commit", "send", "txn_begin", "ack", "journal_append", "txn_init", "journal_fsync", "fetch"];
-
-fn topics() -> Vec<String> {
-    ContentType::ALL.iter().map(|content_type| format!("o365.{content_type}")).collect()
-}
-
-async fn broker() -> Kafka {
-    let kafka = tokio::task::spawn_blocking(Kafka::start).await.unwrap();
-    for topic in topics() {
-        kafka.create_topic(&topic, &[]).await;
-    }
-    kafka
-}
 
 /// Small batches, so that there are many transactions.
 fn bus(kafka: &Kafka) -> String {

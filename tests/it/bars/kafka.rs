@@ -20,11 +20,11 @@ const JOURNAL_LIMIT: (&str, &str) = ("AUDITFERRY_JOURNAL_LIMIT", "65536");
 /// Where the killed process stands: between a delivery report and its journal, mostly.
 const STEPS: [&str; 6] = ["send", "ack", "journal_append", "journal_fsync", "part", "fetch"];
 
-fn topics() -> Vec<String> {
+pub(super) fn topics() -> Vec<String> {
     ContentType::ALL.iter().map(|content_type| format!("o365.{content_type}")).collect()
 }
 
-async fn broker() -> Kafka {
+pub(super) async fn broker() -> Kafka {
     let kafka = tokio::task::spawn_blocking(Kafka::start).await.unwrap();
     for topic in topics() {
         kafka.create_topic(&topic, &[]).await;

@@ -34,7 +34,7 @@ use super::{ASKED_AT_ONCE, Accepted, QUESTION, SinkBuildError, Topics, WAIT_ON};
 use crate::config::{KafkaConfig, SinkConfig, TransactionalConfig};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
-use crate::sink::{EncodedBatch, SendError, SinkId};
+use crate::sink::{EncodedBatch, SendError, SinkId, locked};
 use crate::state::{State, StateError};
 use reader::{Positions, Topic};
 
@@ -125,8 +125,8 @@ impl Transactor {
         let Some(transactional) = kafka.transactional.clone() else {
             return Err(SinkBuildError::Kafka { sink, reason: "no transactional id".to_owned() });
         };
-        let recipe = Recipe::read(config, kafka).map_err(|error| error.of(&sink))?;
-        drop(recipe);
+        // Read again for each producer; what cannot be read is said now.
+        Recipe::read(config, kafka).map_err(|error| error.of(&sink))?;
         metrics.sink_bytes.with_label_values(&[&sink, "identity"]);
         for reason in ["fatal", "login", "unsure"] {
             metrics.kafka_renewed.with_label_values(&[&sink, reason]);
@@ -279,7 +279,7 @@ impl Transactor {
         }
         let (config, kafka) = (self.config.clone(), self.kafka.clone());
         let asked: Vec<String> = {
-            let topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let topics = locked(&self.topics);
             topics.troubled.iter().chain(topics.last.as_ref()).take(ASKED_AT_ONCE).cloned().collect()
         };
         // A client of its own: it shows whether the login is good now, whatever the producer thinks of it.
@@ -312,7 +312,7 @@ impl Transactor {
                 }
             },
             Ok(Ok(answered)) => {
-                let mut topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut topics = locked(&self.topics);
                 let before = topics.troubled.len();
                 topics.troubled.retain(|topic| !answered.contains(topic));
                 // The producer still believes that a topic is not there.

@@ -16,7 +16,7 @@ use crate::sink::kafka::ledger::{Standing, Wait};
 use crate::sink::kafka::producer::{CHECKPOINT, Producer};
 use crate::sink::kafka::verdict::{Class, class, held, is_of_topic, refusal};
 use crate::sink::kafka::{PRODUCED_AT_ONCE, QUESTION, WAIT_ON, limit};
-use crate::sink::{Accepted, SendError};
+use crate::sink::{Accepted, SendError, locked};
 
 /// How long messages may be on their way before their transaction is given up. Below its time-out (60 s), so that it is
 /// we who abort.
@@ -163,7 +163,8 @@ impl Actor {
             // Writes of the state are still there, and wait a moment.
             return if self.writes.is_empty() { Ok(()) } else { Err(Stop::Later(words)) };
         }
-        self.answer_refused(opens, is_alone, &refused).await
+        self.answer_refused(opens, is_alone, &refused).await;
+        Ok(())
     }
 
     fn count(&self, result: &str) {
@@ -251,7 +252,7 @@ impl Actor {
         let keys: Vec<u8> = frames.iter().flat_map(|frame| frame.key).copied().collect();
         let tickets = frames.iter().map(|frame| frame.frame.ticket).collect();
         if let Some(frame) = frames.first() {
-            let mut topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut topics = locked(&self.topics);
             if topics.last.as_deref() != Some(frame.frame.topic) {
                 topics.last = Some(frame.frame.topic.to_owned());
             }
@@ -433,18 +434,15 @@ impl Actor {
     }
 
     /// Something in a transaction was refused: what was in company goes alone; what was alone has its answer.
-    async fn answer_refused(&mut self, opens: Vec<Open>, is_alone: bool, refused: &[Refused]) -> Result<(), Stop> {
+    async fn answer_refused(&mut self, opens: Vec<Open>, is_alone: bool, refused: &[Refused]) {
         let by_event = opens.iter().any(|open| open.job.form.topic_by_event);
         let held_topic = |code: Code| class(code) == Class::Held && !(by_event && is_of_topic(code));
         if let Some(one) = refused.iter().find(|one| held_topic(one.code)) {
             let topic = opens.iter().find_map(|open| topic_of(open, one.ticket));
             let topic = topic.unwrap_or_default();
-            let mut topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            topics.troubled.insert(topic.clone());
-            drop(topics);
+            locked(&self.topics).troubled.insert(topic.clone());
             let reason = held(one.code, &topic);
-            self.answer_opens(opens, |actor| actor.fatal(&reason));
-            return Ok(());
+            return self.answer_opens(opens, |actor| actor.fatal(&reason));
         }
         for open in opens {
             let ours: Vec<&Refused> = refused.iter().filter(|one| open.tickets.contains(&one.ticket)).collect();
@@ -457,7 +455,6 @@ impl Actor {
                 None => self.try_again(open, "something was refused; tried alone"),
             }
         }
-        Ok(())
     }
 
     fn try_again(&self, open: Open, reason: &str) {
@@ -482,7 +479,7 @@ impl Actor {
         let is_most = is_misplaced && 2 * tickets.len() > frames.len();
         drop(frames);
         if is_most {
-            self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner).troubled.insert(topic.clone());
+            locked(&self.topics).troubled.insert(topic.clone());
             let _ = open.job.answer.send(Err(self.fatal(&held(one.code, &topic))));
             return;
         }
@@ -504,16 +501,12 @@ impl Actor {
 
     /// What the topic takes at most, asked once.
     async fn limit_of(&self, topic: &str) -> Option<u64> {
-        let known = {
-            let topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            topics.limits.get(topic).copied()
-        };
+        let known = locked(&self.topics).limits.get(topic).copied();
         if let Some(known) = known {
             return known;
         }
         let bytes = limit::of_topic(&self.config, &self.kafka, topic, QUESTION).await;
-        let mut topics = self.topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        topics.limits.insert(topic.to_owned(), bytes);
+        locked(&self.topics).limits.insert(topic.to_owned(), bytes);
         bytes
     }
 }
