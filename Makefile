@@ -25,7 +25,7 @@ test: tools servers ## every test that a change must pass; fetches Apache Kafka 
 bars: tools servers ## what is promised: loss, duplicates, kills, memory, speed (long)
 	AUDITFERRY_BARS=full $(CARGO) test --locked --profile bars --features failpoints --test it bars:: -- --nocapture --test-threads=1
 
-bench: tools ## how fast the parts are
+bench: tools servers ## how fast the parts are, and the sinks against the simplest senders
 	$(CARGO) bench --locked
 
 fuzz: tools ## every reader of foreign bytes, guided by coverage; FUZZ=view FUZZ_SECONDS=600 one for long

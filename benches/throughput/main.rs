@@ -1,16 +1,25 @@
 //! What is claimed about speed, as ratios within one run on one machine (docs: "Speed and size").
 //!
-//! Comes in: the simulator's records, the same in every run. Goes out: a table of three rows. The first two
+//! Comes in: the simulator's records, the same in every run. Goes out: a table. The first two rows
 //! check that both sides do the same work, then time them in turn, in CPU time of this thread, and give
-//! the median; the third measures the whole process from outside (process.rs). Run it with `make bench`.
-//! Never a test: nothing here passes or fails by a time.
+//! the median; the third measures the whole process from outside (process.rs); the others race sinks against the
+//! simplest senders into real servers (senders.rs). Run it with `make bench`, or one row with its name
+//! (`cargo bench -- kafka`). Never a test: nothing here passes or fails by a time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod corpus;
 mod families;
 mod process;
+mod senders;
 mod shares;
 mod tree;
+
+#[path = "../../tests/real/mod.rs"]
+#[allow(dead_code, reason = "not every server is raced against")]
+mod real;
+#[path = "../../tests/fake/token.rs"]
+#[allow(dead_code, reason = "a broker of the tests believes tokens, which nobody asks for here")]
+mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
@@ -54,6 +63,7 @@ fn main() {
     );
     println!("           row 1: higher is better, aim >= 6 x less; row 2: lower is better, aim <= 1.7 x");
     println!("row 3:     the release binary, HTTP and gzip in and out; CPU time of its whole process, lower is better");
+    println!("rows 4 to 6: wall-clock time until a real server has everything; higher is better, aim >= 0.7 x kcat");
     println!("           the ratios hold on any machine, the seconds on this one\n");
     let only: Option<String> = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let is_wanted = |row: &str| only.as_deref().is_none_or(|only| row.starts_with(only));
@@ -67,6 +77,15 @@ fn main() {
     }
     if is_wanted("process") {
         process::whole_process(&runtime);
+    }
+    if is_wanted("kafka") {
+        senders::kafka(&runtime);
+    }
+    if is_wanted("opensearch") {
+        senders::opensearch(&runtime);
+    }
+    if is_wanted("syslog") {
+        senders::syslog(&runtime);
     }
 }
 

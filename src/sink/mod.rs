@@ -291,8 +291,9 @@ pub struct Partial {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub event: usize,
-    /// The same for every event that is refused for the same reason.
     pub reason: String,
+    /// What of `reason` stays the same from event to event, as in [`SendError::Split`].
+    pub cause: String,
     /// As in [`SendError::Misplaced`].
     pub misplaced: bool,
 }

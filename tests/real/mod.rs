@@ -54,6 +54,28 @@ pub fn installer(command: &mut Command) {
     assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&said));
 }
 
+/// Programs of Debian with what they need, unpacked and not installed.
+pub fn debian(name: &str, packages: &[&str]) -> PathBuf {
+    install(&format!("{name}-debian"), |dir| unpack(dir, packages, name))
+}
+
+fn unpack(dir: &Path, packages: &[&str], name: &str) {
+    let help = format!(
+        "the tests need {name} as a Debian package (bookworm, amd64); if there are no lists: sudo apt-get update"
+    );
+    let run = |command: &mut Command| {
+        let output = command.current_dir(dir).output().unwrap_or_else(|error| panic!("{command:?}: {error}; {help}"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{command:?} failed: {said}\n{help}");
+    };
+    run(Command::new("apt-get").arg("download").args(packages));
+    let packages = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    for package in packages.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect::<Vec<_>>() {
+        run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(dir));
+        std::fs::remove_file(package).unwrap();
+    }
+}
+
 /// An authority of its own, and its certificate in PEM.
 pub fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
     let mut params = CertificateParams::new([]).unwrap();

@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Daemon, authority, install, pause, place};
+use super::{Daemon, authority, debian, pause, place};
 
 const START: Duration = Duration::from_secs(30);
 const LISTENERS: [&str; 8] = ["udp", "tcp", "newline", "old", "tls", "mtls", "expired", "elsewhere"];
@@ -141,7 +141,7 @@ fn program(name: &str, root: &Path) -> PathBuf {
 fn rsyslog(dir: &Path) -> Command {
     let packages =
         ["rsyslog", "rsyslog-gnutls", "rsyslog-openssl", "libestr0", "libfastjson4", "liblognorm5"].as_slice();
-    let root = install("rsyslog-debian", |dir| fetch(dir, packages, "rsyslogd"));
+    let root = debian("rsyslog", packages);
     let libraries = root.join("usr/lib/x86_64-linux-gnu");
     let mut command = Command::new(program("rsyslogd", &root));
     command.env("LD_LIBRARY_PATH", &libraries).arg("-n").arg("-M").arg(libraries.join("rsyslog"));
@@ -152,7 +152,7 @@ fn rsyslog(dir: &Path) -> Command {
 fn syslog_ng(dir: &Path) -> Command {
     let packages =
         ["syslog-ng-core", "libivykis0", "libnet1", "libwrap0", "libpcre3", "libjson-c5", "libglib2.0-0"].as_slice();
-    let root = install("syslog-ng-debian", |dir| fetch(dir, packages, "syslog-ng"));
+    let root = debian("syslog-ng", packages);
     let libraries = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "usr/lib/syslog-ng", "usr/lib/syslog-ng/3.38"];
     let libraries = libraries.map(|path| root.join(path).to_string_lossy().into_owned()).join(":");
     let mut command = Command::new(program("syslog-ng", &root));
@@ -162,23 +162,6 @@ fn syslog_ng(dir: &Path) -> Command {
         command.arg(option).arg(dir.join(name));
     }
     command
-}
-
-fn fetch(dir: &Path, packages: &[&str], name: &str) {
-    let help = format!(
-        "the tests need {name} as a Debian package (bookworm, amd64); if there are no lists: sudo apt-get update"
-    );
-    let run = |command: &mut Command| {
-        let output = command.current_dir(dir).output().unwrap_or_else(|error| panic!("{command:?}: {error}; {help}"));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{command:?} failed: {said}\n{help}");
-    };
-    run(Command::new("apt-get").arg("download").args(packages));
-    let packages = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    for package in packages.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect::<Vec<_>>() {
-        run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(dir));
-        std::fs::remove_file(package).unwrap();
-    }
 }
 
 /// An authority, certificates that it signed for a client and for servers (right, expired, of another name), and an

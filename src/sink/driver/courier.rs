@@ -200,7 +200,7 @@ impl<S: Sink> Courier<S> {
             match refusals.next_if(|refusal| refusal.event == *index) {
                 Some(refusal) => {
                     refused.misplaced |= refusal.misplaced;
-                    refused.push(vec![item], &refusal.reason, &refusal.reason);
+                    refused.push(vec![item], &refusal.reason, &refusal.cause);
                 }
                 None => taken.push(item),
             }
@@ -445,8 +445,11 @@ mod tests {
     }
 
     fn partial(taken: &[usize], refused: &[usize], misplaced: bool) -> Partial {
-        let refusal = |event: &usize| Refusal { event: *event, reason: "bad".into(), misplaced };
-        let refused = refused.iter().map(refusal).collect();
+        let refusal = |event: &usize| {
+            let reason = format!("bad, as number {event} of {}", refused.len());
+            Refusal { event: *event, reason, cause: "bad".into(), misplaced }
+        };
+        let refused = refused.iter().map(refusal).collect::<Vec<_>>();
         Partial { taken: taken.to_vec(), refused, after: None, reason: "busy".into() }
     }
 
@@ -480,6 +483,19 @@ mod tests {
             assert_eq!(sent, [vec![0, 1, 2, 3], vec![0, 1], vec![2, 3]], "the batch is halved instead");
             assert_eq!((delivered, rejected), (4, 0));
         }
+    }
+
+    #[tokio::test]
+    async fn two_batches_mostly_refused_for_one_cause_in_other_words_are_a_mass_refusal() {
+        let dir = tempfile::tempdir().unwrap();
+        let judgements = [11, 10].map(|count| partial(&[0], &(1..=count).collect::<Vec<_>>(), false));
+        let (courier, _stop) = courier(&dir, Judging::new(judgements));
+        for events in [12, 11] {
+            let batch = batch(&courier, events);
+            tokio::time::timeout(Duration::from_secs(10), courier.carry(batch)).await.unwrap();
+        }
+        let events = |result| courier.verdicts.metrics.sink_events.with_label_values(&["sink", result]).get();
+        assert_eq!((events("rejected"), events("delivered")), (11, 12), "the second is held until it is taken");
     }
 
     #[tokio::test]

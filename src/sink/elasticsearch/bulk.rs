@@ -1,9 +1,9 @@
 //! What the answer to a bulk request says of each document. Pure.
 //!
 //! Comes in: the items of an answer. Goes out: for each event whether the cluster has it, wants it again, or never takes
-//! it, and why, in words that are the same for the same cause and hold nothing of a record: they end in logs, and the
-//! driver compares them. By status first, by the name of Elasticsearch's exception where one status has two meanings
-//! ("Bulk API", response; OpenSearch has the same names).
+//! it, and why: in words that hold nothing of a record, since they end in logs, and as a cause that the driver compares.
+//! By status first, by the name of Elasticsearch's exception where one status has two meanings ("Bulk API", response;
+//! OpenSearch has the same names).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub(super) fn sort(items: &Items<'_>, events: usize, fixed: Option<&str>) -> Opt
             sorted.taken.push(event);
             continue;
         }
-        let said = said(outcome);
+        let (said, cause) = (said(outcome), cause(outcome));
         match verdict {
             Verdict::Again => sorted.again = Some(said),
             Verdict::Held => sorted.held = Some(format!("{said}; {ADVICE_OF_PIPELINE}")),
@@ -114,11 +114,11 @@ pub(super) fn sort(items: &Items<'_>, events: usize, fixed: Option<&str>) -> Opt
                 }
                 None => {
                     let reason = format!("{said}; {}", advice_of_place(outcome.status));
-                    sorted.refused.push(Refusal { event, reason, misplaced: true });
+                    sorted.refused.push(Refusal { event, reason, cause, misplaced: true });
                 }
             },
             Verdict::Refused | Verdict::Taken | Verdict::There => {
-                sorted.refused.push(Refusal { event, reason: said, misplaced: false });
+                sorted.refused.push(Refusal { event, reason: said, cause, misplaced: false });
             }
         }
     }
@@ -190,6 +190,13 @@ fn verdict(outcome: &Outcome<'_>) -> Verdict {
         (408 | 429 | 500.., _) => Verdict::Again,
         _ => Verdict::Refused,
     }
+}
+
+/// What stays the same from document to document: no field, no place, no words. A mapping that refuses most of
+/// everything is one thing to mend, whichever field each document fails at.
+fn cause(outcome: &Outcome<'_>) -> String {
+    let name = outcome.error.as_ref().map_or("", |error| &error.name);
+    format!("{} {name}", outcome.status)
 }
 
 /// The outcome in words that hold nothing of the document.
@@ -349,6 +356,7 @@ mod tests {
             "{reason}"
         );
         assert!(partial.reason.contains("es_rejected_execution_exception") && partial.reason.starts_with("sink `es`"));
+        assert_eq!(partial.refused[0].cause, "400 mapper_parsing_exception", "whatever the field");
         assert!(sorted(&items[..2], None).is_ok());
         assert!(matches!(sorted(&items[3..], None), Err(SendError::Retry { .. })), "nothing was taken");
     }

@@ -95,7 +95,8 @@ impl Cluster {
                     return Ok(heard);
                 }
                 Err(error) => {
-                    if error.is_login_refused {
+                    // No address is to blame, and another needs the same.
+                    if error.is_of_login {
                         return Err(error);
                     }
                     let another = self.hosts.failed(number);
@@ -129,5 +130,29 @@ impl Cluster {
             }
         }
         request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SinkKind, load_str};
+
+    #[tokio::test]
+    async fn no_address_rests_because_no_token_could_be_had() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!(
+            "tenants:\n  - {{ name: t, tenant_id: 00000000-0000-4000-8000-000000000001, client_id: 00000000-0000-4000-9000-000000000000, auth: {{ client_secret: s }} }}\nsinks:\n  - name: es\n    type: elasticsearch\n    urls: [\"http://127.0.0.1:9201\", \"http://127.0.0.1:9202\"]\n    auth: {{ oauth2: {{ token_url: \"http://{closed}/token\", client_id: c, client_secret: s }} }}\n"
+        );
+        let config = load_str("test", &text).unwrap();
+        let SinkKind::Elasticsearch(elasticsearch) = &config.sinks[0].kind else { panic!("another kind") };
+        let cluster = Cluster::new("es", elasticsearch).unwrap();
+        let question = Question { method: Method::Get, path: &[], query: &[], body: None, limit: 1024 };
+        for _ in 0..4 {
+            let error = cluster.ask(&question).await.err().unwrap();
+            assert!(error.is_of_login && error.reason.contains("token"), "{}", error.reason);
+        }
+        let picked: std::collections::BTreeSet<usize> = (0..4).map(|_| cluster.hosts.pick().0).collect();
+        assert_eq!(picked.len(), 2, "both take their turns");
     }
 }

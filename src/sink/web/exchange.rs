@@ -42,7 +42,9 @@ pub struct Heard {
 pub struct NoAnswer {
     /// The connection stood, so the receiver may have the request all the same.
     pub may_have_arrived: bool,
-    /// Nothing was sent, for the login is not good: somebody must mend it.
+    /// Nothing was sent to the receiver: what it asks for could not be had from where logins are had.
+    pub is_of_login: bool,
+    /// As that, and the login is not good: somebody must mend it.
     pub is_login_refused: bool,
     /// How long to wait, where somebody said so.
     pub after: Option<Duration>,
@@ -64,6 +66,7 @@ impl Exchange<'_> {
     pub async fn ask(&self, request: RequestBuilder) -> Result<Heard, NoAnswer> {
         let mut request = request.build().map_err(|error| NoAnswer {
             may_have_arrived: false,
+            is_of_login: false,
             is_login_refused: false,
             after: None,
             reason: format!("sink `{}`: a request could not be made: {error}", self.sink),
@@ -86,6 +89,7 @@ impl Exchange<'_> {
         let origin = request.url().origin().ascii_serialization();
         let failed = |failure: HttpFailure| NoAnswer {
             may_have_arrived: !failure.is_connect,
+            is_of_login: false,
             is_login_refused: false,
             after: None,
             reason: format!(

@@ -289,7 +289,7 @@ impl OAuth {
 
     fn later(&self, after: Option<Duration>, reason: String) -> NoAnswer {
         let reason = format!("sink `{}`: {reason}", self.sink);
-        NoAnswer { may_have_arrived: false, is_login_refused: false, after, reason }
+        NoAnswer { may_have_arrived: false, is_of_login: true, is_login_refused: false, after, reason }
     }
 
     fn refused(&self, reason: String) -> NoAnswer {
