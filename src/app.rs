@@ -57,8 +57,10 @@ const BURIALS: usize = 16;
 /// A drain must end within 20 seconds of the signal (Kubernetes gives 30 by default); what the sinks have not
 /// taken by then is fetched again.
 const DRAIN: Duration = Duration::from_secs(15);
-/// After the drain, how long the brokers that keep the state may take for the last of it.
+/// After the drain, how long the brokers that keep the state may take for the last of it; and how long at least, where a
+/// sink was listened to for that long already.
 const LAST_COMMIT: Duration = Duration::from_secs(3);
+const LEAST_COMMIT: Duration = Duration::from_secs(1);
 /// How often the process shows that it lives and refreshes its gauges.
 const TICK: Duration = Duration::from_secs(1);
 /// The same on a clock that jumps: a week of seconds would be most of what is computed.
@@ -413,9 +415,10 @@ impl App {
         self.pace.iter().for_each(JoinHandle::abort);
         let close = self.state.close();
         tokio::pin!(close);
+        let last = (deadline + LAST_COMMIT).max(Instant::now() + LEAST_COMMIT);
         match self.state.base::<Keeper>() {
             None => close.await,
-            Some(keeper) => match tokio::time::timeout_at(deadline + LAST_COMMIT, &mut close).await {
+            Some(keeper) => match tokio::time::timeout_at(last, &mut close).await {
                 Ok(closed) => closed,
                 Err(_) => {
                     tracing::warn!(

@@ -81,6 +81,8 @@ pub struct Summary {
     pub unreachable: Vec<String>,
     /// It was told to stop.
     pub was_stopped: bool,
+    /// It went on with a replay that was cut short; what became a dead letter since is for another.
+    pub is_more: bool,
 }
 
 impl Summary {
@@ -197,14 +199,15 @@ impl Source {
         }
     }
 
-    fn finish(mut self) -> Result<(), ReplayError> {
+    /// True where there are letters that were not looked at.
+    fn finish(mut self) -> Result<bool, ReplayError> {
         self.note()?;
         match self {
             Source::File(letters) => {
                 let path = letters.path().to_owned();
                 letters.finish().map_err(|source| ReplayError::File { path, source })
             }
-            Source::Topic(_) => Ok(()),
+            Source::Topic(_) => Ok(false),
         }
     }
 }
@@ -290,7 +293,7 @@ impl Replay {
         self.targets.end(true).await;
         self.hear()?;
         if let Some(source) = self.source.take() {
-            tokio::task::spawn_blocking(move || source.finish()).await??;
+            self.summary.is_more = tokio::task::spawn_blocking(move || source.finish()).await??;
         }
         worked.map(|()| self.summary)
     }

@@ -110,7 +110,8 @@ impl Change {
 /// How the sink that keeps the state reaches its brokers: one producer does both as long as the process lives.
 fn keeper(config: &Config) -> Option<impl PartialEq + use<'_>> {
     let (sink, kafka, _) = config.kept_by()?;
-    Some((&sink.name, &kafka.brokers, &kafka.sasl, &kafka.tls, &kafka.transactional, &kafka.librdkafka))
+    // The size of its queue, which comes of the sink's batches, is among the settings.
+    Some((&sink.name, &kafka.brokers, &kafka.sasl, &kafka.tls, &kafka.transactional, kafka.settings(&sink.batch)))
 }
 
 /// Whether the driver of `old` does for `new`: conditions are judged before it.

@@ -223,10 +223,7 @@ async fn show_state(args: &StateShowArgs) -> anyhow::Result<Exit> {
             Ok(config) => {
                 match state::kept(&config).await {
                     Ok(mounted) => kept = mounted,
-                    Err(error) => {
-                        eprintln!("{error}");
-                        return Ok(Exit::State);
-                    }
+                    Err(error) => return state::unusable(error.into()),
                 }
                 config.state.dir
             }
@@ -239,13 +236,7 @@ async fn show_state(args: &StateShowArgs) -> anyhow::Result<Exit> {
     };
     let shown = state::show(&dir, args.json, &mut std::io::stdout().lock());
     drop(kept);
-    match shown {
-        Err(error) if error.is::<crate::state::StateError>() => {
-            eprintln!("{error}");
-            Ok(Exit::State)
-        }
-        shown => shown.map(|()| Exit::Good),
-    }
+    shown.map_or_else(state::unusable, |()| Ok(Exit::Good))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub(super) async fn execute(args: ReplayArgs) -> anyhow::Result<Exit> {
 fn exit(summary: &Summary) -> Exit {
     if summary.waiting > 0 || summary.was_stopped || !summary.unreachable.is_empty() {
         Exit::Unreachable
-    } else if summary.refused > 0 || summary.unfit() > 0 {
+    } else if summary.refused > 0 || summary.unfit() > 0 || summary.is_more {
         Exit::No
     } else {
         Exit::Good
@@ -73,10 +73,10 @@ fn exit(summary: &Summary) -> Exit {
 }
 
 fn print(summary: &Summary, dry_run: bool, out: &mut dyn Write) -> std::io::Result<()> {
-    if summary.read == 0 {
+    if summary.read == 0 && !summary.is_more {
         return writeln!(out, "there are no dead letters");
     }
-    let Summary { read, taken, refused, waiting, unfit, unreachable, was_stopped } = summary;
+    let Summary { read, taken, refused, waiting, unfit, unreachable, was_stopped, is_more } = summary;
     if dry_run {
         writeln!(out, "{read} letters, {taken} would be sent; nothing was")?;
     } else {
@@ -91,6 +91,9 @@ fn print(summary: &Summary, dry_run: bool, out: &mut dyn Write) -> std::io::Resu
     if *was_stopped {
         writeln!(out, "  stopped before the end; the rest is where it was")?;
     }
+    if *is_more {
+        writeln!(out, "  these were of a replay that was cut short; there are newer ones: replay again")?;
+    }
     Ok(())
 }
 
@@ -104,6 +107,7 @@ mod tests {
         assert_eq!((exit(&Summary::default()), exit(&good)), (Exit::Good, Exit::Good));
         assert_eq!(exit(&Summary { refused: 1, ..good.clone() }), Exit::No);
         assert_eq!(exit(&Summary { unfit: [("x".into(), 1)].into(), ..good.clone() }), Exit::No);
+        assert_eq!(exit(&Summary { is_more: true, ..good.clone() }), Exit::No);
         assert_eq!(exit(&Summary { refused: 1, waiting: 1, ..good.clone() }), Exit::Unreachable);
         assert_eq!(exit(&Summary { was_stopped: true, ..good }), Exit::Unreachable);
     }
@@ -118,6 +122,7 @@ mod tests {
             unfit: [("of sink `x`".into(), 1)].into(),
             unreachable: vec!["hec".into()],
             was_stopped: true,
+            is_more: true,
         };
         let mut out = Vec::new();
         print(&summary, false, &mut out).unwrap();
@@ -126,6 +131,7 @@ mod tests {
           1 stay: of sink `x`
           sink `hec` took nothing; the log says why
           stopped before the end; the rest is where it was
+          these were of a replay that was cut short; there are newer ones: replay again
         ");
     }
 }

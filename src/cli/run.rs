@@ -14,7 +14,6 @@ use crate::admin::{Admin, Heartbeat};
 use crate::app::{App, AppError, Ending, Reload, RunOptions};
 use crate::config::{Config, Inputs, load_with_inputs};
 use crate::metrics::Metrics;
-use crate::sink::KeeperError;
 
 /// Forwards until told to stop, or once.
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<Exit> {
@@ -80,7 +79,8 @@ fn read(path: &Path) -> Option<(Config, Inputs)> {
 pub(super) fn refused(error: &AppError) -> Exit {
     tracing::error!(%error, "cannot start");
     match error {
-        AppError::State(_) | AppError::Keeper(KeeperError::Unusable { .. }) => Exit::State,
+        AppError::State(_) => Exit::State,
+        AppError::Keeper(error) => super::state::of_keeper(error),
         _ => Exit::Unreachable,
     }
 }
@@ -126,6 +126,7 @@ pub(super) fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send + 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::KeeperError;
 
     #[test]
     fn brokers_that_refuse_us_are_no_fault_of_the_state() {

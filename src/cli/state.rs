@@ -11,9 +11,10 @@ use std::path::Path;
 
 use document::{Feed, Interval, Lost, Shown, Subscription};
 
+use super::Exit;
 use crate::config::Config;
 use crate::sink::{KeeperError, look_at_kept_state};
-use crate::state::{LossReason, State};
+use crate::state::{LossReason, State, StateError};
 
 /// Lost blobs and intervals named one by one for people; the JSON names all that the ledger has.
 const NAMED: usize = 20;
@@ -23,6 +24,25 @@ pub(super) async fn kept(config: &Config) -> Result<Option<impl Sized + use<>>, 
     match config.kept_by() {
         Some((sink, kafka, topic)) => look_at_kept_state(sink, kafka, topic, &config.state.dir).await.map(Some),
         None => Ok(None),
+    }
+}
+
+/// Says why the state was not had, by the exit code too; an error of anything else is handed on.
+pub(super) fn unusable(error: anyhow::Error) -> anyhow::Result<Exit> {
+    let exit = match error.downcast_ref::<KeeperError>() {
+        Some(error) => of_keeper(error),
+        None if error.is::<StateError>() => Exit::State,
+        None => return Err(error),
+    };
+    eprintln!("{error}");
+    Ok(exit)
+}
+
+/// Brokers that are away or refuse us are no fault of the state.
+pub(super) fn of_keeper(error: &KeeperError) -> Exit {
+    match error {
+        KeeperError::Unusable { .. } => Exit::State,
+        KeeperError::Refused { .. } | KeeperError::Away { .. } => Exit::Unreachable,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::feed::{ContentType, FeedKey};
 use crate::metrics::Metrics;
 use crate::source::relist::{Account, books_of, reconcile, relist};
-use crate::state::{FeedProgress, State, StateError};
+use crate::state::{FeedProgress, State};
 
 /// Unknown blobs named one by one for people.
 const NAMED: usize = 20;
@@ -47,12 +47,9 @@ pub(super) async fn verify(file: &Path, json: bool) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let verified = match verify_feeds(&config).await? {
+    let verified = match verify_feeds(&config).await {
         Ok(verified) => verified,
-        Err(error) => {
-            eprintln!("{error}");
-            return Ok(Exit::State);
-        }
+        Err(error) => return super::state::unusable(error),
     };
     let out = &mut std::io::stdout().lock();
     if json {
@@ -65,18 +62,15 @@ pub(super) async fn verify(file: &Path, json: bool) -> anyhow::Result<Exit> {
 }
 
 /// What the state says now, wherever it is kept.
-async fn inspect(config: &Config) -> anyhow::Result<Result<Vec<(FeedKey, FeedProgress)>, StateError>> {
+async fn inspect(config: &Config) -> anyhow::Result<Vec<(FeedKey, FeedProgress)>> {
     let kept = super::state::kept(config).await?;
     let books = State::inspect(&config.state.dir);
     drop(kept);
-    Ok(books)
+    Ok(books?)
 }
 
-async fn verify_feeds(config: &Config) -> anyhow::Result<Result<Verified, StateError>> {
-    let before = match inspect(config).await? {
-        Ok(books) => books,
-        Err(error) => return Ok(Err(error)),
-    };
+async fn verify_feeds(config: &Config) -> anyhow::Result<Verified> {
+    let before = inspect(config).await?;
     let metrics = Metrics::new();
     let http = crate::http::client(&config.collect.tls, &config.collect.proxy, None)?;
     let mut listed = Vec::new();
@@ -89,10 +83,7 @@ async fn verify_feeds(config: &Config) -> anyhow::Result<Result<Verified, StateE
         listed.push((Arc::clone(&tenant.tenant), feeds));
     }
     // Only now: what a running process learned meanwhile is not to look like a gap.
-    let books = match inspect(config).await? {
-        Ok(books) => books,
-        Err(error) => return Ok(Err(error)),
-    };
+    let books = inspect(config).await?;
     let none = FeedProgress::default();
     let mut feeds = Vec::new();
     for (tenant, relisted) in listed {
@@ -107,7 +98,7 @@ async fn verify_feeds(config: &Config) -> anyhow::Result<Result<Verified, StateE
         }
     }
     let complete = feeds.iter().all(|feed| feed.account.as_ref().is_some_and(|account| !account.has_gap()));
-    Ok(Ok(Verified { complete, feeds }))
+    Ok(Verified { complete, feeds })
 }
 
 /// A gap is the answer whatever else could not be asked.

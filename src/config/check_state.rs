@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::dead_letters;
 use super::faults::{Place, Reader};
 use super::file::{SinkFile, StateFile, StateKafkaFile};
 use super::kafka::is_topic;
@@ -45,9 +46,10 @@ pub(super) fn topic(
         Field::Given(at) => at.value,
     };
     let (sink, kafka) = found;
-    if kafka.topic == topic || kafka.transactional.as_ref().is_some_and(|other| other.checkpoint_topic == topic) {
+    // Compaction keeps one record of a key: whatever else is written there would be lost.
+    if let Some(other) = dead_letters::already(&topic, sinks, None) {
         let hint = "give the state a topic of its own";
-        reader.fault(&place, format!("the topic `{topic}` is written to by sink `{}` already", sink.name), hint);
+        reader.fault(&place, format!("the state is in the topic `{topic}`, and {other}"), hint);
         return None;
     }
     if let Field::Given(brokers) = &file.brokers {
@@ -162,14 +164,16 @@ mod tests {
     fn what_would_still_need_a_disk_is_a_fault_with_a_way_out() {
         let two = format!("{BUS}, {}", BUS.replace("name: bus", "name: other"));
         let disk = format!("{BUS}, {{name: disk, type: file, path: /x}}");
+        let beside = format!("{BUS}, {{name: more, type: kafka, brokers: 'localhost:9092', topic: auditferry-state}}");
         for (state, sinks, more, wanted) in [
             ("{kafka: {}}", "{name: out, type: stdout}", "", "and there is none"),
             ("{kafka: {}}", "{name: bus, type: kafka, brokers: 'localhost:9092', topic: t}", "", "and there is none"),
             ("{kafka: {}}", two.as_str(), "", "say which one"),
             ("{kafka: {sink: bys}}", BUS, "", "no transactional sink `bys`"),
             ("{kafka: {}, dir: /x}", BUS, "", "in a directory and in Kafka"),
-            ("{kafka: {topic: t}}", BUS, "", "written to by sink `bus` already"),
-            ("{kafka: {topic: auditferry-checkpoint}}", BUS, "", "written to by sink `bus` already"),
+            ("{kafka: {topic: t}}", BUS, "", "sink `bus` writes its records"),
+            ("{kafka: {topic: auditferry-checkpoint}}", BUS, "", "checkpoints of the sink `bus`"),
+            ("{kafka: {}}", beside.as_str(), "", "sink `more` writes its records"),
             ("{kafka: {brokers: 'elsewhere:9092'}}", BUS, "", "not the brokers of sink `bus`"),
             ("{kafka: {}}", disk.as_str(), "", "sink `disk` writes to a disk"),
             ("{kafka: {}}", BUS, "dead_letters: {file: /x}", "dead letters would need a disk"),

@@ -68,14 +68,22 @@ pub(super) fn transactional(
     Some(Some(TransactionalConfig { id, checkpoint_topic }))
 }
 
-/// Sinks with one id would end each other for ever.
+/// Sinks with one id would end each other for ever; and keys among the records of any sink would be read as damage.
 pub(super) fn ids_differ(sinks: &[SinkConfig], places: &[(String, Place)], reader: &mut Reader<'_>) {
     let mut ids = Seen::new("`transactional_id`");
     for sink in sinks {
         let SinkKind::Kafka(kafka) = &sink.kind else { continue };
         let place = places.iter().find(|(name, _)| *name == sink.name).map(|(_, place)| place);
-        if let (Some(transactional), Some(place)) = (&kafka.transactional, place) {
-            ids.check(transactional.id.clone(), place, reader);
+        let (Some(transactional), Some(place)) = (&kafka.transactional, place) else { continue };
+        ids.check(transactional.id.clone(), place, reader);
+        let topic = &transactional.checkpoint_topic;
+        let writes_there = |other: &&SinkConfig| matches!(&other.kind, SinkKind::Kafka(other) if other.topic == *topic);
+        if let Some(other) = sinks.iter().find(writes_there) {
+            let text = format!(
+                "the checkpoints are in the topic `{topic}`, and the sink `{}` writes its records to it",
+                other.name
+            );
+            reader.fault(place, text, "give the checkpoints a topic of their own: `checkpoint_topic: …`");
         }
     }
 }
@@ -120,6 +128,9 @@ mod tests {
         assert!(load(&second("auditferry-two")).is_ok());
         let said = load(&second("auditferry-bus")).expect_err("one id for two sinks");
         assert!(said.contains("the `transactional_id` is already used at"), "{said}");
+        let beside = "transactional: true }\n  - { name: other, type: kafka, brokers: 'localhost:9092', topic: auditferry-checkpoint";
+        let said = load(beside).expect_err("records among the checkpoints");
+        assert!(said.contains("the sink `other` writes its records to it"), "{said}");
     }
 
     #[test]

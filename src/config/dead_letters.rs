@@ -88,7 +88,7 @@ pub(super) fn topic(
 }
 
 /// What lies in this topic already, whatever the brokers: `None`: nothing that the configuration tells of.
-fn already(topic: &str, sinks: &[SinkConfig], state: Option<&StateTopic>) -> Option<String> {
+pub(super) fn already(topic: &str, sinks: &[SinkConfig], state: Option<&StateTopic>) -> Option<String> {
     if state.is_some_and(|state| state.topic == topic) {
         return Some("the state lies in this topic".to_owned());
     }

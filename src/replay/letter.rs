@@ -53,8 +53,8 @@ impl Letter {
     /// # Errors
     /// Why it is no dead letter, for a person.
     pub fn read(line: &[u8]) -> Result<Letter, String> {
-        let said: Line<'_> =
-            serde_json::from_slice(line).map_err(|error| format!("this is no dead letter: {error}"))?;
+        let said: Line<'_> = serde_json::from_slice(line)
+            .map_err(|_| "this is no dead letter: not JSON, or without the members of one".to_owned())?;
         let format = match said.format.as_str() {
             "raw" => Format::Raw,
             "ecs" => Format::Ecs,
@@ -72,7 +72,7 @@ impl Letter {
             (None, None | Some("null")) => None,
             // A text is a record that is no JSON; any other value is the record.
             (None, Some(text)) if text.starts_with('"') => {
-                let text: String = serde_json::from_str(text).map_err(|error| error.to_string())?;
+                let text: String = serde_json::from_str(text).map_err(|_| "its `record` is no text".to_owned())?;
                 Some(text.into_bytes())
             }
             (None, Some(json)) => Some(json.as_bytes().to_vec()),

@@ -181,10 +181,12 @@ impl Letters {
         list.fsync(Fsync::Letters)
     }
 
-    /// Puts back what is not done, and lets go of the rest.
-    pub fn finish(mut self) -> io::Result<()> {
+    /// Puts back what is not done, and lets go of the rest. True where letters lie at the path that this replay has not
+    /// looked at, because it went on with one that was cut short.
+    pub fn finish(mut self) -> io::Result<bool> {
         self.note()?;
-        let Some(aside) = self.aside.take() else { return Ok(()) };
+        let Some(aside) = self.aside.take() else { return Ok(false) };
+        let is_more = aside.was_left && disk::about(&self.path).is_ok_and(|about| about.length > 0);
         let left = self.left()?;
         if !left.is_empty() {
             let file = &self.file;
@@ -194,7 +196,8 @@ impl Letters {
         disk::remove(&aside.path)?;
         let name = format!("{}.done", aside.path.file_name().unwrap_or_default().to_string_lossy());
         disk::remove(&aside.path.with_file_name(name))?;
-        disk::fsync_dir(aside.path.parent().unwrap_or(Path::new("")), Fsync::LettersName)
+        disk::fsync_dir(aside.path.parent().unwrap_or(Path::new("")), Fsync::LettersName)?;
+        Ok(is_more)
     }
 
     /// Where letters lie that are not done, and how long they are.
@@ -251,7 +254,7 @@ mod tests {
         letters.done(second.place).unwrap();
         let another = Letters::open(&path, false).err().unwrap();
         assert_eq!(another.kind(), io::ErrorKind::WouldBlock, "one at a time");
-        letters.finish().unwrap();
+        assert!(!letters.finish().unwrap(), "what came meanwhile is none of this replay's");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"new\":4}\n{\"a\":1}\n{\"c\":3}\n");
         assert_eq!(names(&dir), 1);
     }
@@ -276,7 +279,7 @@ mod tests {
             seen.push(String::from_utf8(line.text.unwrap()).unwrap());
         }
         assert_eq!(seen.concat(), "{\"b\":2}\n{\"c\":3}\n");
-        letters.finish().unwrap();
+        assert!(letters.finish().unwrap(), "there is one that nobody has looked at");
         assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), names(&dir)), ("{\"new\":4}\n", 1));
     }
 

@@ -13,7 +13,9 @@ pub enum StateError {
     Io { path: String, source: io::Error },
     /// Never to be tried again: after a failed fsync the kernel may report the next one as good
     /// although the bytes are gone.
-    #[error("fsync of `{path}` failed: {source}; what the disk holds is uncertain: look at the disk, then start again")]
+    #[error(
+        "fsync of `{path}` failed: {source}; what was written is uncertain: look at the disk, or at the brokers where the state is in Kafka, then start again"
+    )]
     Fsync { path: String, source: io::Error },
     #[error(
         "`{path}` has format {version} and this auditferry reads up to {supported}; upgrade auditferry, nothing was changed"
@@ -28,7 +30,7 @@ pub enum StateError {
     )]
     TooManySinks { name: String, known: String },
     #[error(
-        "the disk of `{dir}` is too slow: {bytes} bytes wait for the journal; nothing of them was called done, they are fetched again after the next start; give `state.dir` a faster disk"
+        "the journal in `{dir}` is written too slowly: {bytes} bytes wait for it; nothing of them was called done, they are fetched again after the next start; give `state.dir` a faster disk, or look at the brokers where the state is in Kafka"
     )]
     Stalled { dir: String, bytes: usize },
     #[error(

@@ -163,7 +163,7 @@ impl Group {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = trouble.is_none();
         if is_new {
-            tracing::warn!(why, "the journal waits for its disk; nothing new is fetched until it is written");
+            tracing::warn!(why, "the journal waits; nothing new is fetched until it is written");
         }
         *trouble = Some(why);
         drop(trouble);

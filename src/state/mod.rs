@@ -476,6 +476,12 @@ impl State {
         self.handle.shared.group.trouble()
     }
 
+    /// What keeps the journal takes nothing just now, for this reason: nothing new is to be begun until it is written.
+    pub(crate) fn waits(&self, why: String) {
+        self.handle.shared.metrics.journal_stalled.set(1);
+        self.handle.shared.group.waits(why);
+    }
+
     /// Resolves when the journal can no longer be written: the process must end.
     pub async fn failed(&self) -> StateError {
         self.handle.shared.group.failed().await

@@ -62,6 +62,8 @@ fn open_alone(path: &Path) -> io::Result<File> {
 /// Dead letters that were set aside: nobody appends to them any more, and who has this is alone with them.
 pub struct SetAside {
     pub path: PathBuf,
+    /// By an earlier call: what lies in the file that bears the name was not looked at.
+    pub was_left: bool,
     #[expect(dead_code, reason = "held for its lock")]
     file: File,
 }
@@ -91,7 +93,11 @@ pub fn set_aside(path: &Path) -> io::Result<Option<SetAside>> {
     if let Some((_, path)) = left.into_iter().next() {
         let file = disk::open_to_write(&path)?;
         let is_ours = file.try_own();
-        return if is_ours { Ok(Some(SetAside { path, file })) } else { Err(ErrorKind::WouldBlock.into()) };
+        return if is_ours {
+            Ok(Some(SetAside { path, was_left: true, file }))
+        } else {
+            Err(ErrorKind::WouldBlock.into())
+        };
     }
     if disk::about(path).is_err() {
         return Ok(None);
@@ -103,7 +109,7 @@ pub fn set_aside(path: &Path) -> io::Result<Option<SetAside>> {
     let aside = path.with_file_name(format!("{prefix}{}", crate::clock::world_ms()));
     disk::rename(path, &aside)?;
     disk::fsync_dir(dir, Fsync::LettersName)?;
-    Ok(Some(SetAside { path: aside, file }))
+    Ok(Some(SetAside { path: aside, was_left: false, file }))
 }
 
 /// Appends letters that were set aside, whole lines, to the file again; they are on the disk when this returns. `lines`

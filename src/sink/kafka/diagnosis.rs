@@ -5,14 +5,25 @@
 use std::time::Duration;
 
 use super::KafkaConfig;
+use super::producer::Shared;
 use crate::config::ProxyConfig;
 use crate::http;
 
 /// One greeting.
 const LIMIT: Duration = Duration::from_secs(3);
 
+/// Learns why TLS fails, once for each trouble; whoever comes meanwhile waits for it.
+pub(super) async fn learn(shared: &Shared, kafka: &KafkaConfig) {
+    let _alone = shared.diagnosing.lock().await;
+    if shared.wants_diagnosis()
+        && let Some(found) = of_tls(kafka).await
+    {
+        shared.diagnosed(found);
+    }
+}
+
 /// What is wrong with the certificate of the first broker, as far as a greeting shows it.
-pub(super) async fn of_tls(kafka: &KafkaConfig) -> Option<String> {
+async fn of_tls(kafka: &KafkaConfig) -> Option<String> {
     let tls = kafka.tls.clone().filter(|tls| tls.verify != Some(false))?;
     let broker = kafka.brokers.split(',').next()?;
     let client = tokio::task::spawn_blocking(move || http::client(&tls, &ProxyConfig::Off, Some(LIMIT)).ok());

@@ -25,8 +25,19 @@ pub enum KeeperError {
     Unusable { topic: String, sink: String, reason: String },
     #[error("the state in the topic `{topic}` of sink `{sink}` cannot be reached: {reason}")]
     Refused { topic: String, sink: String, reason: String },
-    #[error("the state in the topic `{topic}` of sink `{sink}` could not be read in 60 s: {reason}")]
+    #[error("the state in the topic `{topic}` of sink `{sink}` could not be read in time: {reason}")]
     Away { topic: String, sink: String, reason: String },
+}
+
+impl KeeperError {
+    fn of(error: ReadError, sink: &SinkConfig, topic: &StateTopic) -> KeeperError {
+        let (topic, sink) = (topic.topic.clone(), sink.name.clone());
+        match error {
+            ReadError::Unfit(reason) => KeeperError::Unusable { topic, sink, reason },
+            ReadError::Held(reason) => KeeperError::Refused { topic, sink, reason },
+            ReadError::Later(reason) => KeeperError::Away { topic, sink, reason },
+        }
+    }
 }
 
 /// What keeps the state as long as it lives.
@@ -49,29 +60,22 @@ impl Keeper {
         dir: &Path,
         metrics: Arc<Metrics>,
     ) -> Result<Keeper, KeeperError> {
-        let failed =
-            |reason: String| KeeperError::Unusable { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
-        let refused =
-            |reason: String| KeeperError::Refused { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
-        let transactor = Transactor::begin(sink, kafka, metrics).map_err(|error| refused(error.to_string()))?;
-        let away = |reason: String| KeeperError::Away { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
+        let failed = |error| KeeperError::of(error, sink, topic);
+        let transactor =
+            Transactor::begin(sink, kafka, metrics).map_err(|error| failed(ReadError::Held(error.to_string())))?;
         match tokio::time::timeout(Self::PATIENCE, transactor.take_over()).await {
             Ok(Ok(())) => {}
-            Ok(Err(reason)) => return Err(refused(reason)),
-            Err(_) => return Err(away(transactor.trouble())),
+            Ok(Err(reason)) => return Err(failed(ReadError::Held(reason))),
+            Err(_) => return Err(failed(ReadError::Later(transactor.trouble()))),
         }
-        let found = read(sink, kafka, topic, true).await.map_err(|error| match error {
-            ReadError::Unfit(reason) => failed(reason),
-            ReadError::Held(reason) => refused(reason),
-            ReadError::Later(reason) => away(reason),
-        })?;
+        let found = read(sink, kafka, topic, true).await.map_err(failed)?;
         let log = KafkaLog {
             transactor: Arc::clone(&transactor),
             topic: Arc::from(topic.topic.as_str()),
             prefix: prefix(kafka),
         };
         let mounted = Mirror::mount(dir, found, Arc::new(log));
-        let mounted = mounted.map_err(|error| failed(format!("the topic {error}")))?;
+        let mounted = mounted.map_err(|error| failed(ReadError::Unfit(format!("the topic {error}"))))?;
         Ok(Keeper { sink: sink.name.clone(), topic: topic.topic.clone(), transactor, _mounted: mounted })
     }
 
@@ -100,9 +104,9 @@ pub async fn look_at_kept_state(
     topic: &StateTopic,
     dir: &Path,
 ) -> Result<impl Sized + use<>, KeeperError> {
-    let failed = |reason: String| KeeperError::Unusable { topic: topic.topic.clone(), sink: sink.name.clone(), reason };
-    let found = read(sink, kafka, topic, false).await.map_err(|error| failed(error.to_string()))?;
-    Mirror::mount(dir, found, Arc::new(ReadOnly)).map_err(|error| failed(format!("the topic {error}")))
+    let found = read(sink, kafka, topic, false).await.map_err(|error| KeeperError::of(error, sink, topic))?;
+    let mounted = Mirror::mount(dir, found, Arc::new(ReadOnly));
+    mounted.map_err(|error| KeeperError::of(ReadError::Unfit(format!("the topic {error}")), sink, topic))
 }
 
 /// Several deployments may share a topic.

@@ -139,15 +139,6 @@ impl KafkaSink {
         SendError::Fatal { reason: format!("sink `{}`: {reason}", self.name) }
     }
 
-    /// Learns why TLS fails, once for each trouble.
-    async fn diagnose(&self) {
-        if self.shared.wants_diagnosis()
-            && let Some(found) = diagnosis::of_tls(&self.kafka).await
-        {
-            self.shared.diagnosed(found);
-        }
-    }
-
     fn topics(&self) -> std::sync::MutexGuard<'_, Topics> {
         locked(&self.topics)
     }
@@ -185,7 +176,7 @@ impl Sink for KafkaSink {
             let _ = tokio::time::timeout(patience, wait.none_queued()).await;
         }
         self.learn_limits(&frames, &wait).await;
-        self.diagnose().await;
+        diagnosis::learn(&self.shared, &self.kafka).await;
         self.judge(&frames, &wait, taken_before)
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Shared {
     /// Messages that the brokers have taken so far.
     pub taken: AtomicU64,
     trouble: Mutex<Option<(Trouble, String)>>,
+    /// Held while somebody asks what is wrong with TLS.
+    pub diagnosing: tokio::sync::Mutex<()>,
     /// Whether it was asked what is wrong with TLS, since the last good word.
     diagnosed: AtomicBool,
     /// Whether `trouble` holds one: asked at each report.
@@ -64,6 +66,7 @@ impl Shared {
             metrics,
             taken: AtomicU64::new(0),
             trouble: Mutex::default(),
+            diagnosing: tokio::sync::Mutex::default(),
             diagnosed: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
             throttled_ms: AtomicU64::new(0),

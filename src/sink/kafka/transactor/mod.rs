@@ -3,7 +3,7 @@
 //! transaction has ended. What is known to be delivered is never produced again, whoever sends it.
 //!
 //! Comes in: batches, and writes of the state. Goes out: answers. Memory: the batches that couriers hold, once
-//! more while they are in a transaction.
+//! more while they wait here: what a courier has given up waiting for is gone with it.
 //!
 //! Exactly once rests on four things. A new producer is initialised before anything is written, which ends
 //! what its predecessor left open; then the checkpoints are read to an end taken afterwards, into the delivered
@@ -20,7 +20,7 @@ mod start;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use super::clients::Clients;
 use super::producer::{Producer, Recipe, Shared};
 use super::verdict::{Class, Trouble, class, held};
-use super::{ASKED_AT_ONCE, Accepted, QUESTION, SinkBuildError, Topics, WAIT_ON};
+use super::{ASKED_AT_ONCE, Accepted, QUESTION, SinkBuildError, Topics, WAIT_ON, diagnosis};
 use crate::config::{KafkaConfig, SinkConfig, TransactionalConfig};
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
@@ -38,9 +38,10 @@ use crate::sink::{EncodedBatch, SendError, SinkId, locked};
 use crate::state::{State, StateError};
 use reader::{Positions, Topic};
 
-/// Work that waits for the actor: one more than couriers, since each waits for its answer (at most 64 batches
-/// twice over, see `concurrency`), and writes of the state, of which there is one at a time.
-const WAITING: usize = 129;
+/// Work that waits for the actor: the batches of all couriers (at most 64 twice over, see `concurrency`), writes of the
+/// state, of which there is one at a time, and what couriers have given up waiting for while a transaction hung
+/// (at most some 75 s, a try every two): empty by then, some hundred bytes each.
+const WAITING: usize = 8 * 1024;
 /// Bytes after which a transaction takes no further batch: a tenth of a second of a fast broker, and
 /// little to do again after an abort.
 const TRANSACTION_BYTES: usize = 8 << 20;
@@ -48,6 +49,8 @@ const TRANSACTION_BYTES: usize = 8 << 20;
 const OURS: usize = 1 << (usize::BITS - 2);
 /// How many times longer is waited where no connection is in trouble: a topic that is not there is called so after 5 s.
 const LONGER: u32 = 4;
+/// How long a write of the state may take before nothing new is fetched: a broker that another stands in for takes less.
+const PATIENCE_OF_STATE: Duration = Duration::from_secs(5);
 /// How often a write looks whether it is still waited for.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two tries to begin anew, while nobody's retry does so.
@@ -59,12 +62,16 @@ pub struct Transactor {
     work: mpsc::Sender<Work>,
     shared: Arc<Shared>,
     known: Arc<OnceLock<Known>>,
-    topics: Arc<std::sync::Mutex<Topics>>,
+    topics: Arc<Mutex<Topics>>,
+    standstill: Standstill,
     config: SinkConfig,
     kafka: KafkaConfig,
     /// The process ends: nobody waits for a write any more.
     gives_up: AtomicBool,
 }
+
+/// Why nothing could be written when it was last tried.
+type Standstill = Arc<Mutex<Option<String>>>;
 
 /// Where what the sink has is known.
 struct Known {
@@ -90,11 +97,11 @@ enum Work {
     Anew,
 }
 
-/// A batch of frames.
+/// A batch of frames that somebody waits for.
 struct Job {
     form: Arc<Form>,
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+    /// Gone when nobody waits any more.
+    batch: Weak<EncodedBatch>,
     answer: oneshot::Sender<Result<Accepted, SendError>>,
 }
 
@@ -137,7 +144,8 @@ impl Transactor {
         let shared = Arc::new(Shared::new(&sink, metrics));
         let (work, arrivals) = mpsc::channel(WAITING);
         let known = Arc::<OnceLock<Known>>::default();
-        let topics = Arc::<std::sync::Mutex<Topics>>::default();
+        let topics = Arc::<Mutex<Topics>>::default();
+        let standstill = Standstill::default();
         let actor = Actor {
             checkpoints: checkpoints(&transactional),
             transactional,
@@ -146,6 +154,7 @@ impl Transactor {
             shared: Arc::clone(&shared),
             known: Arc::clone(&known),
             topics: Arc::clone(&topics),
+            standstill: Arc::clone(&standstill),
             work: arrivals,
             batches: VecDeque::new(),
             writes: Vec::new(),
@@ -166,7 +175,7 @@ impl Transactor {
         };
         tokio::spawn(actor.run());
         let (config, kafka, gives_up) = (config.clone(), kafka.clone(), AtomicBool::new(false));
-        Ok(Arc::new(Transactor { sink, work, shared, known, topics, config, kafka, gives_up }))
+        Ok(Arc::new(Transactor { sink, work, shared, known, topics, standstill, config, kafka, gives_up }))
     }
 
     /// Says where what the sink has is known; before the first batch.
@@ -188,6 +197,7 @@ impl Transactor {
     /// What is wrong with the connection, in words.
     pub(super) fn trouble(&self) -> String {
         let found = self.shared.trouble().map(|(trouble, said)| trouble.words(&said));
+        let found = found.or_else(|| locked(&self.standstill).clone());
         found.unwrap_or_else(|| "no answer from the brokers".to_owned())
     }
 
@@ -211,12 +221,18 @@ impl Transactor {
                 }
             }
         }
+        let began = std::time::Instant::now();
         loop {
             match told.recv_timeout(LOOK) {
                 Ok(()) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return Err(ended()),
                 Err(RecvTimeoutError::Timeout) if self.gives_up.load(Ordering::Acquire) => return Err(given_up()),
                 Err(RecvTimeoutError::Timeout) => {}
+            }
+            if began.elapsed() > PATIENCE_OF_STATE
+                && let Some(Known { state, .. }) = self.known.get()
+            {
+                state.waits(self.trouble());
             }
         }
     }
@@ -236,7 +252,8 @@ impl Transactor {
     ) -> Result<Accepted, SendError> {
         let taken_before = self.shared.taken.load(std::sync::atomic::Ordering::Acquire);
         let (answer, told) = oneshot::channel();
-        let job = Job { form: Arc::clone(form), bytes: batch.bytes.clone(), ends: batch.ends.clone(), answer };
+        let batch = Arc::new(batch.clone());
+        let job = Job { form: Arc::clone(form), batch: Arc::downgrade(&batch), answer };
         let answered = async {
             self.work.send(Work::Batch(job)).await.ok()?;
             told.await.ok()
@@ -250,22 +267,26 @@ impl Transactor {
         match told {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(SendError::Fatal { reason: format!("sink `{sink}`: the producer has ended") }),
-            Err(_) => match self.shared.trouble() {
-                Some((trouble @ (Trouble::Login | Trouble::Tls), said)) => {
-                    Err(SendError::Fatal { reason: format!("sink `{sink}`: {}", trouble.words(&said)) })
+            Err(_) => {
+                diagnosis::learn(&self.shared, &self.kafka).await;
+                match self.shared.trouble() {
+                    Some((trouble @ (Trouble::Login | Trouble::Tls), said)) => {
+                        Err(SendError::Fatal { reason: format!("sink `{sink}`: {}", trouble.words(&said)) })
+                    }
+                    found => {
+                        let words = found.map(|(trouble, said)| trouble.words(&said));
+                        let words =
+                            words.unwrap_or_else(|| "the brokers have not ended the transaction yet".to_owned());
+                        let reason = format!("sink `{sink}`: {words}");
+                        let moves = self.shared.taken.load(std::sync::atomic::Ordering::Acquire) > taken_before;
+                        Err(if moves || self.shared.is_throttled() {
+                            SendError::Slow { after: Some(WAIT_ON), reason }
+                        } else {
+                            SendError::Retry { after: Some(WAIT_ON), reason }
+                        })
+                    }
                 }
-                found => {
-                    let words = found.map(|(trouble, said)| trouble.words(&said));
-                    let words = words.unwrap_or_else(|| "the brokers have not ended the transaction yet".to_owned());
-                    let reason = format!("sink `{sink}`: {words}");
-                    let moves = self.shared.taken.load(std::sync::atomic::Ordering::Acquire) > taken_before;
-                    Err(if moves || self.shared.is_throttled() {
-                        SendError::Slow { after: Some(WAIT_ON), reason }
-                    } else {
-                        SendError::Retry { after: Some(WAIT_ON), reason }
-                    })
-                }
-            },
+            }
         }
     }
 
@@ -304,7 +325,7 @@ impl Transactor {
         match tokio::task::spawn_blocking(ask).await {
             Err(join) => Err(retry(join.to_string())),
             Ok(Err((code, _, topic))) if class(code) == Class::Held => Err(fatal(held(code, &topic))),
-            Ok(Err((code, heard, _))) => match heard.or_else(|| self.shared.trouble()) {
+            Ok(Err((code, heard, _))) => match self.shared.trouble().or(heard) {
                 Some((trouble @ (Trouble::Login | Trouble::Tls), said)) => Err(fatal(trouble.words(&said))),
                 found => {
                     let words = found.map(|(trouble, said)| trouble.words(&said));
@@ -375,7 +396,8 @@ struct Actor {
     kafka: KafkaConfig,
     shared: Arc<Shared>,
     known: Arc<OnceLock<Known>>,
-    topics: Arc<std::sync::Mutex<Topics>>,
+    topics: Arc<Mutex<Topics>>,
+    standstill: Standstill,
     work: mpsc::Receiver<Work>,
     /// Not in a transaction yet.
     batches: VecDeque<Job>,
@@ -420,9 +442,16 @@ impl Actor {
             // Its courier has given up waiting, or is gone; where it waits, it sends the batch again.
             self.batches.retain(|job| !job.answer.is_closed());
             match self.round().await {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {
+                    backoff.reset();
+                    *locked(&self.standstill) = None;
+                }
                 Err(Stop::Superseded) => return self.superseded().await,
                 Err(stop) => {
+                    let stop = self.in_better_words(stop).await;
+                    if let Stop::Later(reason) | Stop::Held(reason) = &stop {
+                        *locked(&self.standstill) = Some(reason.clone());
+                    }
                     self.answer_all(&stop);
                     if self.work.is_closed() && self.work.is_empty() {
                         break;
@@ -431,6 +460,15 @@ impl Actor {
                     tokio::time::sleep_until(until).await;
                 }
             }
+        }
+    }
+
+    /// A handshake that is refused has a reason that librdkafka does not tell.
+    async fn in_better_words(&self, stop: Stop) -> Stop {
+        diagnosis::learn(&self.shared, &self.kafka).await;
+        match self.shared.trouble() {
+            Some((trouble @ Trouble::Tls, said)) => Stop::Held(trouble.words(&said)),
+            _ => stop,
         }
     }
 

@@ -19,6 +19,8 @@ use crate::sink::kafka::verdict::{Class, Trouble, class};
 const QUESTION: Duration = Duration::from_secs(5);
 /// How long another's open transaction may hide what is ours: the brokers end one after its time-out, 60 s.
 const HIDDEN: Duration = Duration::from_secs(90);
+/// How long a new leader may know less of a topic than the one before.
+const LAGGING: Duration = Duration::from_secs(10);
 /// Without any message for so long, reading has failed.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
@@ -189,9 +191,26 @@ impl Topic {
                 let bounds = consumer.fetch_watermarks(&self.name, partition, QUESTION);
                 bounds.map_err(|error| self.failed(error.rdkafka_error_code().unwrap_or(Code::Fail), consumer))
             };
-            let (low, end) = bounds(&all)?;
-            let from = from.get(&partition).copied().unwrap_or(0).max(low);
-            ends.insert(partition, end.max(from));
+            let (mut low, mut end) = bounds(&all)?;
+            let mut from = from.get(&partition).copied().unwrap_or(0).max(low);
+            let began = Instant::now();
+            // The leader of today may know less than the one before for a moment.
+            while end < from && began.elapsed() < LAGGING {
+                pause(&all);
+                (low, end) = bounds(&all)?;
+            }
+            if end < from {
+                // Made anew, or its newest part lost with a broker: what is there now was not read yet.
+                tracing::warn!(
+                    topic = self.name,
+                    partition,
+                    end,
+                    read = from,
+                    "the topic ends before what was read of it; it is read again from its beginning"
+                );
+                from = low;
+            }
+            ends.insert(partition, end);
             if from >= end {
                 continue;
             }

@@ -10,13 +10,13 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::call::{Call, Failure, injected};
 use super::checkpoint::{self, KEYS_IN_A_MESSAGE};
-use super::{Actor, Job, Known, Stop, TRANSACTION_BYTES, Write};
+use super::{Actor, Form, Job, Known, Stop, TRANSACTION_BYTES, Write};
 use crate::sink::kafka::frame::{self, Frame};
 use crate::sink::kafka::ledger::{Standing, Wait};
 use crate::sink::kafka::producer::{CHECKPOINT, Producer};
 use crate::sink::kafka::verdict::{Class, class, held, is_of_topic, refusal};
 use crate::sink::kafka::{PRODUCED_AT_ONCE, QUESTION, WAIT_ON, limit};
-use crate::sink::{Accepted, SendError, locked};
+use crate::sink::{Accepted, EncodedBatch, SendError, locked};
 
 /// How long messages may be on their way before their transaction is given up. Below its time-out (60 s), so that it is
 /// we who abort.
@@ -27,12 +27,19 @@ const FIELDS: usize = 2;
 /// A batch in a transaction.
 struct Open {
     job: Job,
+    batch: Arc<EncodedBatch>,
     /// Of every message, in order.
     tickets: Vec<usize>,
     /// 16 bytes a record.
     keys: Vec<u8>,
     /// Whether the brokers have it already.
     had: Vec<bool>,
+}
+
+impl Open {
+    fn frames(&self) -> Option<Vec<Message<'_>>> {
+        frames(&self.batch, &self.job.form)
+    }
 }
 
 /// A batch of a transaction whose end is not certain: its keys tell.
@@ -211,7 +218,7 @@ impl Actor {
                 self.batches.push_front(open.job);
                 break;
             }
-            bytes += open.job.bytes.len();
+            bytes += open.batch.bytes.len();
             opens.push(open);
         }
         (opens, false)
@@ -219,7 +226,9 @@ impl Actor {
 
     /// Looks into a batch; `None` when it has its answer.
     fn open(&mut self, job: Job) -> Option<Open> {
-        let Some(frames) = frames(&job) else {
+        // Nobody waits for it any more.
+        let batch = job.batch.upgrade()?;
+        let Some(frames) = frames(&batch, &job.form) else {
             let _ = job.answer.send(Err(self.fatal("a batch of ours is broken; this is a fault of auditferry")));
             return None;
         };
@@ -266,7 +275,7 @@ impl Actor {
             let _ = job.answer.send(Ok(Accepted::default()));
             return None;
         }
-        Some(Open { job, tickets, keys, had })
+        Some(Open { job, batch, tickets, keys, had })
     }
 
     /// Begins, produces, waits for the reports, commits.
@@ -277,7 +286,12 @@ impl Actor {
         let produced = async {
             injected("produce", "before", &id).map_err(End::Nothing)?;
             self.produce(producer, opens, is_alone, &wait).await?;
-            if tokio::time::timeout(ON_THE_WAY, wait.none_queued()).await.is_err() {
+            // A commit waits for all of it anyway, so nothing is gained by waiting for more (`linger.ms`).
+            let sent = async {
+                flush(producer).await;
+                wait.none_queued().await;
+            };
+            if tokio::time::timeout(ON_THE_WAY, sent).await.is_err() {
                 return Err(End::Nothing(Failure::Unsure("the brokers did not take all messages in time".to_owned())));
             }
             injected("produce", "after", &id).map_err(End::Nothing)
@@ -314,7 +328,7 @@ impl Actor {
         let mut by_feed: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
         let (mut count, mut bytes) = (0, 0);
         for open in opens {
-            let messages = frames(&open.job).unwrap_or_default();
+            let messages = open.frames().unwrap_or_default();
             let wanted = messages.iter().zip(&open.had).filter(|(_, had)| !**had).map(|(message, _)| message);
             let is_suspect = |message: &&Message<'_>| is_alone && self.suspects.contains(&message.frame.ticket);
             let (suspects, others): (Vec<_>, Vec<_>) = wanted.partition(is_suspect);
@@ -464,7 +478,7 @@ impl Actor {
 
     /// A message was refused that had a request of its own. What is said of it is kept until its batch has heard it.
     async fn judge(&mut self, open: Open, one: &Refused) {
-        let Some(frames) = frames(&open.job) else { return };
+        let Some(frames) = open.frames() else { return };
         let Some(at) = frames.iter().position(|message| message.frame.ticket == one.ticket) else { return };
         let frame = &frames[at].frame;
         let topic = frame.topic.to_owned();
@@ -496,7 +510,9 @@ impl Actor {
             self.refused.insert(ticket, reason.clone());
         }
         // Looked at again, it has its answer, whoever listens by then.
-        drop(self.open(open.job));
+        let Open { job, batch, .. } = open;
+        drop(self.open(job));
+        drop(batch);
     }
 
     /// What the topic takes at most, asked once.
@@ -534,8 +550,8 @@ struct Message<'a> {
     feed: &'a str,
 }
 
-fn frames(job: &Job) -> Option<Vec<Message<'_>>> {
-    let frames = frame::read(&job.bytes, &job.ends, job.form.header_names.len() + FIELDS)?;
+fn frames<'b>(batch: &'b EncodedBatch, form: &Form) -> Option<Vec<Message<'b>>> {
+    let frames = frame::read(&batch.bytes, &batch.ends, form.header_names.len() + FIELDS)?;
     let mut parted = Vec::with_capacity(frames.len());
     for mut frame in frames {
         let headers = frame.headers.split_off(FIELDS);
@@ -547,6 +563,6 @@ fn frames(job: &Job) -> Option<Vec<Message<'_>>> {
 }
 
 fn topic_of(open: &Open, ticket: usize) -> Option<String> {
-    let frames = frames(&open.job)?;
+    let frames = open.frames()?;
     frames.iter().find(|message| message.frame.ticket == ticket).map(|message| message.frame.topic.to_owned())
 }

@@ -22,6 +22,9 @@ use crate::sink::kafka::producer::{CHECKPOINT, Producer, Recipe};
 const NAMED: Duration = Duration::from_secs(2);
 /// Key of the message that names who writes; a feed's key has no `@`.
 const OWNER_KEY: &str = "@owner";
+/// Where such messages are, whatever the partitioner and however many partitions there are by now: the last one
+/// tells only where all are in one row.
+const OWNER_PARTITION: i32 = 0;
 /// Keys handed on at once: a megabyte.
 const CHUNK: usize = 16 << 16;
 /// How long reading waits for the state to make room for more keys.
@@ -130,7 +133,7 @@ impl Actor {
         self.tickets += 1;
         let (ticket, wait) = (self.tickets | CHECKPOINT, Arc::new(Wait::default()));
         self.shared.ledger.queue(ticket, producer.generation, &wait);
-        let produced = producer.note(&self.checkpoints.name, ticket, OWNER_KEY, Some(&value), None);
+        let produced = producer.note(&self.checkpoints.name, ticket, OWNER_KEY, Some(&value), Some(OWNER_PARTITION));
         let done = match produced {
             Ok(()) => Call::Commit.on(producer, &id).await,
             Err(code) => Err(Failure::Unsure(format!("{code:?}"))),
@@ -175,7 +178,11 @@ impl Actor {
             return Ok(());
         }
         self.positions = None;
-        self.read().await.map(drop)
+        // A successor may have begun since we named ourselves, and its name is behind `positions` from now on.
+        match self.read().await?.owner {
+            Some(owner) if owner != instance() => Err(Stop::Superseded),
+            _ => Ok(()),
+        }
     }
 
     /// Reads what has been committed since it was last read, into the delivered map.
@@ -212,7 +219,10 @@ impl Actor {
                             hand_on(&mut keys);
                         }
                     }
-                    Ok(Some(Entry::Owner(owner))) => found.owner = Some(owner),
+                    Ok(Some(Entry::Owner(owner))) if message.partition() == OWNER_PARTITION => {
+                        found.owner = Some(owner);
+                    }
+                    Ok(Some(Entry::Owner(_))) => {}
                     Ok(None) => {}
                     Err(checkpoint::Unreadable::Damaged) => damaged += 1,
                     Err(error) => return Err(ReadError::Held(format!("the topic `{}`: {error}", topic.name))),
