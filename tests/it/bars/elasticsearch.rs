@@ -26,7 +26,7 @@ fn sinks(url: &str) -> String {
 }
 
 /// `setup` with these arguments: its exit code, and what it said on both streams.
-fn set_up(place: &Place, arguments: &[&str]) -> (i32, String) {
+pub(super) fn set_up(place: &Place, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_auditferry"));
     let output = command.arg("setup").arg("-c").arg(place.config()).args(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -56,23 +56,6 @@ fn normalized(world: &SimulatorHandle, place: &Place) -> HashMap<String, Value> 
             (document["auditferry"]["key"].as_str().unwrap().to_owned(), document)
         })
         .collect()
-}
-
-/// Everything in the stream: `_id` and `_source`, as the engine gives it back.
-async fn everything(engine: &OpenSearch) -> Vec<(String, Value)> {
-    engine.ask(Method::POST, &format!("/{STREAM}/_refresh"), String::new()).await;
-    let first = json!({ "size": 2000, "sort": ["_doc"] }).to_string();
-    let mut page = engine.ask(Method::POST, &format!("/{STREAM}/_search?scroll=1m"), first).await;
-    let mut all = Vec::new();
-    loop {
-        let hits = page["hits"]["hits"].as_array_mut().unwrap();
-        if hits.is_empty() {
-            return all;
-        }
-        all.extend(hits.iter_mut().map(|hit| (hit["_id"].as_str().unwrap().to_owned(), hit["_source"].take())));
-        let next = json!({ "scroll": "1m", "scroll_id": page["_scroll_id"] }).to_string();
-        page = engine.ask(Method::POST, "/_search/scroll", next).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +93,7 @@ async fn elasticsearch_kills() {
     assert!(!place.log().contains("no index template"), "{}", place.log_tail());
     let after = tokio::task::block_in_place(|| normalized(&world, &place));
 
-    let documents = everything(&engine).await;
+    let documents = engine.documents(STREAM).await;
     let (mut keys, mut other, mut foreign, mut shared) = (HashMap::new(), Vec::new(), 0, HashMap::new());
     for (id, mut source) in documents {
         assert_eq!(source["auditferry"]["key"], id.as_str(), "the key is the id");

@@ -290,11 +290,6 @@ fn dlp(operation: &str) -> String {
     )
 }
 
-async fn number_of(engine: &OpenSearch, index: &str) -> u64 {
-    engine.ask(Method::POST, &format!("/{index}/_refresh"), String::new()).await;
-    engine.ask(Method::GET, &format!("/{index}/_count"), String::new()).await["count"].as_u64().unwrap()
-}
-
 /// One engine for all that needs one: a start takes long.
 #[tokio::test(flavor = "multi_thread")]
 async fn opensearch_has_every_record_once_and_says_what_it_refuses() {
@@ -305,7 +300,7 @@ async fn opensearch_has_every_record_once_and_says_what_it_refuses() {
     for round in 0..2 {
         let bench = Bench::start(sink_to(&url, index("o365-again")));
         assert_eq!(bench.offer(records(0, 2_000)).await.settled().await, counts(2_000, 0));
-        assert_eq!(number_of(&engine, "o365-again").await, 2_000);
+        assert_eq!(engine.count("o365-again").await, 2_000);
         assert_eq!(there_already(&bench), round * 2_000);
         bench.stop().await;
     }
@@ -319,7 +314,7 @@ async fn opensearch_has_every_record_once_and_says_what_it_refuses() {
     let offer = bench.offer_part(part_with(["DlpRuleMatch", "DlpRuleUndo", "DlpRuleMatch"].map(dlp), by_product));
     let settled = offer.settled().await;
     assert_eq!((settled.delivered, settled.duplicate, settled.lost), (2, 1, 0), "one of the three is there twice");
-    assert_eq!(number_of(&engine, "o365-dlp-2023.11.14").await, 2, "both live, on the day of the event");
+    assert_eq!(engine.count("o365-dlp-2023.11.14").await, 2, "both live, on the day of the event");
     bench.stop().await;
 
     // A conflict with the mapping: a dead letter, and its neighbours arrive.
@@ -331,7 +326,7 @@ async fn opensearch_has_every_record_once_and_says_what_it_refuses() {
         n => format!("{{\"Id\":\"{n}\",\"Size\":{n}}}"),
     });
     assert_eq!(bench.offer(sized).await.settled().await, counts(19, 1));
-    assert_eq!(number_of(&engine, "o365-mapped").await, 19);
+    assert_eq!(engine.count("o365-mapped").await, 19);
     let letter = &bench.dead_letters()[0];
     let answer = letter["answer"].as_str().unwrap();
     assert!(answer.contains("failed to parse field [Size] of type [long]") && !answer.contains("canary"), "{answer}");
@@ -350,7 +345,7 @@ async fn opensearch_has_every_record_once_and_says_what_it_refuses() {
     assert!(said.contains("`o365-missing` takes nothing from us") && said.contains("no such index"), "{said}");
     engine.ask(Method::PUT, "/o365-missing", String::new()).await;
     assert_eq!(offer.settled().await, counts(100, 0));
-    assert_eq!(number_of(&engine, "o365-missing").await, 100);
+    assert_eq!(engine.count("o365-missing").await, 100);
     bench.stop().await;
 
     // A write block, as a full disk sets one: waited for.

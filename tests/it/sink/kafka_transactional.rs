@@ -211,7 +211,7 @@ async fn a_right_to_the_transactional_id_that_is_missing_is_named() {
     cluster.request_errors(RDKafkaApiKey::InitProducerId, &refused);
     let bare = Bare::new(transactional("right", kafka_config(cluster.bootstrap_servers(), "t")));
     let reason = bare.held().await;
-    assert!(reason.contains("on the transactional id"), "{reason}");
+    assert!(reason.contains("for the transactional id `right`"), "{reason}");
     cluster.clear_request_errors(RDKafkaApiKey::InitProducerId);
     bare.settled().await.unwrap();
 }

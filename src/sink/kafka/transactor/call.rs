@@ -68,7 +68,7 @@ impl Call {
         let done = tokio::task::spawn_blocking(move || producer.call(|inner| self.make(inner))).await;
         match done {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(failure(&kept, error)),
+            Ok(Err(error)) => return Err(failure(&kept, id, error)),
             Err(join) => return Err(Failure::Unsure(join.to_string())),
         }
         failpoint::pass(match self {
@@ -89,7 +89,7 @@ pub(super) fn injected(call: &str, side: &str, id: &str) -> Result<(), Failure> 
     Ok(())
 }
 
-fn failure(producer: &Producer, error: KafkaError) -> Failure {
+fn failure(producer: &Producer, id: &str, error: KafkaError) -> Failure {
     let (mut code, mut said, abort) = match &error {
         KafkaError::Transaction(error) => (error.code(), error.string(), error.txn_requires_abort()),
         other => (other.rdkafka_error_code().unwrap_or(Code::Fail), other.to_string(), false),
@@ -100,7 +100,7 @@ fn failure(producer: &Producer, error: KafkaError) -> Failure {
     match code {
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Failure::Fenced(said),
         Code::TransactionalIdAuthorizationFailed => Failure::Held(format!(
-            "we are not authorised for this transactional id ({said}); allow our user WRITE and DESCRIBE on the transactional id"
+            "we are not authorised for the transactional id `{id}` ({said}); allow our user WRITE and DESCRIBE on it"
         )),
         Code::ClusterAuthorizationFailed | Code::InvalidTransactionTimeout => Failure::Held(said),
         _ if abort => Failure::Abort(said),
