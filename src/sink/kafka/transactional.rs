@@ -52,9 +52,9 @@ impl TransactionalSink {
         Ok(TransactionalSink { config: config.clone(), topic, key, headers, form, tickets: ticket(), transactor })
     }
 
-    /// While one half is in a transaction that ends, the other is gathered for the next.
+    /// While one batch is in a transaction that ends, another is gathered for the next.
     pub fn in_the_air(&self, configured: usize) -> usize {
-        2 * configured
+        configured.max(2)
     }
 }
 

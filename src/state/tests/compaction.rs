@@ -246,6 +246,6 @@ async fn what_waits_for_a_disk_that_stands_still_is_bounded_and_the_end_is_named
             break error.to_string();
         }
     };
-    assert!(error.contains("bytes wait for the journal") && error.contains("faster disk"), "{error}");
+    assert!(error.contains("bytes wait for it") && error.contains("faster disk"), "{error}");
     assert!(state.durable().await.is_err());
 }

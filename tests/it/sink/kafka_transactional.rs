@@ -52,6 +52,22 @@ async fn what_the_brokers_have_is_not_sent_again_whatever_became_of_the_state() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_writes_is_named_in_one_row_whatever_the_partitioner() {
+    let kafka = Kafka::shared();
+    kafka.create_topic("txn-random", &[]).await;
+    let librdkafka = PassedThrough(vec![("partitioner".into(), "random".into())]);
+    let config = || KafkaConfig { librdkafka: librdkafka.clone(), ..kafka_config(kafka.address("open"), "txn-random") };
+    for life in 0..4 {
+        let bench = Bench::start(sink(transactional("random", config())));
+        assert_eq!(bench.offer(records(life * 10, 10)).await.settled().await, counts(10, 0));
+        bench.stop().await;
+    }
+    let checkpoints = kafka.read_committed(&["checkpoint-random"]);
+    let owners: Vec<i32> = checkpoints.iter().filter(|one| one.key == b"@owner").map(|one| one.partition).collect();
+    assert_eq!(owners, [0; 4], "the last one tells only where all are in one partition");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_before_or_after_each_call_neither_loses_nor_doubles() {
     let kafka = Kafka::shared();
     kafka.create_topic("txn-errors", &[]).await;

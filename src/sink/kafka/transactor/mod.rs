@@ -38,7 +38,7 @@ use crate::sink::{EncodedBatch, SendError, SinkId, locked};
 use crate::state::{State, StateError};
 use reader::{Positions, Topic};
 
-/// Work that waits for the actor: the batches of all couriers (at most 64 twice over, see `concurrency`), writes of the
+/// Work that waits for the actor: the batches of all couriers (at most 64, see `concurrency`), writes of the
 /// state, of which there is one at a time, and what couriers have given up waiting for while a transaction hung
 /// (at most some 75 s, a try every two): empty by then, some hundred bytes each.
 const WAITING: usize = 8 * 1024;
