@@ -28,7 +28,7 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("sink elasticsearch/properties/auth/properties/basic", &["username", "password"]),
     ("sink elasticsearch/properties/auth/properties/header", &["name", "value"]),
     ("sink elasticsearch/properties/auth/properties/oauth2", &["token_url", "client_id", "client_secret"]),
-    ("sink elasticsearch/properties/auth/properties/entra", &["tenant_id", "client_id", "client_secret", "scope"]),
+    ("sink elasticsearch/properties/auth/properties/entra", &["scope"]),
     ("sink kafka", &["brokers", "topic"]),
     ("sink kafka/properties/sasl", &["mechanism", "username", "password"]),
     ("sink stdout/properties/hash_fields", &["key", "fields"]),
@@ -43,7 +43,6 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("sink http/properties/auth/properties/basic", &["username", "password"]),
     ("sink http/properties/auth/properties/header", &["name", "value"]),
     ("sink http/properties/auth/properties/oauth2", &["token_url", "client_id", "client_secret"]),
-    ("sink http/properties/auth/properties/entra", &["tenant_id", "client_id", "client_secret"]),
     ("sink http/properties/hash_fields", &["key", "fields"]),
 ];
 /// What a tenant has for itself.
