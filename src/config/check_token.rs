@@ -171,3 +171,115 @@ pub(super) fn token_endpoint(file: TokenEndpointFile, place: &Place, reader: &mu
         proxy: ProxyConfig::Environment,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::load_text;
+    use crate::config::{LoginConfig, ProxyConfig, SinkKind, TlsConfig, TokenConfig};
+
+    const IDS: &str =
+        "tenant_id: 00000000-0000-4000-8000-0000000000c1, client_id: 00000000-0000-4000-8000-0000000000c2";
+    const STREAM: &str = "https://dce.example/dataCollectionRules/dcr-1/streams/Custom-A_CL";
+
+    /// The token of a sink, whose proxy is one and whose TLS is its receiver's own.
+    fn load(sink: &str, variables: &[(&str, &str)]) -> Result<TokenConfig, String> {
+        let text = format!(
+            "tenants: [{{name: a, tenant_id: 00000000-0000-4000-8000-00000000000a, client_id: 00000000-0000-4000-8000-00000000000b, auth: {{client_secret: x}}}}]\nsinks: [{{name: s, tls: {{ca_file: /ca.pem, verify: false}}, proxy: off, {sink}}}]"
+        );
+        let lookup = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, to)| (*to).to_owned());
+        let loaded = load_text("c.yaml", &text, &lookup).map_err(|faults| faults.to_string())?;
+        let login = match &loaded.config.sinks[0].kind {
+            SinkKind::Http(http) => http.login.clone(),
+            SinkKind::Elasticsearch(elasticsearch) => elasticsearch.login.clone(),
+            _ => panic!(),
+        };
+        let LoginConfig::OAuth2(token) = login else { panic!() };
+        assert_eq!(token.proxy, ProxyConfig::Off, "as the receiver");
+        Ok(*token)
+    }
+
+    fn sentinel(entra: &str, variables: &[(&str, &str)]) -> Result<TokenConfig, String> {
+        load(&format!("type: http, preset: sentinel, url: '{STREAM}', auth: {{entra: {entra}}}"), variables)
+    }
+
+    #[test]
+    fn a_sink_has_every_proof_that_a_tenant_has() {
+        for (proof, kind) in [
+            ("client_secret: x", "client_secret"),
+            ("certificate: {file: /app.pem}", "certificate"),
+            ("workload_identity: {token_file: /t}", "workload_identity"),
+            ("managed_identity: {}", "managed_identity"),
+        ] {
+            let token = sentinel(&format!("{{{IDS}, {proof}}}"), &[]).unwrap_or_else(|faults| panic!("{faults}"));
+            assert_eq!(token.credential.kind(), kind);
+            assert_eq!(token.scope, "https://monitor.azure.com/.default");
+            assert_eq!(token.login.as_str(), "https://login.microsoftonline.com/");
+        }
+        let managed = sentinel("{managed_identity: {}}", &[]).unwrap();
+        assert_eq!((managed.tenant_id.as_str(), managed.client_id.as_str()), ("", ""));
+        let directory = "{workload_identity: {token_file: /t, client_id: 00000000-0000-4000-8000-0000000000c2, tenant_id: 00000000-0000-4000-8000-0000000000c1}}";
+        assert_eq!(sentinel(directory, &[]).unwrap().tenant_id, "00000000-0000-4000-8000-0000000000c1");
+    }
+
+    #[test]
+    fn the_scope_is_of_the_cloud_also_where_a_pod_says_which() {
+        let of = |more: &str| sentinel(&format!("{{{IDS}, client_secret: x, {more}}}"), &[]).unwrap();
+        for (cloud, scope, login) in [
+            ("gcc", "https://monitor.azure.com/.default", "login.microsoftonline.com"),
+            ("gcc_high", "https://monitor.azure.us/.default", "login.microsoftonline.us"),
+            ("dod", "https://monitor.azure.us/.default", "login.microsoftonline.us"),
+        ] {
+            let token = of(&format!("cloud: {cloud}"));
+            assert_eq!((token.scope.as_str(), token.login.host_str()), (scope, Some(login)), "{cloud}");
+        }
+        let token = of("scope: 'api://x/.default', login: 'https://login.example/a'");
+        assert_eq!((token.scope.as_str(), token.login.as_str()), ("api://x/.default", "https://login.example/a"));
+        let pod = [
+            ("AZURE_FEDERATED_TOKEN_FILE", "/t"),
+            ("AZURE_CLIENT_ID", "00000000-0000-4000-8000-0000000000c2"),
+            ("AZURE_TENANT_ID", "00000000-0000-4000-8000-0000000000c1"),
+            ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us/"),
+        ];
+        let token = sentinel("{workload_identity: {}}", &pod).unwrap();
+        assert_eq!(token.tenant_id, "00000000-0000-4000-8000-0000000000c1");
+        assert_eq!(
+            (token.scope.as_str(), token.login.host_str()),
+            ("https://monitor.azure.us/.default", Some("login.microsoftonline.us"))
+        );
+    }
+
+    /// What proves who we are goes to nobody unverified, and Microsoft is nobody but whom the world's authorities say.
+    #[test]
+    fn a_receivers_authorities_are_its_own_and_never_microsofts() {
+        let entra = sentinel(&format!("{{{IDS}, client_secret: x}}"), &[]).unwrap();
+        assert_eq!(entra.tls, TlsConfig { with_platform: true, ..TlsConfig::default() });
+        let own = "type: elasticsearch, url: 'https://es.example', auth: {oauth2: {token_url: 'https://id.example/t', client_id: c, client_secret: s, parameters: {audience: a}, credentials: header}}";
+        let own = load(own, &[]).unwrap();
+        let tls = TlsConfig { ca_file: Some("/ca.pem".into()), with_platform: true, ..TlsConfig::default() };
+        assert_eq!((own.tls, own.scope.as_str()), (tls, ""));
+        let endpoint = own.endpoint.unwrap();
+        assert_eq!((endpoint.parameters, endpoint.basic), (vec![("audience".into(), "a".into())], true));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_said() {
+        for (entra, said) in [
+            (format!("{{{IDS}}}"), "`entra` names no way to sign in"),
+            (
+                format!("{{{IDS}, client_secret: x, managed_identity: {{}}}}"),
+                "`entra` has both `client_secret` and `managed_identity`",
+            ),
+            (format!("{{{IDS}, certificate: {{}}}}"), "`file` is missing"),
+            ("{client_secret: x}".to_owned(), "`client_id` is missing in `entra`"),
+            ("{client_secret: x}".to_owned(), "`tenant_id` is missing in `entra`"),
+            ("{workload_identity: {}}".to_owned(), "`token_file` is missing"),
+        ] {
+            let faults = sentinel(&entra, &[]).unwrap_err();
+            assert!(faults.contains(said), "{said}: {faults}");
+        }
+        let bare = format!("type: http, url: 'https://soc.example', auth: {{entra: {{{IDS}, client_secret: x}}}}");
+        assert!(load(&bare, &[]).unwrap_err().contains("`scope` is missing in `entra`"));
+        let twice = "type: http, url: 'https://soc.example', auth: {oauth2: {token_url: 'https://id.example/t', client_id: c, client_secret: s, parameters: {scope: a}}}";
+        assert!(load(twice, &[]).unwrap_err().contains("`scope` is no further field"));
+    }
+}
