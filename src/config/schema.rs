@@ -30,7 +30,9 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("sink elasticsearch/properties/auth/properties/oauth2", &["token_url", "client_id", "client_secret"]),
     ("sink elasticsearch/properties/auth/properties/entra", &["scope"]),
     ("sink kafka", &["brokers", "topic"]),
-    ("sink kafka/properties/sasl", &["mechanism", "username", "password"]),
+    // With OAUTHBEARER neither name nor password.
+    ("sink kafka/properties/sasl", &["mechanism"]),
+    ("sink kafka/properties/sasl/properties/token/properties/oidc", &["token_url", "client_id", "client_secret"]),
     ("sink stdout/properties/hash_fields", &["key", "fields"]),
     ("sink file/properties/hash_fields", &["key", "fields"]),
     ("sink splunk_hec/properties/hash_fields", &["key", "fields"]),
