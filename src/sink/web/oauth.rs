@@ -12,7 +12,6 @@ use super::exchange::NoAnswer;
 use crate::config::{CredentialConfig, TokenConfig};
 use crate::sink::SinkBuildError;
 use crate::source::auth::{Token, TokenSource};
-use crate::source::error::ApiError;
 
 /// Which token a request was shown; none where there is no such login.
 #[derive(Clone, Default)]
@@ -56,7 +55,7 @@ impl OAuth {
     /// A token with life left.
     pub async fn token(&self) -> Result<Token, NoAnswer> {
         let token = self.source.get().await;
-        token.map_err(|error| self.no_answer(matches!(error, ApiError::Unauthorized { .. }), &error))
+        token.map_err(|error| self.no_answer(error.is_unauthorized(), &error))
     }
 
     /// The receiver did not take this token. True where another one is shown next: one that was just fetched for

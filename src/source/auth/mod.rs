@@ -234,7 +234,7 @@ impl TokenSource {
                 Ok((token, lifetime))
             }
             Err(Failure { error, after }) => {
-                let refused = matches!(error, ApiError::Unauthorized { .. });
+                let refused = error.is_unauthorized();
                 self.count(if refused { "refused" } else { "failed" });
                 let believed = if refused { REFUSAL_BELIEVED } else { held.patience(after, now) };
                 held.refusal = Some(Refusal { error: error.clone(), until: now + believed, fingerprint });
@@ -322,7 +322,7 @@ impl TokenSource {
         let answer = self.ask().await;
         let learned = self.ahead.load(Ordering::Relaxed);
         let is_signed = matches!(self.credential.kind, CredentialConfig::Certificate(_));
-        let is_refused = matches!(answer, Err(Failure { error: ApiError::Unauthorized { .. }, .. }));
+        let is_refused = answer.as_ref().is_err_and(|failure| failure.error.is_unauthorized());
         if is_signed && is_refused && (learned - known).abs() >= CLOCK_MATTERS {
             tracing::warn!(tenant = %self.tenant, seconds = learned,
                 "the token endpoint's clock is ahead of ours by so much; what we sign goes by theirs, set this machine's clock");
