@@ -249,6 +249,7 @@ fn tenant(
     let tenant_id = check_auth::tenant_id(&file, &defaults.auth, reader);
     let name = file.name.required("name", title, &place, "a short label: it stands in metrics and events", reader);
     let written = check_auth::Written {
+        title: TenantFile::TITLE,
         place: &place,
         client_id: file.client_id.or(&defaults.client_id),
         tenant_id: tenant_id.as_ref().map(|id| id.value.0.clone()),

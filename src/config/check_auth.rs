@@ -29,8 +29,10 @@ const POD_IDENTITY_HOST: &str = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
 const IDENTITY_ENDPOINT: &str = "IDENTITY_ENDPOINT";
 const IDENTITY_HEADER: &str = "IDENTITY_HEADER";
 
-/// What a tenant says of itself.
+/// What a tenant says of itself, or a sink of who asks for its tokens.
 pub(super) struct Written<'a> {
+    /// Of the section: a tenant's may lean on the defaults.
+    pub title: &'static str,
     pub place: &'a Place,
     pub client_id: Field<Guid>,
     /// Already checked; `None` where it is missing or wrong.
@@ -52,38 +54,32 @@ pub(super) fn tenant_id(
     default_auth: &Field<AuthFile>,
     reader: &mut Reader<'_>,
 ) -> Option<At<Guid>> {
-    let hint = "the directory id from the portal's overview page";
-    if !matches!(file.tenant_id, Field::Absent) {
-        return file.tenant_id.clone().given();
-    }
     let auth = file.auth.clone().or(default_auth).value().unwrap_or_default();
-    if let Field::Given(workload) = auth.workload_identity {
-        match workload.value.tenant_id {
-            Field::Absent => {}
-            written => return written.given(),
+    directory(file.tenant_id.clone(), &auth.workload_identity, TenantFile::TITLE, &file.place, reader)
+}
+
+/// The directory id: as written, else that of the workload identity, else what the webhook says of it.
+pub(super) fn directory(
+    written: Field<Guid>,
+    workload: &Field<WorkloadIdentityFile>,
+    title: &str,
+    place: &Place,
+    reader: &mut Reader<'_>,
+) -> Option<At<Guid>> {
+    if let (Field::Absent, Field::Given(workload)) = (&written, workload) {
+        if !matches!(workload.value.tenant_id, Field::Absent) {
+            return workload.value.tenant_id.clone().given();
         }
         if let Some(id) = variable(TENANT_ID, reader) {
-            return guid(&id, TENANT_ID, &file.place, reader)
-                .map(|id| At { value: Guid(id), place: file.place.clone() });
+            return guid(&id, TENANT_ID, place, reader).map(|id| At { value: Guid(id), place: place.clone() });
         }
     }
-    file.tenant_id.clone().required("tenant_id", TenantFile::TITLE, &file.place, hint, reader)
-}
-
-/// Whether the environment says which directory a workload identity is of.
-pub(super) fn has_tenant_id(reader: &Reader<'_>) -> bool {
-    variable(TENANT_ID, reader).is_some()
-}
-
-/// The directory of a workload identity, as the webhook says.
-pub(super) fn environments_tenant_id(place: &Place, reader: &mut Reader<'_>) -> Option<String> {
-    let id = variable(TENANT_ID, reader)?;
-    guid(&id, TENANT_ID, place, reader)
+    written.required("tenant_id", title, place, "the directory id from the portal's overview page", reader)
 }
 
 /// Who signs in, and how.
 pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<Identity> {
-    let Written { place, client_id, tenant_id, auth } = written;
+    let Written { title, place, client_id, tenant_id, auth } = written;
     let auth = auth.required(
         "auth",
         TenantFile::TITLE,
@@ -93,10 +89,11 @@ pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<
     );
     let Some(auth) = auth else {
         // A tenant without its application is said in the same breath.
-        required_client_id(client_id, place, reader);
+        required_client_id(client_id, title, place, reader);
         return None;
     };
     let At { value: auth, place: at } = auth;
+    let section = if title == TenantFile::TITLE { "`auth`" } else { title };
     let kinds = [
         ("client_secret", place_of(&auth.client_secret, &at)),
         ("certificate", place_of(&auth.certificate, &at)),
@@ -107,7 +104,7 @@ pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<
     if let [(first, _), (second, place), ..] = given.as_slice() {
         reader.fault(
             place,
-            format!("`auth` has both `{first}` and `{second}`"),
+            format!("{section} has both `{first}` and `{second}`"),
             "give one: the application signs in one way; remove the other",
         );
         return None;
@@ -115,7 +112,7 @@ pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<
     if given.is_empty() {
         reader.fault(
             &at,
-            "`auth` names no way to sign in",
+            format!("{section} names no way to sign in"),
             "give one of `client_secret`, `certificate`, `workload_identity: {}`, `managed_identity: {}`; a secret best as \"${file:/run/secrets/…}\"",
         );
     }
@@ -137,7 +134,7 @@ pub(super) fn identity(written: Written<'_>, reader: &mut Reader<'_>) -> Option<
     if !matches!(auth.managed_identity, Field::Absent) {
         return managed_identity(auth.managed_identity.given()?, reader);
     }
-    let client_id = required_client_id(client_id, place, reader);
+    let client_id = required_client_id(client_id, title, place, reader);
     let credential = if matches!(auth.certificate, Field::Absent) {
         let secret = auth.client_secret.given()?;
         warn_if_literal(&secret, "client secret", reader);
@@ -158,9 +155,12 @@ fn place_of<T>(field: &Field<T>, section: &Place) -> Option<Place> {
     }
 }
 
-fn required_client_id(client_id: Field<Guid>, place: &Place, reader: &mut Reader<'_>) -> Option<String> {
-    let hint = "the id of the app registration, here or in `tenant_defaults`";
-    client_id.required("client_id", TenantFile::TITLE, place, hint, reader).map(|id| id.value.0)
+fn required_client_id(client_id: Field<Guid>, title: &str, place: &Place, reader: &mut Reader<'_>) -> Option<String> {
+    let hint = match title {
+        TenantFile::TITLE => "the id of the app registration, here or in `tenant_defaults`",
+        _ => "the id of the app registration",
+    };
+    client_id.required("client_id", title, place, hint, reader).map(|id| id.value.0)
 }
 
 fn warn_if_literal(secret: &At<Secret>, what: &str, reader: &mut Reader<'_>) {
@@ -260,7 +260,7 @@ fn workload_identity(
         reader.fault(
             &other.place,
             "`tenant_id` in `workload_identity` is another than that of the tenant",
-            "leave it out: a token must be of the tenant whose records are read",
+            "leave it out: a token is of one directory",
         );
     }
     let authority_host = variable(AUTHORITY_HOST, reader).and_then(|host| authority(&host, place, reader));

@@ -54,6 +54,7 @@ pub(super) fn elasticsearch(
         }),
     };
     let login = login(file.auth, None, reader);
+    let proxy = file.proxy.value().map_or_else(|| proxy.clone(), |ProxyFile(own)| own);
     let tls = tls(file.tls.value().unwrap_or_default(), reader);
     let seconds = Duration::from_secs;
     let timeout = file.timeout.within(reader, (seconds(1), seconds(3600)), "between 1s and 1h", seconds(60), |d| *d);
@@ -62,9 +63,9 @@ pub(super) fn elasticsearch(
         target: target?,
         pipeline: pipeline?,
         gzip: file.compression.value().unwrap_or(Compression::Gzip) == Compression::Gzip,
-        login: login?,
+        login: login?.beside(&tls, &proxy),
         tls,
-        proxy: file.proxy.value().map_or_else(|| proxy.clone(), |ProxyFile(own)| own),
+        proxy,
         timeout,
     })
 }

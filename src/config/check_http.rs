@@ -272,11 +272,11 @@ pub(super) fn http(
         Some(SecretHeader { name, value: value.value.source, is_secret: !value.value.literal })
     });
     let headers: Vec<SecretHeader> = headers.collect();
-    let scope: Option<&dyn Fn(Cloud) -> &'static str> =
+    let scope: Option<&dyn Fn(Cloud) -> String> =
         if preset == Some(HttpPreset::Sentinel) { Some(&monitor_scope) } else { None };
     let has_auth = !matches!(file.auth, Field::Absent);
     if preset == Some(HttpPreset::Sentinel) && !has_auth {
-        let hint = "`auth: { entra: { tenant_id: …, client_id: …, client_secret: \"${file:…}\" } }`";
+        let hint = "`auth: { entra: { tenant_id: …, client_id: …, client_secret: \"${file:…}\" } }`, or `workload_identity: {}` in it";
         reader.fault(&place, "`auth` is missing: the Logs Ingestion API takes nothing without a token of Entra", hint);
     }
     let login = check_login::login(file.auth, scope, reader);
@@ -291,6 +291,7 @@ pub(super) fn http(
         |compression| compression == Compression::Gzip,
     );
     let tls = tls(file.tls.value().unwrap_or_default(), reader);
+    let proxy = file.proxy.value().map_or_else(|| proxy.clone(), |ProxyFile(own)| own);
     let Address(mut address, _) = url?.value;
     address.is_secret |= defaults.is_some_and(|defaults| defaults.is_secret_address);
     Some(HttpConfig {
@@ -300,22 +301,23 @@ pub(super) fn http(
         encoding,
         body: file.body.value().map(|body| body.0),
         headers,
-        login: login?,
+        login: login?.beside(&tls, &proxy),
         signature: signature?,
         gzip,
         success: if success.is_empty() { vec![(200, 299)] } else { success },
         tls,
-        proxy: file.proxy.value().map_or_else(|| proxy.clone(), |ProxyFile(own)| own),
+        proxy,
         timeout,
     })
 }
 
 /// What a token of Entra must be for, by cloud (Azure Monitor, "Logs Ingestion API": authentication).
-fn monitor_scope(cloud: Cloud) -> &'static str {
-    match cloud {
-        Cloud::Enterprise | Cloud::Gcc => "https://monitor.azure.com/.default",
-        Cloud::GccHigh | Cloud::Dod => "https://monitor.azure.us/.default",
-    }
+fn monitor_scope(cloud: Cloud) -> String {
+    let resource = match cloud {
+        Cloud::Enterprise | Cloud::Gcc => "https://monitor.azure.com",
+        Cloud::GccHigh | Cloud::Dod => "https://monitor.azure.us",
+    };
+    format!("{resource}/.default")
 }
 
 fn check_preset(

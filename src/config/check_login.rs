@@ -1,17 +1,15 @@
 //! `auth:` and `signature:` of sinks that speak HTTP, as written → as meant: exactly one way to log in. Comes in: the
 //! sections of a sink. Goes out: [`LoginConfig`] and [`SignatureConfig`], or faults. Opens nothing, asks nobody.
 
-use url::Url;
-
 use super::check::warn_of_literal;
-use super::check_kafka::Pairs;
+use super::check_token::{EntraFile, TokenEndpointFile, entra, token_endpoint};
 use super::faults::{Place, Reader};
 use super::schema::{self, Schema};
 use super::section::{Field, Section, entries, field, refuse_unknown, section};
 use super::tree::{Entry, Node};
-use super::values::{At, Cloud, FromNode, Guid, Secret};
+use super::values::{At, Cloud, FromNode, Secret};
 use crate::config::login::{API_KEY, BEARER};
-use crate::config::{LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};
+use crate::config::{LoginConfig, SecretHeader, SignatureAlgorithm, SignatureConfig};
 
 const SECRET: &str = "best as \"${file:/run/secrets/…}\"";
 
@@ -27,7 +25,7 @@ section! {
         /// A header of any name that holds a key, as `X-Api-Key`.
         header: HeaderSecretFile,
         /// OAuth2 client credentials: a token from an endpoint of your own.
-        oauth2: OAuth2File,
+        oauth2: TokenEndpointFile,
         /// An application in Microsoft Entra: OAuth2 client credentials from Microsoft's login hosts.
         entra: EntraFile,
     } later {}
@@ -52,38 +50,6 @@ section! {
 }
 
 section! {
-    OAuth2File in "`oauth2`" {
-        /// The token endpoint; plain http to loopback only.
-        token_url: Url,
-        /// Who asks.
-        client_id: String,
-        /// Best as "${file:/run/secrets/…}".
-        client_secret: Secret,
-        /// What for, where the endpoint wants to know.
-        scope: String,
-        /// Further fields of the request for a token, as `audience` or `resource`.
-        parameters: Pairs,
-        /// Where id and secret are shown: in the `form` (the default), or in the `header` Authorization.
-        credentials: Credentials,
-    } later {}
-}
-
-section! {
-    EntraFile in "`entra`" {
-        /// The directory id.
-        tenant_id: Guid,
-        /// The id of the app registration.
-        client_id: Guid,
-        /// Best as "${file:/run/secrets/…}".
-        client_secret: Secret,
-        /// Which login host is asked. Default enterprise.
-        cloud: Cloud,
-        /// What for. Default: what the preset is for.
-        scope: String,
-    } later {}
-}
-
-section! {
     /// A keyed signature of each body (HMAC).
     SignatureFile in "`signature`" {
         /// Header that holds it, as `sha256=<hexadecimal digits>`. Default X-Signature.
@@ -98,38 +64,12 @@ section! {
 }
 
 /// The sections with their keys, for [`super::file::ALL_KEYS`].
-pub(super) const SECTIONS: [(&str, &[&str]); 6] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 4] = [
     (LoginFile::TITLE, LoginFile::KEYS),
     (BasicFile::TITLE, BasicFile::KEYS),
     (HeaderSecretFile::TITLE, HeaderSecretFile::KEYS),
-    (OAuth2File::TITLE, OAuth2File::KEYS),
-    (EntraFile::TITLE, EntraFile::KEYS),
     (SignatureFile::TITLE, SignatureFile::KEYS),
 ];
-
-/// Where the credentials of a client are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Credentials {
-    basic: bool,
-}
-
-impl FromNode for Credentials {
-    fn from_node(node: &Node, reader: &mut Reader<'_>) -> Option<Credentials> {
-        let value = String::from_node(node, reader)?;
-        match value.as_str() {
-            "form" => Some(Credentials { basic: false }),
-            "header" => Some(Credentials { basic: true }),
-            _ => {
-                reader.fault(&node.place, "this is no place for credentials", "use `form` or `header`");
-                None
-            }
-        }
-    }
-
-    fn schema() -> Schema {
-        schema::one_of(["form", "header"])
-    }
-}
 
 /// How a body is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +94,7 @@ impl FromNode for Algorithm {
 /// given none.
 pub(super) fn login(
     written: Field<LoginFile>,
-    scope: Option<&dyn Fn(Cloud) -> &'static str>,
+    scope: Option<&dyn Fn(Cloud) -> String>,
     reader: &mut Reader<'_>,
 ) -> Option<LoginConfig> {
     let At { value: file, place } = match written {
@@ -212,67 +152,10 @@ pub(super) fn login(
         return Some(LoginConfig::Header(SecretHeader { name, value, is_secret: true }));
     }
     if let Some(At { value: file, place }) = file.oauth2.given() {
-        return oauth2(file, &place, reader);
+        return token_endpoint(file, &place, reader).map(Box::new).map(LoginConfig::OAuth2);
     }
     let At { value: file, place } = file.entra.given()?;
-    entra(file, &place, scope, reader)
-}
-
-fn oauth2(file: OAuth2File, place: &Place, reader: &mut Reader<'_>) -> Option<LoginConfig> {
-    let title = OAuth2File::TITLE;
-    let hint = "for instance `https://login.example/oauth2/token`";
-    let token_url = file.token_url.required("token_url", title, place, hint, reader);
-    let client_id = file.client_id.required("client_id", title, place, "who asks", reader);
-    let client_secret = file.client_secret.required("client_secret", title, place, SECRET, reader);
-    let parameters = file.parameters.value().unwrap_or_default().0;
-    for (name, place, _) in &parameters {
-        if matches!(name.as_str(), "grant_type" | "client_id" | "client_secret" | "scope") {
-            reader.fault(place, format!("`{name}` is no further field"), "it has a key of its own in `oauth2`");
-        }
-    }
-    Some(LoginConfig::OAuth2(Box::new(OAuth2Config {
-        token_url: token_url?.value,
-        client_id: client_id?.value,
-        client_secret: secret(client_secret?, "client secret", reader),
-        scope: file.scope.value(),
-        parameters: parameters.into_iter().map(|(name, _, value)| (name, value.value)).collect(),
-        basic: file.credentials.value().is_some_and(|credentials| credentials.basic),
-        is_public: false,
-    })))
-}
-
-fn entra(
-    file: EntraFile,
-    place: &Place,
-    scope: Option<&dyn Fn(Cloud) -> &'static str>,
-    reader: &mut Reader<'_>,
-) -> Option<LoginConfig> {
-    let title = EntraFile::TITLE;
-    let tenant_id =
-        file.tenant_id.required("tenant_id", title, place, "the directory id of the receiver's tenant", reader);
-    let client_id = file.client_id.required("client_id", title, place, "the id of the app registration", reader);
-    let client_secret = file.client_secret.required("client_secret", title, place, SECRET, reader);
-    let cloud = file.cloud.value().unwrap_or(Cloud::Enterprise);
-    let scope = match (file.scope, scope) {
-        (Field::Absent, Some(scope)) => Some(scope(cloud).to_owned()),
-        (written, _) => {
-            let hint = "for instance `https://monitor.azure.com/.default`";
-            written.required("scope", title, place, hint, reader).map(|at| at.value)
-        }
-    };
-    let (_, root) = cloud.roots();
-    let path = format!("{}/oauth2/v2.0/token", tenant_id?.value.0);
-    let token_url = Url::parse(root).and_then(|root| root.join(&path));
-    Some(LoginConfig::OAuth2(Box::new(OAuth2Config {
-        // A root of ours and a GUID.
-        token_url: token_url.ok()?,
-        client_id: client_id?.value.0,
-        client_secret: secret(client_secret?, "client secret", reader),
-        scope: Some(scope?),
-        parameters: Vec::new(),
-        basic: false,
-        is_public: true,
-    })))
+    entra(file, &place, scope, reader).map(Box::new).map(LoginConfig::OAuth2)
 }
 
 /// `signature:` of a sink; `None` where it is wrong, and said so.

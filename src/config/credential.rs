@@ -1,11 +1,13 @@
-//! How an application proves who it is to the token endpoint, as meant: one of four kinds. Comes in: what
-//! `check_auth` found good. Goes out: the source's credential. `Debug` shows paths and never a secret.
+//! How an application proves who it is to the token endpoint, as meant: one of four kinds; and where a sink gets its
+//! tokens. Comes in: what `check_auth` and `check_token` found good. Goes out: the source's credential. `Debug` shows
+//! paths and never a secret.
 
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::{ProxyConfig, TlsConfig};
 use crate::clock::Seconds;
 use crate::secret::SecretSource;
 
@@ -49,6 +51,35 @@ pub struct ManagedIdentityConfig {
     pub endpoint: Url,
     /// App Service and its relatives: what must be shown there. `None`: a virtual machine's metadata service.
     pub header: Option<SecretString>,
+}
+
+/// Where a sink's token comes from, and by what right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenConfig {
+    /// Root of Entra's token endpoint.
+    pub login: Url,
+    /// The directory id; empty where nobody asks for it.
+    pub tenant_id: String,
+    pub client_id: String,
+    pub credential: CredentialConfig,
+    /// For what the token is, as `https://monitor.azure.com/.default`; empty: none is asked for.
+    pub scope: String,
+    /// In place of Entra's.
+    pub endpoint: Option<TokenEndpoint>,
+    /// Towards the endpoint.
+    pub tls: TlsConfig,
+    pub proxy: ProxyConfig,
+}
+
+/// Any endpoint that gives tokens for client credentials (RFC 6749, 4.4).
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenEndpoint {
+    /// The one address that is ever shown the secret.
+    pub url: Url,
+    /// Further fields of the request: `audience`, `resource`.
+    pub parameters: Vec<(String, String)>,
+    /// Id and secret go in the header instead of the form.
+    pub basic: bool,
 }
 
 impl PartialEq for ManagedIdentityConfig {

@@ -11,6 +11,7 @@ use super::check_http::HttpFile;
 use super::check_kafka::{KafkaCompression, Mechanism, Pairs};
 use super::check_login::LoginFile;
 use super::check_syslog::SyslogFile;
+use super::check_token::{EntraFile, TokenEndpointFile};
 use super::faults::{Place, Reader};
 use super::proxy::ProxyFile;
 use super::schema::{self, Schema};
@@ -461,44 +462,7 @@ section! {
         /// Microsoft Entra, for Azure Event Hubs.
         entra: EntraFile,
         /// Any other endpoint that gives tokens for client credentials.
-        oidc: OidcFile,
-    } later {}
-}
-
-section! {
-    /// Who asks, and by exactly one of the four proofs of a tenant's `auth`.
-    EntraFile in "`sasl.token.entra`" {
-        /// The directory id.
-        tenant_id: Guid,
-        /// The id of the app registration.
-        client_id: Guid,
-        /// A secret of the app registration, best as "${file:/run/secrets/…}".
-        client_secret: Secret,
-        /// A certificate of the app registration, with its key.
-        certificate: CertificateFile,
-        /// A token that a Kubernetes cluster signed; `{}` takes all from the environment.
-        workload_identity: WorkloadIdentityFile,
-        /// What the machine in Azure is; `{}` for the identity that the system assigned.
-        managed_identity: ManagedIdentityFile,
-        /// Which hosts are asked. Default enterprise.
-        cloud: Cloud,
-        /// Root of the token endpoint, instead of the cloud's.
-        login: Url,
-        /// For what the token is. Default: `https://<host of the first broker>/.default`.
-        scope: String,
-    } later {}
-}
-
-section! {
-    OidcFile in "`sasl.token.oidc`" {
-        /// The token endpoint.
-        token_url: Url,
-        /// Who asks.
-        client_id: String,
-        /// Best as "${file:/run/secrets/…}".
-        client_secret: Secret,
-        /// For what the token is. Default: none is asked for.
-        scope: String,
+        oidc: TokenEndpointFile,
     } later {}
 }
 
@@ -623,15 +587,13 @@ pub(super) const ALL_KEYS: &[(&str, &[&str])] = &[
     (SaslFile::TITLE, SaslFile::KEYS),
     (SaslTokenFile::TITLE, SaslTokenFile::KEYS),
     (EntraFile::TITLE, EntraFile::KEYS),
-    (OidcFile::TITLE, OidcFile::KEYS),
+    (TokenEndpointFile::TITLE, TokenEndpointFile::KEYS),
     (SyslogFile::TITLE, SyslogFile::KEYS),
     (HttpFile::TITLE, HttpFile::KEYS),
     super::check_login::SECTIONS[0],
     super::check_login::SECTIONS[1],
     super::check_login::SECTIONS[2],
     super::check_login::SECTIONS[3],
-    super::check_login::SECTIONS[4],
-    super::check_login::SECTIONS[5],
     (TlsFile::TITLE, TlsFile::KEYS),
     ("the sink", &["type"]),
 ];

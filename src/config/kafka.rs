@@ -6,9 +6,7 @@
 
 use std::fmt;
 
-use url::Url;
-
-use super::{BatchConfig, CredentialConfig, ProxyConfig, TlsConfig};
+use super::{BatchConfig, TlsConfig, TokenConfig};
 use crate::secret::SecretSource;
 
 /// A Kafka cluster and what goes where in it.
@@ -51,7 +49,7 @@ pub enum SaslConfig {
         password: SecretSource,
     },
     /// [`OAUTHBEARER`].
-    Token(Box<SaslTokenConfig>),
+    Token(Box<TokenConfig>),
 }
 
 impl SaslConfig {
@@ -62,26 +60,6 @@ impl SaslConfig {
             SaslConfig::Token(_) => OAUTHBEARER,
         }
     }
-}
-
-/// Where a token for the brokers comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SaslTokenConfig {
-    /// Root of Entra's token endpoint.
-    pub login: Url,
-    /// The directory id; empty where nobody asks for it.
-    pub tenant_id: String,
-    pub client_id: String,
-    pub credential: CredentialConfig,
-    /// For what the token is, of Entra's: `https://<namespace>.servicebus.windows.net`.
-    pub resource: String,
-    /// In place of Entra's: any endpoint that gives tokens for client credentials (RFC 6749, 4.4).
-    pub token_url: Option<Url>,
-    /// In place of all rights on the resource; empty: none is asked for.
-    pub scope: Option<String>,
-    /// As towards the service.
-    pub tls: TlsConfig,
-    pub proxy: ProxyConfig,
 }
 
 /// Settings passed to librdkafka as they are. `Debug` shows names only: a value may be a passphrase.

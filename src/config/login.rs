@@ -1,8 +1,7 @@
 //! By what right a sink speaks to an HTTP receiver, as meant. Comes in: what `check_login` found good. Goes out: the
 //! sinks' [`LoginConfig`]. `Debug` shows paths and never a secret.
 
-use url::Url;
-
+use super::{ProxyConfig, TlsConfig, TokenConfig};
 use crate::secret::SecretSource;
 
 /// One way to log in.
@@ -21,7 +20,8 @@ pub enum LoginConfig {
     },
     /// A header of any name.
     Header(SecretHeader),
-    OAuth2(Box<OAuth2Config>),
+    /// A token that is fetched (OAuth2).
+    OAuth2(Box<TokenConfig>),
 }
 
 /// RFC 6750.
@@ -36,22 +36,6 @@ pub struct SecretHeader {
     pub value: SecretSource,
     /// Whether the value is blotted out of what a receiver answers: not where it stands in the file for all to see.
     pub is_secret: bool,
-}
-
-/// OAuth2 client credentials (RFC 6749, 4.4).
-#[derive(Clone, Debug, PartialEq)]
-pub struct OAuth2Config {
-    /// The one address that is ever shown the secret.
-    pub token_url: Url,
-    pub client_id: String,
-    pub client_secret: SecretSource,
-    pub scope: Option<String>,
-    /// Further fields of the request: `audience`, `resource`.
-    pub parameters: Vec<(String, String)>,
-    /// Id and secret go in the header instead of the form.
-    pub basic: bool,
-    /// The endpoint is Microsoft's: the receiver's own authorities (`ca_file`) are not believed there.
-    pub is_public: bool,
 }
 
 /// A keyed signature of each body.
@@ -86,5 +70,17 @@ impl LoginConfig {
     /// Whether nobody logs in.
     pub fn is_none(&self) -> bool {
         *self == LoginConfig::None
+    }
+
+    /// How a token endpoint is reached beside a receiver that is reached so. The client certificate is for the
+    /// receiver, and so is leave not to verify it: what proves who we are goes to nobody unverified. An endpoint of
+    /// one's own may be behind the receiver's authorities or the world's; Microsoft's is behind the world's alone.
+    pub(super) fn beside(mut self, tls: &TlsConfig, proxy: &ProxyConfig) -> LoginConfig {
+        if let LoginConfig::OAuth2(token) = &mut self {
+            let ca_file = tls.ca_file.clone().filter(|_| token.endpoint.is_some());
+            token.tls = TlsConfig { ca_file, with_platform: true, ..TlsConfig::default() };
+            token.proxy = proxy.clone();
+        }
+        self
     }
 }

@@ -13,6 +13,7 @@ mod check_sasl;
 mod check_sinks;
 mod check_state;
 mod check_syslog;
+mod check_token;
 mod check_transactional;
 mod condition;
 mod credential;
@@ -40,7 +41,9 @@ mod values;
 mod when;
 
 pub use condition::{Key, Matcher, Network, Test, When};
-pub use credential::{CertificateConfig, CredentialConfig, ManagedIdentityConfig, WorkloadIdentityConfig};
+pub use credential::{
+    CertificateConfig, CredentialConfig, ManagedIdentityConfig, TokenConfig, TokenEndpoint, WorkloadIdentityConfig,
+};
 pub use dead_letters::{DeadLettersConfig, DeadTopicConfig};
 pub use elasticsearch::{DataStream, ElasticsearchConfig, IndexTarget, Pipeline};
 pub use example::EXAMPLE;
@@ -49,10 +52,10 @@ pub use http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPres
 pub use inputs::Inputs;
 pub use kafka::{
     BOOK_MESSAGE_BYTES, DEFAULT_CHECKPOINT_TOPIC, KafkaConfig, MESSAGE_MAX_BYTES, PassedThrough, SaslConfig,
-    SaslTokenConfig, TOPIC_LENGTH, TRANSACTION_TIMEOUT_MS, TransactionalConfig, is_of_a_topic,
+    TOPIC_LENGTH, TRANSACTION_TIMEOUT_MS, TransactionalConfig, is_of_a_topic,
 };
 pub use load::{Loaded, WrittenCertificate, load, load_str, load_with_inputs, load_with_warnings};
-pub use login::{API_KEY, BEARER, LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm, SignatureConfig};
+pub use login::{API_KEY, BEARER, LoginConfig, SecretHeader, SignatureAlgorithm, SignatureConfig};
 pub use parts::{NamedTenant, Parts, load_parts};
 pub use proxy::{ProxyAddress, ProxyConfig};
 pub use schema::document as schema;

@@ -28,9 +28,11 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("sink elasticsearch/properties/auth/properties/basic", &["username", "password"]),
     ("sink elasticsearch/properties/auth/properties/header", &["name", "value"]),
     ("sink elasticsearch/properties/auth/properties/oauth2", &["token_url", "client_id", "client_secret"]),
-    ("sink elasticsearch/properties/auth/properties/entra", &["tenant_id", "client_id", "client_secret", "scope"]),
+    ("sink elasticsearch/properties/auth/properties/entra", &["scope"]),
     ("sink kafka", &["brokers", "topic"]),
-    ("sink kafka/properties/sasl", &["mechanism", "username", "password"]),
+    // With OAUTHBEARER neither name nor password.
+    ("sink kafka/properties/sasl", &["mechanism"]),
+    ("sink kafka/properties/sasl/properties/token/properties/oidc", &["token_url", "client_id", "client_secret"]),
     ("sink stdout/properties/hash_fields", &["key", "fields"]),
     ("sink file/properties/hash_fields", &["key", "fields"]),
     ("sink splunk_hec/properties/hash_fields", &["key", "fields"]),
@@ -43,7 +45,6 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("sink http/properties/auth/properties/basic", &["username", "password"]),
     ("sink http/properties/auth/properties/header", &["name", "value"]),
     ("sink http/properties/auth/properties/oauth2", &["token_url", "client_id", "client_secret"]),
-    ("sink http/properties/auth/properties/entra", &["tenant_id", "client_id", "client_secret"]),
     ("sink http/properties/hash_fields", &["key", "fields"]),
 ];
 /// What a tenant has for itself.

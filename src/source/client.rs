@@ -204,7 +204,7 @@ impl Client {
                 self.throttle.refused(*after);
             }
             // A permission granted later shows only in a token made later.
-            ApiError::Unauthorized { .. } => self.tokens.invalidate(token).await,
+            ApiError::Unauthorized { .. } => _ = self.tokens.invalidate(token).await,
             _ => {}
         }
     }

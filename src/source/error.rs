@@ -67,6 +67,11 @@ impl ApiError {
         }
     }
 
+    /// Whether it is about what we show, so that asking again helps nobody until somebody mended that.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, ApiError::Unauthorized { .. })
+    }
+
     /// A short, closed name for metrics.
     pub fn class(&self) -> &'static str {
         match self {

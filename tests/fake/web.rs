@@ -15,6 +15,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -60,6 +62,10 @@ type Refuse = Arc<dyn Fn(&Value) -> bool + Send + Sync>;
 pub struct Knobs {
     /// The only `Authorization` that is taken; `oauth`: the newest token of the endpoint.
     pub authorization: Option<String>,
+    /// Whom a token must be for (`aud` of a JWT).
+    pub audience: Option<String>,
+    /// 401, so many times.
+    pub unauthorized: u32,
     /// 429, so many times, with this `Retry-After`.
     pub throttle: u32,
     pub retry_after: Option<String>,
@@ -227,11 +233,12 @@ async fn answer(shared: &Shared, method: Method, uri: Uri, headers: HeaderMap, b
             hang_up();
         }
     }
-    let (busy, throttled, knobs) = {
+    let (unauthorized, busy, throttled, knobs) = {
         let mut knobs = locked(&shared.knobs);
+        let unauthorized = down(&mut knobs.unauthorized);
         let busy = down(&mut knobs.busy);
         let throttled = !busy && down(&mut knobs.throttle);
-        (busy, throttled, knobs.clone())
+        (unauthorized, busy, throttled, knobs.clone())
     };
     if let Some(wanted) = &knobs.authorization {
         let newest = format!("Bearer token-{}", locked(&shared.books).tokens);
@@ -239,6 +246,10 @@ async fn answer(shared: &Shared, method: Method, uri: Uri, headers: HeaderMap, b
         if headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) != Some(wanted) {
             return said(401, "who are you");
         }
+    }
+    let is_for = |audience: &String| audience_of(&headers).is_some_and(|found| found == *audience);
+    if knobs.audience.as_ref().is_some_and(|audience| !is_for(audience)) || unauthorized {
+        return said(401, "who are you");
     }
     if let Some((status, body)) = &knobs.status {
         return said(*status, body.clone());
@@ -291,6 +302,13 @@ async fn answer(shared: &Shared, method: Method, uri: Uri, headers: HeaderMap, b
         Kind::Otlp => ([(header::CONTENT_TYPE, "application/json")], r#"{"partialSuccess":{}}"#).into_response(),
         Kind::Ndjson | Kind::JsonArray | Kind::Single => said(200, "thanks"),
     }
+}
+
+/// Whom the token of a request is for, as it says itself.
+fn audience_of(headers: &HeaderMap) -> Option<String> {
+    let token = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<Value>(&claims).ok()?["aud"].as_str().map(str::to_owned)
 }
 
 fn decoded(headers: &HeaderMap, body: &[u8]) -> Option<Vec<u8>> {

@@ -125,6 +125,8 @@ fn the_schema_takes_every_example_and_refuses_what_the_program_refuses() {
         "- {name: o, type: elasticsearch, urls: ['https://a:9200', 'https://b:9200'], auth: {basic: {username: u, password: p}}}",
         "- {name: o, type: elasticsearch, url: \"${URL:-https://es}\", index: 'o365-{day}', format: raw, pipeline: _default}",
         "- {name: o, type: kafka, brokers: 'localhost:9092', topic: t, sasl: {mechanism: PLAIN, username: u, password: p}}",
+        "- {name: o, type: kafka, brokers: 'localhost:9092', topic: t, sasl: {mechanism: OAUTHBEARER, token: {entra: {managed_identity: {}}}}}",
+        "- {name: o, type: http, preset: sentinel, url: 'https://d/dataCollectionRules/dcr-1/streams/s', auth: {entra: {managed_identity: {}}}}",
         "- {name: o, type: stdout, hash_fields: {key: a key of sixteen bytes, fields: user.name}}",
         "- {name: o, type: http, url: 'https://s/x?y=z', method: PUT, encoding: single, body: '{\"a\": {event}}', auth: {basic: {username: u, password: p}}}",
         "- {name: o, type: http, url: \"${file:/hook}\", preset: slack, success_codes: [200, 202-204], headers: {X-A: 5}}",

@@ -68,13 +68,13 @@ impl Cluster {
             name: name.to_owned(),
             hosts: Hosts::new(config.urls.clone()),
             client: http::client(&config.tls, &config.proxy, Some(config.timeout)).map_err(in_http)?,
-            login: Login::new(name, &config.login, &config.tls, &config.proxy)?,
+            login: Login::new(name, &config.login)?,
         })
     }
 
     /// The secrets may have been rotated.
-    pub fn read_login_again(&self) -> Result<bool, SendError> {
-        self.login.read_again()
+    pub async fn read_login_again(&self) -> Result<bool, SendError> {
+        self.login.read_again().await
     }
 
     /// Asks one address after the other until one answers, as far as nothing may have arrived.

@@ -156,7 +156,7 @@ impl Sink for ElasticsearchSink {
     /// Whether the cluster answers and knows us. Whether its index takes documents only a batch can tell: a missing one may
     /// be made by it, and whoever may write may often not look.
     async fn probe(&self) -> Result<(), SendError> {
-        self.cluster.read_login_again()?;
+        self.cluster.read_login_again().await?;
         self.ask_for_engine().await.map(drop)
     }
 }

@@ -73,7 +73,7 @@ impl HttpSink {
         let sink = || config.name.clone();
         let in_http = |source| SinkBuildError::Http { sink: sink(), source };
         let url = http.address.read().map_err(|source| SinkBuildError::Address { sink: sink(), source })?;
-        let login = Login::new(&config.name, &http.login, &http.tls, &http.proxy)?;
+        let login = Login::new(&config.name, &http.login)?;
         let login = login.with_headers(&http.headers)?.with_signature(http.signature.as_ref())?;
         let client = http::client(&http.tls, &http.proxy, Some(http.timeout)).map_err(in_http)?;
         let writer = match (&http.body, http.preset) {
@@ -210,7 +210,7 @@ impl Sink for HttpSink {
     async fn probe(&self) -> Result<(), SendError> {
         let url = self.address.read().map_err(|error| self.fatal(error))?;
         self.use_url(url);
-        self.login.read_again()?;
+        self.login.read_again().await?;
         self.login.prepare().await
     }
 }

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use rdkafka::client::OAuthToken;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::clock::{Clock, world_ms};
-use crate::config::SaslTokenConfig;
+use crate::clock::world_ms;
+use crate::config::TokenConfig;
 use crate::http;
-use crate::metrics::Metrics;
-use crate::source::auth::{Credential, TokenSource};
+use crate::source::auth::TokenSource;
 
 /// How long librdkafka is let wait for the first token. Its thread has nothing else to do then: nothing is sent without one.
 const FIRST: Duration = Duration::from_secs(5);
@@ -26,7 +25,7 @@ const FRESH: i64 = 10;
 
 /// See the module's head.
 pub(super) struct Tokens {
-    config: SaslTokenConfig,
+    config: TokenConfig,
     source: TokenSource,
     known: Mutex<Known>,
     changed: Condvar,
@@ -56,24 +55,13 @@ impl Tokens {
     ///
     /// # Errors
     /// No client for the token endpoint can be made.
-    pub fn of(sink: &str, config: &SaslTokenConfig) -> Result<Arc<Tokens>, http::HttpError> {
+    pub fn of(sink: &str, config: &TokenConfig) -> Result<Arc<Tokens>, http::HttpError> {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| one.strong_count() > 0);
         if let Some(found) = all.iter().filter_map(Weak::upgrade).find(|one| one.config == *config) {
             return Ok(found);
         }
-        let client = http::client(&config.tls, &config.proxy, None)?;
-        let credential = Credential {
-            login: config.login.clone(),
-            tenant_id: config.tenant_id.clone(),
-            client_id: config.client_id.clone(),
-            kind: config.credential.clone(),
-            resource: config.resource.clone(),
-            endpoint: config.token_url.clone(),
-            scope: config.scope.clone(),
-        };
-        // Metrics of tokens are by tenant, which a sink is not.
-        let source = TokenSource::alone(client, Clock::system(), credential, sink, Metrics::new());
+        let source = TokenSource::of_sink(sink, config)?;
         let tokens =
             Arc::new(Tokens { config: config.clone(), source, known: Mutex::default(), changed: Condvar::new() });
         tokio::spawn(keep(Arc::downgrade(&tokens)));
@@ -137,11 +125,9 @@ impl Tokens {
         self.learn().await;
     }
 
-    /// Blots the token out of what somebody said.
+    /// Blots tokens out of what somebody said.
     pub fn scrub(&self, said: &[u8]) -> Vec<u8> {
-        let known = self.known();
-        let secret = known.held.as_ref().map(|held| held.secret.expose_secret().as_bytes());
-        secret.map_or_else(|| said.to_vec(), |secret| crate::secret::scrub(said, secret).into_owned())
+        self.source.scrub(said)
     }
 }
 
@@ -164,20 +150,19 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn one_for_each_identity_and_without_an_endpoint_it_says_why_there_is_none() {
-        let config = SaslTokenConfig {
+        let config = TokenConfig {
             login: "http://127.0.0.1:1/".parse().unwrap(),
             tenant_id: "t".into(),
             client_id: "c".into(),
             credential: CredentialConfig::ClientSecret { secret: SecretSource::Value("canary".into()), expires: None },
-            resource: "https://n.servicebus.windows.net".into(),
-            token_url: None,
-            scope: None,
+            scope: "https://n.servicebus.windows.net/.default".into(),
+            endpoint: None,
             tls: TlsConfig::default(),
             proxy: ProxyConfig::Off,
         };
         let tokens = Tokens::of("bus", &config).unwrap();
         assert!(Arc::ptr_eq(&tokens, &Tokens::of("other", &config).unwrap()));
-        let other = SaslTokenConfig { client_id: "d".into(), ..config.clone() };
+        let other = TokenConfig { client_id: "d".into(), ..config.clone() };
         assert!(!Arc::ptr_eq(&tokens, &Tokens::of("bus", &other).unwrap()));
         let asked = Arc::clone(&tokens);
         let error = tokio::task::spawn_blocking(move || asked.token().err().unwrap()).await.unwrap();

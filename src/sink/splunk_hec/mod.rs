@@ -233,7 +233,7 @@ impl Sink for SplunkHecSink {
     }
 
     async fn probe(&self) -> Result<(), SendError> {
-        if self.receiver.read_token_again()? {
+        if self.receiver.read_token_again().await? {
             *self.withheld() = None;
         }
         self.is_worth_a_batch()?;

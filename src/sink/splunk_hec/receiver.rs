@@ -6,7 +6,7 @@ use reqwest::RequestBuilder;
 use url::Url;
 
 use super::lane::Lane;
-use crate::config::{LoginConfig, ProxyConfig, TlsConfig};
+use crate::config::LoginConfig;
 use crate::http::{self, HttpClient};
 use crate::secret::SecretSource;
 use crate::sink::web::{ANSWER_LIMIT, Exchange, Heard, Login, NoAnswer};
@@ -31,8 +31,7 @@ impl Receiver {
         let endpoints =
             Endpoints::of(url).ok_or_else(|| SinkBuildError::Endpoint { sink: sink(), url: url.path().to_owned() })?;
         let config = LoginConfig::Token { scheme: SCHEME, token: token.clone() };
-        // No token is fetched, so no endpoint is spoken to.
-        let login = Login::new(name, &config, &TlsConfig::default(), &ProxyConfig::Off)?;
+        let login = Login::new(name, &config)?;
         Ok(Receiver { name: sink(), endpoints, login })
     }
 
@@ -52,8 +51,8 @@ impl Receiver {
     }
 
     /// The token may have been rotated while the circuit was open. True when it was.
-    pub fn read_token_again(&self) -> Result<bool, SendError> {
-        self.login.read_again()
+    pub async fn read_token_again(&self) -> Result<bool, SendError> {
+        self.login.read_again().await
     }
 
     /// Sends the request on this lane.

@@ -15,7 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::exchange::NoAnswer;
 use super::oauth::{OAuth, Shown};
 use super::signature::Signature;
-use crate::config::{LoginConfig, ProxyConfig, SecretHeader, SignatureConfig, TlsConfig};
+use crate::config::{LoginConfig, SecretHeader, SignatureConfig};
 use crate::secret::{SecretSource, scrub};
 use crate::sink::{SendError, SinkBuildError, locked};
 
@@ -54,13 +54,8 @@ enum Form {
 }
 
 impl Login {
-    /// Reads the secrets; asks nobody. `tls` and `proxy` are for a token endpoint.
-    pub fn new(
-        sink: &str,
-        config: &LoginConfig,
-        tls: &TlsConfig,
-        proxy: &ProxyConfig,
-    ) -> Result<Login, SinkBuildError> {
+    /// Reads the secrets; asks nobody.
+    pub fn new(sink: &str, config: &LoginConfig) -> Result<Login, SinkBuildError> {
         let mut login = Login {
             sink: sink.to_owned(),
             headers: Vec::new(),
@@ -76,7 +71,7 @@ impl Login {
             }
             LoginConfig::Header(header) => login.add_header(header)?,
             LoginConfig::OAuth2(config) => {
-                login.oauth = Some(OAuth::new(sink, config, tls, proxy)?);
+                login.oauth = Some(OAuth::new(sink, config)?);
             }
         }
         Ok(login)
@@ -166,7 +161,7 @@ impl Login {
 
     /// Reads the secrets again, for they may have been rotated, and lets go of a token that was fetched. True where
     /// something has changed. For a probe.
-    pub fn read_again(&self) -> Result<bool, SendError> {
+    pub async fn read_again(&self) -> Result<bool, SendError> {
         let fatal = |reason: String| SendError::Fatal { reason: format!("sink `{}`: {reason}", self.sink) };
         let mut changed = false;
         for header in &self.headers {
@@ -181,7 +176,7 @@ impl Login {
             *known = value;
         }
         if let Some(oauth) = &self.oauth {
-            changed |= oauth.read_again().map_err(fatal)?;
+            changed |= oauth.read_again().await;
         }
         if let Some(signature) = &self.signature {
             changed |= signature.read_again().map_err(|error| fatal(error.to_string()))?;
@@ -205,7 +200,7 @@ impl Login {
             said = scrub(&said, secret.expose_secret().as_bytes()).into_owned();
         }
         match &self.oauth {
-            Some(oauth) => oauth.scrub(said),
+            Some(oauth) => oauth.scrub(&said),
             None => said,
         }
     }

@@ -14,7 +14,8 @@ use url::Url;
 
 use super::*;
 use crate::config::{
-    BEARER, LoginConfig, OAuth2Config, ProxyConfig, SecretHeader, SignatureAlgorithm, SignatureConfig, TlsConfig,
+    BEARER, CredentialConfig, LoginConfig, ProxyConfig, SecretHeader, SignatureAlgorithm, SignatureConfig, TlsConfig,
+    TokenConfig, TokenEndpoint,
 };
 use crate::http::{self, HttpClient};
 use crate::secret::SecretSource;
@@ -76,14 +77,16 @@ impl Peer {
     }
 
     fn oauth(&self, secret: SecretSource, basic: bool) -> Login {
-        let config = OAuth2Config {
-            token_url: self.url.join("token").unwrap(),
+        let url = self.url.join("token").unwrap();
+        let config = TokenConfig {
+            login: url.clone(),
+            tenant_id: String::new(),
             client_id: "client:1".into(),
-            client_secret: secret,
-            scope: Some("logs/.default".into()),
-            parameters: vec![("audience".into(), "a b".into())],
-            basic,
-            is_public: false,
+            credential: CredentialConfig::ClientSecret { secret, expires: None },
+            scope: "logs/.default".into(),
+            endpoint: Some(TokenEndpoint { url, parameters: vec![("audience".into(), "a b".into())], basic }),
+            tls: TlsConfig::default(),
+            proxy: ProxyConfig::Off,
         };
         login(&LoginConfig::OAuth2(Box::new(config)))
     }
@@ -104,7 +107,7 @@ impl Peer {
 }
 
 fn login(config: &LoginConfig) -> Login {
-    Login::new("s", config, &TlsConfig::default(), &ProxyConfig::Off).unwrap()
+    Login::new("s", config).unwrap()
 }
 
 fn value(text: &str) -> SecretSource {
@@ -124,7 +127,7 @@ async fn an_answer_is_read_in_bounds_and_without_the_secrets_of_now_and_before()
     ];
     let login = login(&token).with_headers(&extra).unwrap();
     std::fs::write(&path, "canary-three").unwrap();
-    assert!(login.read_again().unwrap() && !login.read_again().unwrap());
+    assert!(login.read_again().await.unwrap() && !login.read_again().await.unwrap());
     peer.answers(503, &format!("canary-one canary-two canary-three plain-text {}", "x".repeat(2000)));
     let heard = peer.ask(&login).await.unwrap();
     let said = String::from_utf8(heard.body).unwrap();
@@ -168,7 +171,7 @@ async fn a_token_is_fetched_once_and_anew_when_the_receiver_no_longer_takes_it()
     assert_eq!((heard.status, peer.forms().len()), (401, 3));
     assert_eq!(String::from_utf8(heard.body).unwrap(), "[redacted] [redacted] [redacted]");
     // A probe asks for another one.
-    assert!(!login.read_again().unwrap());
+    assert!(!login.read_again().await.unwrap());
     login.prepare().await.unwrap();
     assert_eq!(peer.forms().len(), 4);
 }
@@ -208,17 +211,23 @@ async fn a_refused_client_holds_an_endpoint_that_is_down_is_asked_again_and_neit
     assert!(error.is_login_refused && !error.may_have_arrived);
     assert!(!error.reason.contains("canary") && error.reason.contains("value was pasted"), "{}", error.reason);
     assert!(matches!(SendError::from(error), SendError::Fatal { .. }));
+    assert!(peer.ask(&login).await.err().unwrap().is_login_refused && peer.forms().len() == 1, "it is believed");
+    // As a probe does.
+    login.read_again().await.unwrap();
     peer.tokens(503, "busy");
     let error = peer.ask(&login).await.err().unwrap();
     assert!(matches!(SendError::from(error), SendError::Retry { .. }));
+    login.read_again().await.unwrap();
     peer.tokens(302, "");
     let error = peer.ask(&login).await.err().unwrap();
     assert!(error.is_login_refused && error.reason.contains("redirects are not followed"), "{}", error.reason);
     for odd in [r#"{"access_token":"t","token_type":"mac"}"#, "<html>", r#"{"access_token":"a\nb"}"#] {
+        login.read_again().await.unwrap();
         peer.tokens(200, odd);
         assert!(!peer.ask(&login).await.err().unwrap().is_login_refused, "{odd}");
     }
     assert_eq!(peer.books.lock().unwrap().asked.len(), 0, "nothing is sent without a token");
+    login.read_again().await.unwrap();
     assert_eq!(peer.ask(&login).await.unwrap().status, 200);
 }
 
@@ -245,7 +254,7 @@ async fn a_signature_is_of_the_very_bytes_and_of_their_time() {
 #[test]
 fn what_no_header_can_carry_is_refused_at_the_start_without_being_shown() {
     let token = LoginConfig::Token { scheme: BEARER, token: value("canary\nx") };
-    let error = Login::new("s", &token, &TlsConfig::default(), &ProxyConfig::Off).err().unwrap();
+    let error = Login::new("s", &token).err().unwrap();
     assert!(!error.to_string().contains("canary"), "{error}");
 }
 

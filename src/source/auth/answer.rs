@@ -2,8 +2,11 @@
 //! and body. Goes out: a token, or an [`ApiError`] fit for a log: every secret of the request is blotted out of what
 //! is repeated, whatever way it was spelled.
 
+use std::fmt;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use url::Url;
 
 use super::super::error::{ApiError, printable};
 use crate::advice;
@@ -14,13 +17,34 @@ use crate::secret::scrub;
 /// says more is not believed.
 const LONGEST_LIFETIME: Seconds = 24 * 3600;
 
+/// What a token lives that does not say it: RFC 6749 (5.1) lets an endpoint leave it to its documentation.
+const UNSAID_LIFETIME: Seconds = 300;
+/// Characters that are shown of an answer that is no error of OAuth2.
+const SHOWN: usize = 200;
+
 /// Whom a refusal is of.
-pub(super) const TOKEN_ENDPOINT: &str = "token endpoint";
-pub(super) const MANAGED_IDENTITY: &str = "managed identity";
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whom<'a> {
+    Entra,
+    ManagedIdentity,
+    /// Any other endpoint: it may be no token endpoint at all.
+    Other(&'a Url),
+}
+
+impl fmt::Display for Whom<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Whom::Entra => f.write_str("token endpoint"),
+            Whom::ManagedIdentity => f.write_str("managed identity"),
+            Whom::Other(url) => write!(f, "token endpoint `{}`", url.origin().ascii_serialization()),
+        }
+    }
+}
 
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
+    token_type: Option<String>,
     /// A number in v2, a string in v1 (activity-api 1.2) and of a managed identity.
     #[serde(default)]
     expires_in: serde_json::Value,
@@ -68,7 +92,7 @@ fn without_tokens(said: &[u8]) -> Vec<u8> {
 }
 
 /// `said` without the secret, neither as it is nor as the form spelled it.
-fn scrub_sent(said: &[u8], secret: &str) -> Vec<u8> {
+pub(super) fn scrub_sent(said: &[u8], secret: &str) -> Vec<u8> {
     let clean = scrub(said, secret.as_bytes());
     let sent: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let clean = scrub(&clean, sent.as_bytes());
@@ -81,15 +105,22 @@ fn scrub_sent(said: &[u8], secret: &str) -> Vec<u8> {
     scrub(&clean, &small).into_owned()
 }
 
-/// The token, and the seconds that it lives from `now`.
+/// The token, and the seconds that it lives from `now`. `None`: no bearer token that a header can carry (RFC 6749, A.12).
 pub(super) fn read_answer(body: &[u8], now: Seconds) -> Option<(SecretString, Seconds)> {
     let answer: Answer = serde_json::from_slice(body).ok()?;
+    let is_bearer = answer.token_type.as_deref().is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+    let is_sendable =
+        !answer.access_token.is_empty() && answer.access_token.bytes().all(|b| (b' '..=b'~').contains(&b));
+    if !is_bearer || !is_sendable {
+        return None;
+    }
     let number = |value: &serde_json::Value| match value {
         serde_json::Value::Number(seconds) => seconds.as_i64(),
         serde_json::Value::String(seconds) => seconds.parse().ok(),
         _ => None,
     };
-    let lifetime = number(&answer.expires_in).or_else(|| Some(number(&answer.expires_on)? - now))?;
+    let lifetime = number(&answer.expires_in).or_else(|| Some(number(&answer.expires_on)? - now));
+    let lifetime = lifetime.unwrap_or(UNSAID_LIFETIME);
     Some((SecretString::from(answer.access_token), lifetime.clamp(1, LONGEST_LIFETIME)))
 }
 
@@ -98,11 +129,13 @@ pub(super) fn read_answer(body: &[u8], now: Seconds) -> Option<(SecretString, Se
 /// Everything that the endpoint said stays, ids included (`ids`: those of the head): without them Microsoft cannot
 /// find the request. A machine's metadata service says 404 and 410 while it is being updated (Microsoft's page on managed
 /// identities on a virtual machine, "Retry guidance").
-/// What is shown is cleaned of `secrets` as it reads, whatever escapes it was written with.
-pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str, secrets: &[SecretString]) -> ApiError {
+/// What is shown is cleaned of `secrets` as it reads, whatever escapes it was written with. Where another endpoint than
+/// Microsoft's was configured, the status decides: it may be none, and somebody must mend that.
+pub(super) fn read_denial(whom: Whom<'_>, status: u16, body: &[u8], ids: &str, secrets: &[SecretString]) -> ApiError {
     let denial = serde_json::from_slice::<Denial>(body).ok();
     let clean = |said: &str| clean(said, secrets);
     let ids = clean(ids);
+    let is_other = matches!(whom, Whom::Other(_));
     let text = match &denial {
         Some(denial) => {
             let mut said = clean(denial.error_description.as_deref().unwrap_or_default().trim());
@@ -115,14 +148,29 @@ pub(super) fn read_denial(whom: &str, status: u16, body: &[u8], ids: &str, secre
             let error = clean(denial.error.as_deref().unwrap_or_default());
             format!("{whom}: status {status}, `{error}`: {said}{}{ids}", advice::hint_of_answer(&said))
         }
+        None if is_other && !body.trim_ascii().is_empty() => {
+            let said: String = clean(&String::from_utf8_lossy(body)).trim().chars().take(SHOWN).collect();
+            format!("{whom}: status {status} `{said}`{ids}")
+        }
         None => format!("{whom}: status {status} without a readable error{ids}"),
+    };
+    let refused = |text: String| match (is_other, status) {
+        (true, 300..=399) => {
+            let hint = "redirects are not followed: put the final address into `token_url`";
+            ApiError::Unauthorized { text: format!("{text}; {hint}") }
+        }
+        (true, _) => {
+            let hint = "check the client's id, secret and scope; a changed secret file is read again by itself";
+            ApiError::Unauthorized { text: format!("{text}; {hint}") }
+        }
+        _ => ApiError::Unauthorized { text },
     };
     let temporary = denial.as_ref().is_some_and(|d| d.error.as_deref() == Some("temporarily_unavailable"));
     match status {
-        404 if whom == MANAGED_IDENTITY => ApiError::Transient { text },
+        404 if matches!(whom, Whom::ManagedIdentity) => ApiError::Transient { text },
         429 | 500.. | 408 | 410 => ApiError::Transient { text },
-        _ if temporary || denial.is_none() => ApiError::Transient { text },
-        _ => ApiError::Unauthorized { text },
+        _ if temporary || denial.is_none() && !is_other => ApiError::Transient { text },
+        _ => refused(text),
     }
 }
 
@@ -151,25 +199,25 @@ mod tests {
     fn a_secret_is_blotted_out_whatever_escapes_it_is_repeated_with() {
         let secrets = ["S3~ca/na+ry/x".into()];
         let body = r#"{"error":"S3~ca\/na\u002Bry\/x","error_description":"AADSTS7000215: 'S3~ca\/na\u002bry\/x', S3~ca/na+ry/x","trace_id":"\u00533~ca/na+ry/x"}"#;
-        let said = read_denial("token endpoint", 401, body.as_bytes(), " (request-id S3~ca/na+ry/x)", &secrets);
+        let said = read_denial(Whom::Entra, 401, body.as_bytes(), " (request-id S3~ca/na+ry/x)", &secrets);
         let said = said.to_string();
         assert!(!said.contains("ry/x") && said.matches("[redacted]").count() == 5, "{said}");
         // One that the cut would halve.
         let body = format!(r#"{{"error":"e","error_description":"{}S3~ca\/na+ry\/x"}}"#, "x".repeat(690));
-        let said = read_denial("token endpoint", 401, body.as_bytes(), "", &secrets).to_string();
+        let said = read_denial(Whom::Entra, 401, body.as_bytes(), "", &secrets).to_string();
         assert!(!said.contains("S3~"), "{said}");
     }
 
     #[test]
     fn a_refusal_names_the_way_out_and_an_outage_is_no_refusal() {
         let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace"}"#;
-        let ApiError::Unauthorized { text } = read_denial("token endpoint", 401, body, "", &[]) else { panic!() };
+        let ApiError::Unauthorized { text } = read_denial(Whom::Entra, 401, body, "", &[]) else { panic!() };
         assert!(text.contains("value was pasted and not its id"), "{text}");
-        assert!(matches!(read_denial("x", 503, b"<html>", "", &[]), ApiError::Transient { .. }));
-        assert!(matches!(read_denial("x", 400, b"<html>", "", &[]), ApiError::Transient { .. }));
+        assert!(matches!(read_denial(Whom::Entra, 503, b"<html>", "", &[]), ApiError::Transient { .. }));
+        assert!(matches!(read_denial(Whom::Entra, 400, b"<html>", "", &[]), ApiError::Transient { .. }));
         let body = br#"{"error":"not_found","error_description":"being updated"}"#;
-        assert!(matches!(read_denial(MANAGED_IDENTITY, 404, body, "", &[]), ApiError::Transient { .. }));
-        assert!(matches!(read_denial(TOKEN_ENDPOINT, 404, body, "", &[]), ApiError::Unauthorized { .. }));
+        assert!(matches!(read_denial(Whom::ManagedIdentity, 404, body, "", &[]), ApiError::Transient { .. }));
+        assert!(matches!(read_denial(Whom::Entra, 404, body, "", &[]), ApiError::Unauthorized { .. }));
     }
 
     #[test]
@@ -178,7 +226,7 @@ mod tests {
             let body = format!(
                 r#"{{"error":"unauthorized_client","error_description":"{description}","trace_id":"7aa1-trace","correlation_id":"9bb2-correlation"}}"#
             );
-            read_denial("token endpoint", 400, body.as_bytes(), " (x-ms-request-id 5cc3)", &[]).to_string()
+            read_denial(Whom::Entra, 400, body.as_bytes(), " (x-ms-request-id 5cc3)", &[]).to_string()
         };
         let lines = said(
             "AADSTS700016: Not found.\\r\\nTrace ID: 7aa1-trace\\r\\nCorrelation ID: 9bb2-correlation\\r\\nTimestamp: 2026-11-22 03:00:00Z",
@@ -192,7 +240,7 @@ mod tests {
         }
         assert_eq!(lines.matches("7aa1-trace").count(), 1, "{lines}");
         let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: no","trace_id":null,"correlationId":"8cc3"}"#;
-        let said_less = read_denial("token endpoint", 401, body, "", &[]);
+        let said_less = read_denial(Whom::Entra, 401, body, "", &[]);
         assert!(
             matches!(&said_less, ApiError::Unauthorized { text } if text.contains("correlation id 8cc3")),
             "{said_less}"
@@ -207,7 +255,33 @@ mod tests {
     fn app_service_says_only_when_a_token_ends() {
         let body = br#"{"access_token":"t","expires_on":"1600000600","resource":"r"}"#;
         assert_eq!(read_answer(body, 1_600_000_000).unwrap().1, 600);
-        assert!(read_answer(br#"{"access_token":"t"}"#, 0).is_none());
+        let unsaid = read_answer(br#"{"access_token":"t"}"#, 0).unwrap();
+        assert_eq!(unsaid.1, UNSAID_LIFETIME);
+    }
+
+    #[test]
+    fn what_no_header_can_carry_and_what_is_no_bearer_token_is_none() {
+        for odd in
+            [r#"{"access_token":"a\nb"}"#, r#"{"access_token":""}"#, r#"{"access_token":"t","token_type":"mac"}"#]
+        {
+            assert!(read_answer(odd.as_bytes(), 0).is_none(), "{odd}");
+        }
+    }
+
+    /// It may be a page, or another address.
+    #[test]
+    fn an_endpoint_that_is_not_microsofts_is_judged_by_its_status() {
+        let url = "https://id.example/token".parse().unwrap();
+        let said = |status, body: &str| read_denial(Whom::Other(&url), status, body.as_bytes(), "", &["canary".into()]);
+        for (status, hint) in [(302, "redirects are not followed"), (404, "check the client's id"), (401, "check the")]
+        {
+            let ApiError::Unauthorized { text } = said(status, "<p>canary</p>") else { panic!("{status}") };
+            assert!(text.contains(hint) && text.contains("`https://id.example`"), "{text}");
+            assert!(text.contains("`<p>[redacted]</p>`"), "{text}");
+        }
+        assert!(matches!(said(503, "busy"), ApiError::Transient { .. }));
+        let temporary = r#"{"error":"temporarily_unavailable"}"#;
+        assert!(matches!(said(400, temporary), ApiError::Transient { .. }));
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! A token request, by the kind of credential. Comes in: the configuration of a tenant and the time. Goes out: a
+//! A token request, by the kind of credential. Comes in: the configuration of a tenant or a sink and the time. Goes out: a
 //! request that is ready to be sent, and every secret in it, so that an answer that repeats one can be cleaned. What
 //! it needs it reads from its files at each request; it keeps nothing.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -13,7 +15,7 @@ use super::certificate::{self, CertificateError};
 use super::federated::{self, FederatedError};
 use super::leaf::Leaf;
 use crate::clock::Seconds;
-use crate::config::{CredentialConfig, ManagedIdentityConfig, TenantConfig};
+use crate::config::{CredentialConfig, ManagedIdentityConfig, TenantConfig, TokenConfig, TokenEndpoint};
 use crate::secret::{SecretError, SecretSource};
 
 /// Who asks, and where.
@@ -25,8 +27,8 @@ pub struct Credential {
     /// The resource: the API's root without a slash at the end (activity-api 1.1).
     pub resource: String,
     /// In place of the token endpoint of `login` and `tenant_id`: one that is not Entra's.
-    pub endpoint: Option<Url>,
-    /// In place of all rights on the resource.
+    pub endpoint: Option<TokenEndpoint>,
+    /// In place of all rights on the resource; empty: none is asked for.
     pub scope: Option<String>,
 }
 
@@ -71,10 +73,23 @@ impl Credential {
         }
     }
 
+    /// That of a sink.
+    pub fn of_sink(config: &TokenConfig) -> Credential {
+        Credential {
+            login: config.login.clone(),
+            tenant_id: config.tenant_id.clone(),
+            client_id: config.client_id.clone(),
+            kind: config.credential.clone(),
+            resource: config.scope.strip_suffix("/.default").unwrap_or(&config.scope).to_owned(),
+            endpoint: config.endpoint.clone(),
+            scope: Some(config.scope.clone()),
+        }
+    }
+
     /// The token endpoint, version 2, which is also whom an assertion is made to.
     pub fn endpoint(&self) -> Url {
         if let Some(endpoint) = &self.endpoint {
-            return endpoint.clone();
+            return endpoint.url.clone();
         }
         let mut url = self.login.clone();
         url.set_path(&format!("{}/{}/oauth2/v2.0/token", url.path().trim_end_matches('/'), self.tenant_id));
@@ -84,7 +99,7 @@ impl Credential {
     /// A request for a token. `now`: the token endpoint's time as far as it is known.
     pub fn request(&self, now: Seconds) -> Result<TokenRequest, CredentialError> {
         match &self.kind {
-            CredentialConfig::ClientSecret { secret, .. } => Ok(self.with_secret(secret.read()?)),
+            CredentialConfig::ClientSecret { secret, .. } => self.with_secret(secret.read()?),
             CredentialConfig::Certificate(config) => {
                 let pair = certificate::load(config, now)?;
                 let signed = assertion::sign(&pair, &self.client_id, self.endpoint().as_str(), now);
@@ -96,29 +111,45 @@ impl Credential {
         }
     }
 
-    fn with_secret(&self, secret: SecretString) -> TokenRequest {
-        self.form(&[("client_secret", &secret)], vec![secret.clone()])
+    fn with_secret(&self, secret: SecretString) -> Result<TokenRequest, CredentialError> {
+        let client_id = SecretString::from(self.client_id.as_str());
+        if !self.endpoint.as_ref().is_some_and(|endpoint| endpoint.basic) {
+            return Ok(self.form(&[("client_id", &client_id), ("client_secret", &secret)], vec![secret.clone()]));
+        }
+        // RFC 6749, 2.3.1: both are form-encoded first.
+        let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let pair = STANDARD.encode(format!("{}:{}", encode(&self.client_id), encode(secret.expose_secret())));
+        let mut value = HeaderValue::try_from(format!("Basic {pair}")).map_err(|_| CredentialError::Header)?;
+        value.set_sensitive(true);
+        let mut asked = self.form(&[], vec![secret, pair.into()]);
+        asked.request.headers_mut().insert(AUTHORIZATION, value);
+        Ok(asked)
     }
 
     fn with_assertion(&self, assertion: SecretString) -> TokenRequest {
-        let kind = SecretString::from(ASSERTION_TYPE);
-        self.form(&[("client_assertion_type", &kind), ("client_assertion", &assertion)], vec![assertion.clone()])
+        let (client_id, kind) = (SecretString::from(self.client_id.as_str()), SecretString::from(ASSERTION_TYPE));
+        let proof = [("client_id", &client_id), ("client_assertion_type", &kind), ("client_assertion", &assertion)];
+        self.form(&proof, vec![assertion.clone()])
     }
 
     fn form(&self, proof: &[(&str, &SecretString)], secrets: Vec<SecretString>) -> TokenRequest {
         let scope = self.scope.clone().unwrap_or_else(|| format!("{}/.default", self.resource));
         let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "client_credentials").append_pair("client_id", &self.client_id);
+        form.append_pair("grant_type", "client_credentials");
         for (name, value) in proof {
             form.append_pair(name, value.expose_secret());
         }
         if !scope.is_empty() {
             form.append_pair("scope", &scope);
         }
+        for (name, value) in self.endpoint.iter().flat_map(|endpoint| &endpoint.parameters) {
+            form.append_pair(name, value);
+        }
         let form = form.finish();
         let mut request = Request::new(Method::POST, self.endpoint());
         *request.body_mut() = Some(form.into());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         TokenRequest { request, secrets, leaf: None }
     }
 

@@ -139,7 +139,8 @@ mod tests {
                     r#"{{"error":"invalid_client","error_description":"{}: its words.","correlation_id":"9bb2"}}"#,
                     entry.code
                 );
-                let error = super::super::answer::read_denial("token endpoint", 401, body.as_bytes(), "", &[]);
+                let error =
+                    super::super::answer::read_denial(super::super::answer::Whom::Entra, 401, body.as_bytes(), "", &[]);
                 let said = explained(error, &credential, Some(&leaf), 2 * 86_400).to_string();
                 for part in [entry.code, ": its words.", "correlation id 9bb2", entry.action, known] {
                     assert!(said.contains(part), "{part}: {said}");

@@ -1,4 +1,4 @@
-//! Tokens: one per tenant, fetched once however many ask at the same time, renewed at three
+//! Tokens: one per tenant, or sink that shows one, fetched once however many ask at the same time, renewed at three
 //! quarters of its life, dropped when the service says it is not good. What proves the application is read
 //! again at each renewal, so rotation needs no restart, and a refusal is believed no longer than that proof
 //! stays what it was. A token lives in memory only and is never printed.
@@ -22,12 +22,12 @@ mod pfx;
 #[cfg(feature = "failpoints")]
 pub(crate) mod trial;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::DATE;
-use secrecy::SecretString;
+use reqwest::header::{DATE, RETRY_AFTER};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, watch};
 
 pub use credential::Credential;
@@ -38,17 +38,19 @@ use super::client::http_date;
 use super::connections::{Connections, Transport};
 use super::error::{ApiError, request_ids};
 use super::steady::Steady;
-use crate::clock::{Clock, Seconds};
-use crate::config::CredentialConfig;
-use crate::http::HttpClient;
+use crate::clock::{Clock, Seconds, world_ms};
+use crate::config::{CredentialConfig, TokenConfig};
+use crate::http::{self, HttpError};
 use crate::metrics::Metrics;
-use answer::{MANAGED_IDENTITY, TOKEN_ENDPOINT, read_answer, read_denial};
+use crate::retry::parse_retry_after;
+use answer::{Whom, read_answer, read_denial, scrub_sent};
 
 /// How long a refusal of the token endpoint is believed before it is asked again: long enough not to
 /// hammer it for every feed, short enough for a consent to be noticed.
 const REFUSAL_BELIEVED: Seconds = 60;
-/// The same after an error that is not about the credential.
+/// The same after an error that is not about the credential; at most, where there is a token or the endpoint said when.
 const FAILURE_BELIEVED: Seconds = 5;
+const FAILURE_BELIEVED_LONGEST: Seconds = 60;
 /// How often files are looked at while what was in them is refused.
 const LOOK: Duration = Duration::from_secs(2);
 /// From so many seconds on a difference of clocks may be why an assertion was refused.
@@ -57,6 +59,10 @@ const CLOCK_MATTERS: Seconds = 60;
 const MAX_ANSWER: usize = 256 * 1024;
 /// Time for one token request.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Tokens and what was shown for them that are blotted out of answers: those of now, and of a while before.
+const REMEMBERED: usize = 12;
+/// Shorter ones are not blotted out: they would be found in any text.
+const LEAST_BLOTTED: usize = 4;
 
 /// A token and which one it is, so that an old one's refusal does not drop its successor.
 #[derive(Clone)]
@@ -72,7 +78,7 @@ impl Token {
     }
 }
 
-/// The token of one tenant.
+/// The token of one tenant or sink.
 pub struct TokenSource {
     connections: Connections,
     clock: Clock,
@@ -86,6 +92,8 @@ pub struct TokenSource {
     /// The token endpoint's clock minus ours, seconds: an assertion is judged by the former.
     ahead: AtomicI64,
     warnings: Warnings,
+    /// Of requests and answers of late.
+    said: StdMutex<Vec<SecretString>>,
 }
 
 #[derive(Default)]
@@ -93,6 +101,20 @@ struct Held {
     token: Option<Kept>,
     serial: u64,
     refusal: Option<Refusal>,
+    /// Of the credential that was last asked with.
+    fingerprint: Option<[u8; 32]>,
+}
+
+/// Why there is no new token, and how long to wait where the endpoint said so.
+struct Failure {
+    error: ApiError,
+    after: Option<Duration>,
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Failure {
+        Failure { error, after: None }
+    }
 }
 
 /// An answer that brought no token, and of which credential.
@@ -117,6 +139,15 @@ impl Held {
             Some(kept) if now < kept.ends_at => Ok((kept.token.clone(), kept.ends_at - now)),
             _ => Err(error),
         }
+    }
+
+    /// How long a failure that is not about the credential is believed. While the old token serves there is time: each
+    /// try may take [`TIMEOUT`], and all requests wait for it.
+    fn patience(&self, after: Option<Duration>, now: Seconds) -> Seconds {
+        let left = self.token.as_ref().map_or(0, |kept| kept.ends_at - now).max(0);
+        let wanted = after.map_or(left / 4, |after| i64::try_from(after.as_secs()).unwrap_or(Seconds::MAX));
+        let wanted = wanted.clamp(FAILURE_BELIEVED, FAILURE_BELIEVED_LONGEST);
+        if left > 0 { wanted.min(left) } else { wanted }
     }
 
     /// Lets go of a token that shall not be used again; a failure to renew it is not believed any longer.
@@ -148,18 +179,21 @@ impl TokenSource {
             refused: watch::Sender::new(false),
             ahead: AtomicI64::new(0),
             warnings,
+            said: StdMutex::default(),
         }
     }
 
-    /// A source of its own for a receiver that wants tokens; `label` stands for it in what is said.
-    pub fn alone(
-        client: HttpClient,
-        clock: Clock,
-        credential: Credential,
-        label: &str,
-        metrics: Arc<Metrics>,
-    ) -> TokenSource {
-        TokenSource::new(Connections::new(Transport::Network(client)), clock, credential, label, metrics)
+    /// A source of its own for a sink whose receiver wants tokens.
+    ///
+    /// # Errors
+    /// No client for the token endpoint can be made.
+    pub fn of_sink(sink: &str, config: &TokenConfig) -> Result<TokenSource, HttpError> {
+        let credential = Credential::of_sink(config);
+        http::require_https(&credential.endpoint())?;
+        let client = http::client(&config.tls, &config.proxy, None)?;
+        let connections = Connections::new(Transport::Network(client));
+        // Metrics of tokens are by tenant, which a sink is not.
+        Ok(TokenSource::new(connections, Clock::system(), credential, sink, Metrics::new()))
     }
 
     /// A token with life left; waits for the one request in the air if there is one. While a new one cannot be had by
@@ -185,9 +219,11 @@ impl TokenSource {
         {
             return held.instead(refusal.error.clone(), now);
         }
+        held.fingerprint = Some(fingerprint);
         match self.request().await {
             Ok((secret, lifetime)) => {
                 held.serial += 1;
+                self.remember(&secret);
                 let token = Token { secret, serial: held.serial };
                 let (renew_at, ends_at) = (now + lifetime * 3 / 4, now + lifetime);
                 held.token = Some(Kept { token: token.clone(), made_at: now, renew_at, ends_at });
@@ -197,10 +233,10 @@ impl TokenSource {
                 self.metrics.token_expiry.with_label_values(&[&self.tenant]).set(self.clock.now() + lifetime);
                 Ok((token, lifetime))
             }
-            Err(error) => {
-                let refused = matches!(error, ApiError::Unauthorized { .. });
+            Err(Failure { error, after }) => {
+                let refused = error.is_unauthorized();
                 self.count(if refused { "refused" } else { "failed" });
-                let believed = if refused { REFUSAL_BELIEVED } else { FAILURE_BELIEVED };
+                let believed = if refused { REFUSAL_BELIEVED } else { held.patience(after, now) };
                 held.refusal = Some(Refusal { error: error.clone(), until: now + believed, fingerprint });
                 if refused {
                     // Nothing may be had by it any more; so wherever there is a token, none was refused since.
@@ -229,12 +265,42 @@ impl TokenSource {
         }
     }
 
-    /// The service did not take `token`: the next call gets a fresh one.
-    pub async fn invalidate(&self, token: &Token) {
+    /// The service did not take `token`: the next call gets a fresh one. False where there is another one already.
+    pub async fn invalidate(&self, token: &Token) -> bool {
         let mut held = self.held.lock().await;
-        if held.token.as_ref().is_some_and(|kept| kept.token.serial == token.serial) {
+        let is_held = held.token.as_ref().is_some_and(|kept| kept.token.serial == token.serial);
+        if is_held {
             held.let_go();
         }
+        is_held
+    }
+
+    /// The next call asks anew, whatever there is and whatever was refused. True where the credential is another one
+    /// than was last asked with.
+    pub async fn ask_anew(&self) -> bool {
+        let mut held = self.held.lock().await;
+        held.let_go();
+        let last = held.fingerprint;
+        let fingerprint = self.fingerprint().await;
+        last.is_some_and(|last| last != fingerprint)
+    }
+
+    /// What a receiver said, without the tokens of late and without what was shown for them.
+    pub fn scrub(&self, said: &[u8]) -> Vec<u8> {
+        let secrets = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().fold(said.to_vec(), |said, secret| scrub_sent(&said, secret.expose_secret()))
+    }
+
+    fn remember(&self, secret: &SecretString) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_short = secret.expose_secret().len() < LEAST_BLOTTED;
+        if is_short || said.iter().any(|known| known.expose_secret() == secret.expose_secret()) {
+            return;
+        }
+        if said.len() >= REMEMBERED {
+            said.remove(0);
+        }
+        said.push(secret.clone());
     }
 
     /// The next call gets a token that is not older than `age` seconds.
@@ -251,13 +317,13 @@ impl TokenSource {
 
     /// One request; and a second one where the first was refused and showed that our clock is wrong: what we sign
     /// bears the time of theirs from then on.
-    async fn request(&self) -> Result<(SecretString, Seconds), ApiError> {
+    async fn request(&self) -> Result<(SecretString, Seconds), Failure> {
         let known = self.ahead.load(Ordering::Relaxed);
         let answer = self.ask().await;
         let learned = self.ahead.load(Ordering::Relaxed);
         let is_signed = matches!(self.credential.kind, CredentialConfig::Certificate(_));
-        if is_signed && matches!(answer, Err(ApiError::Unauthorized { .. })) && (learned - known).abs() >= CLOCK_MATTERS
-        {
+        let is_refused = answer.as_ref().is_err_and(|failure| failure.error.is_unauthorized());
+        if is_signed && is_refused && (learned - known).abs() >= CLOCK_MATTERS {
             tracing::warn!(tenant = %self.tenant, seconds = learned,
                 "the token endpoint's clock is ahead of ours by so much; what we sign goes by theirs, set this machine's clock");
             return self.ask().await;
@@ -265,7 +331,7 @@ impl TokenSource {
         answer
     }
 
-    async fn ask(&self) -> Result<(SecretString, Seconds), ApiError> {
+    async fn ask(&self) -> Result<(SecretString, Seconds), Failure> {
         let (kind, now) = (&self.credential.kind, self.clock.now());
         let theirs = now + self.ahead.load(Ordering::Relaxed);
         let asked = self.beside(move |credential| credential.request(theirs)).await;
@@ -273,7 +339,12 @@ impl TokenSource {
         let asked = asked.ok_or_else(|| unusable("reading it failed by a fault of ours; please report it".into()))?;
         let asked = asked.map_err(|error| unusable(error.to_string()))?;
         self.warnings.note(kind, asked.leaf.as_ref().map(|leaf| leaf.not_after), now);
-        let whom = if matches!(kind, CredentialConfig::ManagedIdentity(_)) { MANAGED_IDENTITY } else { TOKEN_ENDPOINT };
+        asked.secrets.iter().for_each(|secret| self.remember(secret));
+        let whom = match (kind, &self.credential.endpoint) {
+            (CredentialConfig::ManagedIdentity(_), _) => Whom::ManagedIdentity,
+            (_, Some(endpoint)) => Whom::Other(&endpoint.url),
+            (_, None) => Whom::Entra,
+        };
         let transient = |text: String| ApiError::Transient { text: format!("{whom}: {text}") };
         let mut request = asked.request;
         *request.timeout_mut() = Some(TIMEOUT);
@@ -284,15 +355,17 @@ impl TokenSource {
         if let Some(date) = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date) {
             self.ahead.store(date - self.clock.now(), Ordering::Relaxed);
         }
+        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+        let after = after.and_then(|after| parse_retry_after(after, world_ms()));
         let ids = request_ids(response.headers());
         let body = Body::new(response, TIMEOUT).collect(MAX_ANSWER).await.map_err(|e| transient(e.to_string()))?;
         if status.is_success() {
-            return read_answer(&body, now).ok_or_else(|| transient("an answer without a token".into()));
+            return Ok(read_answer(&body, now).ok_or_else(|| transient("an answer without a bearer token".into()))?);
         }
         let error = read_denial(whom, status.as_u16(), &body, &ids, &asked.secrets);
         let (told, leaf) = (error.clone(), asked.leaf);
         let explained = self.beside(move |credential| explain::explained(told, credential, leaf.as_ref(), now)).await;
-        Err(explained.unwrap_or(error))
+        Err(Failure { error: explained.unwrap_or(error), after })
     }
 
     async fn fingerprint(&self) -> [u8; 32] {

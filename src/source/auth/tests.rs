@@ -73,6 +73,7 @@ async fn a_token_of_a_refused_credential_or_one_that_was_refused_does_not_come_b
     let endpoint = Endpoint::of_value(&[GRANTED, DOWN, REFUSED, DOWN]);
     assert_eq!(endpoint.after(0).await, Ok(1));
     assert_eq!(endpoint.after(3001).await, Ok(1));
+    assert_eq!(endpoint.after(55).await, Ok(1), "while there is a token nobody is in a hurry");
     assert_eq!(endpoint.after(6).await, Err("unauthorized"));
     assert_eq!(endpoint.after(61).await, Err("transient"));
     let endpoint = Endpoint::of_value(&[GRANTED, DOWN]);
@@ -85,6 +86,25 @@ async fn a_token_of_a_refused_credential_or_one_that_was_refused_does_not_come_b
     assert_eq!(endpoint.after(3001).await, Ok(1));
     endpoint.tokens.renew_if_older(30).await;
     assert_eq!(endpoint.after(0).await, Ok(2), "asked at once, whatever failed before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_anew_is_answered_anew_and_learns_of_another_credential() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secret");
+    std::fs::write(&path, "old-secret").unwrap();
+    let endpoint = Endpoint::new(SecretSource::File(path.clone()), &[REFUSED, GRANTED]);
+    assert_eq!(endpoint.after(0).await, Err("unauthorized"));
+    assert_eq!(endpoint.after(1).await, Err("unauthorized"), "believed");
+    assert!(!endpoint.tokens.ask_anew().await);
+    assert_eq!(endpoint.after(0).await, Ok(1));
+    std::fs::write(&path, "new/secret").unwrap();
+    assert!(endpoint.tokens.ask_anew().await);
+    let token = endpoint.tokens.get().await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(token.serial, 2);
+    assert!(!endpoint.tokens.ask_anew().await, "it was asked with");
+    assert!(!endpoint.tokens.invalidate(&token).await, "it is held no more");
+    assert_eq!(endpoint.tokens.scrub(b"new%2fsecret, old-secret"), b"[redacted], [redacted]");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ mod chart;
 mod chart_values;
 mod configuration;
 mod corruption;
-mod credentials;
+pub mod credentials;
 mod dashboard;
 mod elasticsearch;
 mod exactly_once;

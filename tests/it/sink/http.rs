@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use auditferry::config::{
-    HttpAddress, HttpConfig, HttpEncoding, HttpPreset, LoginConfig, OAuth2Config, SecretHeader, SignatureAlgorithm,
-    SignatureConfig, SinkConfig, SinkKind,
+    CredentialConfig, HttpAddress, HttpConfig, HttpEncoding, HttpPreset, LoginConfig, ProxyConfig, SecretHeader,
+    SignatureAlgorithm, SignatureConfig, SinkConfig, SinkKind, TlsConfig, TokenConfig, TokenEndpoint,
 };
 use auditferry::secret::SecretSource;
 use auditferry::simulator::WorldConfig;
@@ -118,14 +118,16 @@ async fn headers_and_a_signature_of_what_was_sent_and_what_is_too_large_is_halve
 }
 
 fn oauth(web: &FakeWeb, secret: SecretSource) -> LoginConfig {
-    LoginConfig::OAuth2(Box::new(OAuth2Config {
-        token_url: web.url("/token").parse().unwrap(),
+    let url: url::Url = web.url("/token").parse().unwrap();
+    LoginConfig::OAuth2(Box::new(TokenConfig {
+        login: url.clone(),
+        tenant_id: String::new(),
         client_id: "client".into(),
-        client_secret: secret,
-        scope: Some("https://monitor.azure.com/.default".into()),
-        parameters: Vec::new(),
-        basic: false,
-        is_public: false,
+        credential: CredentialConfig::ClientSecret { secret, expires: None },
+        scope: "https://monitor.azure.com/.default".into(),
+        endpoint: Some(TokenEndpoint { url, parameters: Vec::new(), basic: false }),
+        tls: TlsConfig::default(),
+        proxy: ProxyConfig::Off,
     }))
 }
 

@@ -7,6 +7,7 @@ mod collector;
 mod contract;
 mod dead_topic;
 mod elasticsearch;
+mod entra;
 mod file;
 mod http;
 mod kafka;

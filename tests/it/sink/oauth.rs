@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use auditferry::config::{
-    CredentialConfig, KafkaConfig, ProxyConfig, SaslConfig, SaslTokenConfig, SinkKind, TlsConfig,
-};
+use auditferry::config::{CredentialConfig, KafkaConfig, ProxyConfig, SaslConfig, SinkKind, TlsConfig, TokenConfig};
 use auditferry::secret::SecretSource;
 use auditferry::simulator::WorldConfig;
 use auditferry::sink::Sink;
@@ -18,14 +16,13 @@ use crate::support::{Place, compare, served, world};
 use crate::token::FakeTokens;
 
 fn by_token(kafka: &Kafka, topic: &str, tokens: &FakeTokens, secret: SecretSource) -> KafkaConfig {
-    let token = SaslTokenConfig {
+    let token = TokenConfig {
         login: tokens.url().parse().unwrap(),
         tenant_id: "directory".into(),
         client_id: format!("client-of-{topic}"),
         credential: CredentialConfig::ClientSecret { secret, expires: None },
-        resource: "https://namespace.example".into(),
-        token_url: None,
-        scope: None,
+        scope: "https://namespace.example/.default".into(),
+        endpoint: None,
         tls: TlsConfig { with_platform: true, ..TlsConfig::default() },
         proxy: ProxyConfig::Off,
     };
