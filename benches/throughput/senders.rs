@@ -110,7 +110,7 @@ async fn ours(config: &Config, blobs: &Arc<Blobs>) -> f64 {
     let began = Instant::now();
     let sink = sink::build(&config.sinks[0], id, &state, Arc::clone(&metrics)).unwrap();
     let driver = driver::spawn(std::future::ready(()), config.sinks[0].clone(), id, sink, state.clone(), dead, metrics);
-    let (told, mut settlements) = mpsc::unbounded_channel();
+    let (told, mut settlements) = mpsc::channel(TENANTS * blobs.0.len());
     for tenant in 0..TENANTS {
         let (config, blobs, pipeline, state) =
             (config.clone(), Arc::clone(blobs), Arc::clone(&pipeline), state.clone());
@@ -118,7 +118,7 @@ async fn ours(config: &Config, blobs: &Arc<Blobs>) -> f64 {
         tokio::spawn(async move {
             for number in 0..blobs.0.len() {
                 let told = told.clone();
-                let ack = Finalizer::new(move |settlement| _ = told.send(settlement));
+                let ack = Finalizer::new(move |settlement| _ = told.try_send(settlement));
                 let mut batch = batch(&config, tenant, number, &blobs, &budget, ack);
                 batch.charge.reserve(batch.bytes.len(), false).await;
                 for (_, delivery) in pipeline.process(batch, state.delivered()) {
@@ -347,7 +347,7 @@ impl Lines {
                 last = Instant::now();
             } else {
                 assert!(last.elapsed() < Duration::from_secs(30), "{} of {wanted} lines", self.count);
-                std::thread::sleep(Duration::from_millis(2));
+                std::thread::park_timeout(Duration::from_millis(2));
             }
         }
         assert_eq!(self.count, wanted);
