@@ -1,4 +1,4 @@
-//! Plain text → the inside of a JSON string (RFC 8259, 7). Comes in: text. Goes out: its escaped form, appended.
+//! Plain text → the inside of a JSON string (RFC 8259, 7), and which characters no reader sees. Comes in: text. Goes out: its escaped form, appended.
 //! Only what must be escaped is; everything else is copied in runs.
 
 /// Escapes plain text for the inside of a JSON string.
@@ -24,6 +24,14 @@ pub fn escape(text: &str, out: &mut Vec<u8>) {
         }
     }
     out.extend_from_slice(&bytes[written..]);
+}
+
+/// True for what a reader would not see, or would take for the end of a line: controls, separators of lines and
+/// paragraphs, marks of direction and of byte order.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{fff9}'..='\u{fffb}')
 }
 
 #[cfg(test)]

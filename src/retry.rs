@@ -20,6 +20,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 pub struct Backoff {
     policy: ExponentialBuilder,
     ceilings: ExponentialBackoff,
+    initial: Duration,
     max: Duration,
 }
 
@@ -27,14 +28,20 @@ impl Backoff {
     /// First ceiling `initial`, doubling up to `max`.
     pub fn new(initial: Duration, max: Duration) -> Backoff {
         let policy = ExponentialBuilder::new().with_min_delay(initial.min(max)).with_max_delay(max).without_max_times();
-        Backoff { policy, ceilings: policy.build(), max }
+        Backoff { policy, ceilings: policy.build(), initial: initial.min(max), max }
     }
 
     /// How long to wait before the next try: what the receiver asked for, exactly (it is taken as
-    /// capped already, by [`parse_retry_after`]), else anything up to the next ceiling.
+    /// capped already, by [`parse_retry_after`]), else anything up to the next ceiling. That too where it asked for
+    /// less than the first ceiling: `Retry-After: 0`, or a date that has passed, must not make a loop without a pause.
     pub fn next_delay(&mut self, asked: Option<Duration>) -> Duration {
         let ceiling = self.ceilings.next().unwrap_or(self.max);
-        asked.unwrap_or_else(|| ceiling.mul_f64(fastrand::f64()))
+        let own = ceiling.mul_f64(fastrand::f64());
+        match asked {
+            Some(asked) if asked >= self.initial => asked,
+            Some(asked) => asked.max(own),
+            None => own,
+        }
     }
 
     /// Begins anew, after a success.
@@ -86,6 +93,14 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next_delay(None) <= Duration::from_millis(10));
+    }
+
+    #[test]
+    fn an_order_to_come_at_once_is_no_order_to_come_without_end() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let waits: Vec<Duration> = (0..12).map(|_| backoff.next_delay(Some(Duration::ZERO))).collect();
+        assert!(waits.iter().sum::<Duration>() > Duration::from_secs(5), "{waits:?}");
+        assert_eq!(backoff.next_delay(Some(Duration::from_secs(1))), Duration::from_secs(1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::check_login::{self, LoginFile, SignatureFile};
 use super::check_sinks::tls;
 use super::faults::{Place, Reader};
 use super::file::{BatchFile, SinkCommon, TlsFile};
-use super::http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPreset};
+use super::http::{HttpAddress, HttpAddressError, HttpConfig, HttpEncoding, HttpPreset, SUCCESS};
 use super::interpolate::sole_file;
 use super::proxy::ProxyFile;
 use super::schema::{self, Schema};
@@ -39,7 +39,7 @@ section! {
         signature: SignatureFile,
         /// Default gzip, and none for single events.
         compression: Compression,
-        /// What means "taken": statuses and stretches of them. Default 200-299.
+        /// What means "taken": statuses and stretches of them. Default 200-299; of sentinel 204, of teams 202.
         success_codes: Vec<At<Statuses>>,
         /// For one request. Default 60s.
         timeout: Duration,
@@ -252,6 +252,17 @@ pub(super) fn http(
     check_body(&file, preset, encoding, format, reader);
     let hint = "the whole address, for instance `https://soc.example/in`";
     let url = file.url.required("url", title, &place, hint, reader);
+    if let Some(At { value: Address(address, _), place }) = &url
+        && preset == Some(HttpPreset::Teams)
+        && address.read().is_ok_and(|url| url.host_str().is_some_and(is_of_connectors))
+    {
+        let text = "this is an Office 365 connector, which Microsoft retires and which says 200 to messages that it does not post too";
+        reader.fault(
+            place,
+            text,
+            "make a webhook with the Workflows app (\"When a Teams webhook request is received\")",
+        );
+    }
     if let Some(At { value: Address(address, true), place }) = &url {
         if defaults.is_some_and(|defaults| defaults.is_secret_address) {
             warn_of_literal(place, "webhook's address, which is a secret,", reader);
@@ -304,11 +315,16 @@ pub(super) fn http(
         login: login?.beside(&tls, &proxy),
         signature: signature?,
         gzip,
-        success: if success.is_empty() { vec![(200, 299)] } else { success },
+        success: if success.is_empty() { vec![defaults.map_or(SUCCESS, |defaults| defaults.success)] } else { success },
         tls,
         proxy,
         timeout,
     })
+}
+
+/// Whether it is where the incoming webhooks of Teams were before Workflows ("Create incoming webhooks").
+fn is_of_connectors(host: &str) -> bool {
+    host == "outlook.office.com" || host.ends_with(".webhook.office.com")
 }
 
 /// What a token of Entra must be for, by cloud (Azure Monitor, "Logs Ingestion API": authentication).

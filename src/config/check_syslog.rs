@@ -36,7 +36,7 @@ section! {
         address: Address,
         /// 5424 (default) or 3164.
         rfc: RfcNumber,
-        /// Of streams: `octet_counting` (default) or `newline`.
+        /// Of streams: `octet_counting` (default of tls:// and tcp://) or `newline` (default of unix sockets).
         framing: FramingName,
         /// A name or a number. Default local0.
         facility: Facility,
@@ -282,9 +282,12 @@ pub(super) fn syslog(file: SyslogFile, reader: &mut Reader<'_>) -> Option<Syslog
     let sd_id = sd_id(file.sd_id, reader);
     let structured_data = parameters(file.structured_data.value().unwrap_or_default(), sd_id.is_some(), reader);
     let resend = |size: &Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+    // Those who listen there (unix-stream of syslog-ng, imuxsock of rsyslog) end a message at a line's end.
+    let is_unix = matches!(&address, Some(At { value: Address(SyslogAddress::Unix { .. }), .. }));
+    let default_framing = if is_unix { Framing::Newline } else { Framing::OctetCounting };
     Some(SyslogConfig {
         rfc,
-        framing: file.framing.value().map_or(Framing::OctetCounting, |framing| framing.0),
+        framing: file.framing.value().map_or(default_framing, |framing| framing.0),
         facility: file.facility.value().map_or(16, |facility| facility.0),
         severity: file.severity.value().map_or(SeverityRule::Outcome, |severity| severity.0),
         app_name: file.app_name.value().unwrap_or_else(|| "o365".to_owned()),
@@ -457,6 +460,16 @@ mod tests {
         assert_eq!((config.facility, config.max_size, config.resend), (16, None, 8 << 20));
         assert_eq!((config.app_name.as_str(), config.sd_id.as_deref()), ("o365", Some("auditferry@32473")));
         assert_eq!(check("address: \"udp://127.0.0.1\"").unwrap().max_size, Some(65_507));
+        for (address, framing) in [
+            ("tls://siem", Framing::OctetCounting),
+            ("tcp://127.0.0.1", Framing::OctetCounting),
+            ("unix+stream:///run/x", Framing::Newline),
+            ("unix:///dev/log", Framing::Newline),
+        ] {
+            assert_eq!(check(&format!("address: \"{address}\"")).unwrap().framing, framing, "{address}");
+        }
+        let own = check("address: \"unix+stream:///run/x\", framing: octet_counting").unwrap();
+        assert_eq!(own.framing, Framing::OctetCounting);
         let config =
             check("address: \"tcp://127.0.0.1\", facility: LOCAL7, severity: 5, sd_id: \"x@1\", keepalive: off")
                 .unwrap();

@@ -62,6 +62,8 @@ pub struct HttpPresetDefaults {
     pub name: &'static str,
     pub encoding: HttpEncoding,
     pub gzip: bool,
+    /// Statuses by which it says that it took a request, both ends included; unless others are given.
+    pub success: (u16, u16),
     /// Bytes of a body, before compression, that the receiver takes; of Slack characters.
     pub max_body: Option<usize>,
     /// Events a second, where the receiver says how many.
@@ -70,6 +72,8 @@ pub struct HttpPresetDefaults {
     pub is_secret_address: bool,
 }
 
+/// What means "taken" where nothing else is known (RFC 9110, 15.3).
+pub(super) const SUCCESS: (u16, u16) = (200, 299);
 /// The Logs Ingestion API takes 1 MB a call, compressed or not (Azure Monitor service limits, "Logs Ingestion API").
 pub const SENTINEL_BODY: usize = 1_000_000;
 /// A message of Teams may have 28 KB (Microsoft Teams, "Create and send messages": limits); a flow takes more and
@@ -87,6 +91,7 @@ impl HttpPreset {
             name: "slack",
             encoding: HttpEncoding::Single,
             gzip: false,
+            success: SUCCESS,
             max_body: Some(SLACK_BODY),
             // Slack, "Rate limits": one message a second and channel; Teams throttles above four requests a second.
             events_per_second: Some(1),
@@ -94,11 +99,16 @@ impl HttpPreset {
         };
         match self {
             HttpPreset::Slack => CHAT,
-            HttpPreset::Teams => HttpPresetDefaults { name: "teams", max_body: Some(TEAMS_BODY), ..CHAT },
+            // Workflows, "When a Teams webhook request is received": 202 Accepted.
+            HttpPreset::Teams => {
+                HttpPresetDefaults { name: "teams", success: (202, 202), max_body: Some(TEAMS_BODY), ..CHAT }
+            }
             HttpPreset::Sentinel => HttpPresetDefaults {
                 name: "sentinel",
                 encoding: HttpEncoding::JsonArray,
                 gzip: true,
+                // "Logs Ingestion API", response codes: nothing else of 2xx; a page of a proxy in between would be a loss.
+                success: (204, 204),
                 max_body: Some(SENTINEL_BODY),
                 events_per_second: None,
                 is_secret_address: false,
@@ -107,6 +117,7 @@ impl HttpPreset {
                 name: "otlp",
                 encoding: HttpEncoding::JsonArray,
                 gzip: true,
+                success: SUCCESS,
                 max_body: None,
                 events_per_second: None,
                 is_secret_address: false,

@@ -5,13 +5,14 @@
 //! in the header `\` and `|`, in a value `\`, `=`, and line ends as `\n` and `\r`. What is no record becomes a message of
 //! auditferry's own, with the beginning of what it was.
 
+use crate::escape::is_hidden;
 use crate::record::{Field, RecordKey};
 
 use super::Context;
 use super::draft::Draft;
 use super::ecs::Ecs;
 use super::flat::{ERROR, ERROR_SEVERITY, ErrorKey, Facts, From, Key, OWN, PRODUCT, VENDOR, VERSION};
-use super::flat::{is_hidden, made_visible, shortened};
+use super::flat::{made_visible, shortened};
 
 /// Characters of a header field.
 const MAX_HEADER: usize = 512;

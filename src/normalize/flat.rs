@@ -245,14 +245,6 @@ pub fn shortened(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{head}…(+{} characters)", tail.chars().count()))
 }
 
-/// True for what a reader would not see, or would take for the end of a line: controls, separators of lines and
-/// paragraphs, marks of direction and of byte order.
-pub fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
-        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{fff9}'..='\u{fffb}')
-}
-
 /// `\u` and the number of a hidden character.
 pub fn made_visible(c: char, backslash: &str, out: &mut Vec<u8>) {
     let number = u32::from(c);
@@ -262,6 +254,7 @@ pub fn made_visible(c: char, backslash: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::escape::is_hidden;
     use proptest::prelude::*;
 
     #[test]

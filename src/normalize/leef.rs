@@ -7,13 +7,14 @@
 
 use std::fmt::Write as _;
 
+use crate::escape::is_hidden;
 use crate::record::{Field, RecordKey, instant};
 
 use super::Context;
 use super::draft::Draft;
 use super::ecs::Ecs;
 use super::flat::{ERROR, ERROR_SEVERITY, ErrorKey, Facts, From, Key, OWN, PRODUCT, VENDOR, VERSION};
-use super::flat::{is_hidden, made_visible, shortened};
+use super::flat::{made_visible, shortened};
 
 /// What stands between two keys; the header says it by its number.
 const DELIMITER: u8 = b'\t';

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::causes::Causes;
 use crate::config::RetryConfig;
 use crate::metrics::Metrics;
 use crate::retry::Backoff;
@@ -26,7 +27,7 @@ const JUDGED_EVENTS: usize = 10;
 enum Cause {
     /// The receiver said that it takes nothing.
     Fatal,
-    /// It refuses most events of batch after batch, each for the same reason.
+    /// It refuses most events of batch after batch, for the same reasons.
     MassRefusal,
 }
 
@@ -35,9 +36,18 @@ struct Known {
     held: Option<(Cause, String)>,
     failures: u32,
     /// Events and refusals of finished batches that were too small to judge.
-    small: (usize, usize),
+    small: (usize, Causes),
     /// What most events of the last judged batch were refused for.
-    refused_before: Option<String>,
+    refused_before: Option<Causes>,
+}
+
+impl Known {
+    /// A batch together with those before it that were too small.
+    fn with_the_small(&self, events: usize, refused: &Causes) -> (usize, Causes) {
+        let (before, mut causes) = self.small.clone();
+        causes.join(refused);
+        (before + events, causes)
+    }
 }
 
 /// See the module's head.
@@ -129,7 +139,7 @@ impl Circuit {
                 backoff.reset();
             }
             if whole && mass {
-                known.small = (0, 0);
+                known.small = (0, Causes::default());
                 known.refused_before = None;
             }
         }
@@ -163,18 +173,18 @@ impl Circuit {
         self.hold(&mut self.known(), Cause::Fatal, reason);
     }
 
-    /// A batch of `events` is done, `refused` of them refused, the last for `cause`, which the receiver told as
-    /// `reason`: opens the circuit when this and the batch before it are refused for the same cause by more than half;
-    /// for what is `misplaced`, this one is enough.
+    /// A batch of `events` is done, with these refusals, the last of which the receiver told as `reason`: opens the
+    /// circuit when of this and the batch before it more than half was refused, and alike; for what is `misplaced`, this
+    /// one is enough.
     /// True when the refused events must be kept for the receiver instead of becoming dead letters.
-    pub fn is_mass_refusal(&self, events: usize, refused: usize, cause: &str, reason: &str, misplaced: bool) -> bool {
+    pub fn is_mass_refusal(&self, events: usize, refused: &Causes, reason: &str, misplaced: bool) -> bool {
         if self.believes {
             return false;
         }
         let mut known = self.known();
-        let (events, refused) = (known.small.0 + events, known.small.1 + refused);
-        let alike = misplaced || known.refused_before.as_deref() == Some(cause);
-        let mass = alike && events >= JUDGED_EVENTS && refused * 2 > events;
+        let (events, refused) = known.with_the_small(events, refused);
+        let alike = misplaced || known.refused_before.as_ref().is_some_and(|before| before.are_alike(&refused));
+        let mass = alike && events >= JUDGED_EVENTS && refused.total() * 2 > events;
         if mass {
             self.hold(&mut known, Cause::MassRefusal, reason);
         }
@@ -182,21 +192,15 @@ impl Circuit {
     }
 
     /// A batch is done, and was not held: remembers how much of it was refused.
-    pub fn finished(&self, events: usize, refused: usize, cause: Option<&str>) {
+    pub fn finished(&self, events: usize, refused: &Causes) {
         let mut known = self.known();
-        let (events, refused) = (known.small.0 + events, known.small.1 + refused);
+        let (events, refused) = known.with_the_small(events, refused);
         if events < JUDGED_EVENTS {
             known.small = (events, refused);
             return;
         }
-        known.small = (0, 0);
-        // A small batch without refusals may end a window that is mostly refused: the cause stays.
-        let mostly = refused * 2 > events;
-        known.refused_before = match (mostly, cause) {
-            (true, Some(cause)) => Some(cause.to_owned()),
-            (true, None) => known.refused_before.take(),
-            (false, _) => None,
-        };
+        known.small = (0, Causes::default());
+        known.refused_before = (refused.total() * 2 > events).then_some(refused);
     }
 
     fn hold(&self, known: &mut Known, cause: Cause, reason: &str) {
@@ -207,7 +211,7 @@ impl Circuit {
                     tracing::error!(sink = %self.name, reason, "the sink refuses everything; all events are held and it is probed until it takes them")
                 }
                 Cause::MassRefusal => {
-                    tracing::error!(sink = %self.name, reason, "the sink refuses most events, batch after batch for one reason; they are held instead of filling the dead letters, and single events are tried until one is taken; mend the receiver, or restart to let one more batch go to the dead letters")
+                    tracing::error!(sink = %self.name, reason, "the sink refuses most events, batch after batch for the same reasons; they are held instead of filling the dead letters, and single events are tried until one is taken; mend the receiver, or restart to let one more batch go to the dead letters")
                 }
             }
         }
@@ -253,10 +257,14 @@ mod tests {
 
     /// A batch of which so many are refused; true when it is held.
     fn batch(circuit: &Circuit, events: usize, refused: usize, reason: &str) -> bool {
-        if refused > 0 && circuit.is_mass_refusal(events, refused, reason, reason, false) {
+        let mut causes = Causes::default();
+        if refused > 0 {
+            causes.add(reason, refused);
+        }
+        if refused > 0 && circuit.is_mass_refusal(events, &causes, reason, false) {
             return true;
         }
-        circuit.finished(events, refused, (refused > 0).then_some(reason));
+        circuit.finished(events, &causes);
         false
     }
 

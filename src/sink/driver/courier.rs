@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batch::Batch;
+use super::causes::Causes;
 use super::circuit::{Circuit, Turn};
 use super::limit::Limit;
 use super::queue::{Item, Unsettled, Verdicts};
@@ -38,15 +39,15 @@ pub(super) struct Courier<S> {
 struct Refused {
     events: Unsettled,
     answers: Vec<String>,
-    /// Why the last of it was refused, in words that stay the same from answer to answer.
-    cause: String,
+    /// Why, in words that stay the same from answer to answer.
+    causes: Causes,
     /// Some of it for a place that the receiver does not have or allow.
     misplaced: bool,
 }
 
 impl Refused {
     fn push(&mut self, items: Vec<Item>, answer: &str, cause: &str) {
-        cause.clone_into(&mut self.cause);
+        self.causes.add(cause, items.len());
         self.answers.resize(self.answers.len() + items.len(), answer.to_owned());
         self.events.items.extend(items);
     }
@@ -84,7 +85,7 @@ impl<S: Sink> Courier<S> {
         Refused {
             events: Unsettled::new(Vec::new(), Arc::clone(&self.verdicts)),
             answers: Vec::new(),
-            cause: String::new(),
+            causes: Causes::default(),
             misplaced: false,
         }
     }
@@ -217,11 +218,11 @@ impl<S: Sink> Courier<S> {
         let reason = refused.answers.last().cloned();
         let count = refused.len();
         if let Some(reason) = &reason
-            && self.circuit.is_mass_refusal(events, count, &refused.cause, reason, refused.misplaced)
+            && self.circuit.is_mass_refusal(events, &refused.causes, reason, refused.misplaced)
         {
             return self.wait_for_one_taken(refused.events).await;
         }
-        self.circuit.finished(events, count, reason.as_ref().map(|_| refused.cause.as_str()));
+        self.circuit.finished(events, &refused.causes);
         if count > 0 {
             let letters = refused.events.items.iter().zip(&refused.answers);
             let letters = letters.map(|(item, answer)| (item.event(), answer.as_str()));
@@ -496,6 +497,26 @@ mod tests {
         }
         let events = |result| courier.verdicts.metrics.sink_events.with_label_values(&["sink", result]).get();
         assert_eq!((events("rejected"), events("delivered")), (11, 12), "the second is held until it is taken");
+    }
+
+    #[tokio::test]
+    async fn two_causes_that_take_turns_in_being_the_last_are_a_mass_refusal_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |last: usize| {
+            let mut judgement = partial(&[0], &(1..12).collect::<Vec<_>>(), false);
+            judgement
+                .refused
+                .iter_mut()
+                .for_each(|refusal| refusal.cause = format!("kind {}", (refusal.event + last) % 2));
+            judgement
+        };
+        let (courier, _stop) = courier(&dir, Judging::new([of(0), of(1)]));
+        for _ in 0..2 {
+            let batch = batch(&courier, 12);
+            tokio::time::timeout(Duration::from_secs(10), courier.carry(batch)).await.unwrap();
+        }
+        let events = |result| courier.verdicts.metrics.sink_events.with_label_values(&["sink", result]).get();
+        assert_eq!((events("rejected"), events("delivered")), (11, 13), "the second is held until it is taken");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@
 //! whole refuses, an event that is forgotten. What is dropped on any path counts as lost.
 
 mod batch;
+mod causes;
 mod circuit;
 mod courier;
 mod limit;

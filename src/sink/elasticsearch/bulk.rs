@@ -264,8 +264,12 @@ fn steady(reason: &str) -> String {
             '"' | '\'' if !out.ends_with(char::is_alphanumeric) => {
                 out.push(character);
                 out.push('…');
-                if rest.by_ref().any(|c| c == character) {
+                // The last of its kind: what was refused may hold some itself.
+                if let Some(last) = rest.as_str().rfind(character) {
+                    rest = rest.as_str()[last + 1..].chars();
                     out.push(character);
+                } else {
+                    rest = "".chars();
                 }
             }
             '[' => {
@@ -427,6 +431,7 @@ mod tests {
                 "failed to parse field [n] of type [long]",
             ),
             ("For input string: \"secret\"", "For input string: \"…\""),
+            ("For input string: \"x\" jane@contoso.com\"", "For input string: \"…\""),
             ("[1:343] failed to parse field [a.b]", "[…] failed to parse field [a.b]"),
             ("Can't get text on a START_OBJECT at 1:343", "Can't get text on a START_OBJECT at …"),
             (

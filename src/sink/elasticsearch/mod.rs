@@ -92,11 +92,12 @@ impl ElasticsearchSink {
         self.engine
             .get_or_try_init(|| async {
                 let engine = self.ask_for_engine().await?;
-                if engine.is_known() {
-                    tracing::info!(sink = %self.name, engine = %engine, "the cluster answers");
-                } else {
-                    tracing::warn!(sink = %self.name, engine = %engine,
-                        "the server does not say that it is Elasticsearch 7 to 9 or OpenSearch 1 to 3; it is taken for one");
+                match &engine {
+                    None => tracing::info!(sink = %self.name,
+                        "our user or API key may not ask what the cluster is (cluster privilege `monitor`; of OpenSearch `cluster:monitor/main`); that changes nothing, and only this is not known"),
+                    Some(engine) if engine.is_known() => tracing::info!(sink = %self.name, engine = %engine, "the cluster answers"),
+                    Some(engine) => tracing::warn!(sink = %self.name, engine = %engine,
+                        "the server does not say that it is Elasticsearch 7 to 9 or OpenSearch 1 to 3; it is taken for one"),
                 }
                 match setup::look(&self.cluster, &self.config, self.written.is_raw()).await {
                     Look::Missing(index) => tracing::warn!(sink = %self.name, index,
@@ -105,17 +106,19 @@ impl ElasticsearchSink {
                         "our user or API key may not look whether an index template knows our documents (`manage_index_templates`, in OpenSearch `cluster_manage_index_templates`); `auditferry setup --dry-run` with one that may tells"),
                     Look::Fine => {}
                 }
-                Ok(engine)
+                Ok(engine.unwrap_or_else(Engine::unknown))
             })
             .await
     }
 
-    async fn ask_for_engine(&self) -> Result<Engine, SendError> {
+    /// `None`: whoever may only write may not ask this.
+    async fn ask_for_engine(&self) -> Result<Option<Engine>, SendError> {
         let heard = self.cluster.ask(&Question::new(Method::Get, &[])).await?;
         match heard.status {
-            200 => Ok(Engine::read(&heard.body)),
-            // Whoever may only write may not ask this (the privilege `monitor`); what stands in front may not let it pass.
-            403..=405 => Ok(Engine::unknown()),
+            200 => Ok(Some(Engine::read(&heard.body))),
+            403 => Ok(None),
+            // What stands in front does not let it pass.
+            404 | 405 => Ok(Some(Engine::unknown())),
             _ => Err(answer::refusal_of_contact(&self.asked(0), &heard)),
         }
     }

@@ -70,6 +70,8 @@ struct Setup<'a> {
     name: &'a str,
     cluster: Cluster,
     options: SetupOptions,
+    /// Our template, as it is now, is in the cluster.
+    is_installed: bool,
     steps: &'a mut Vec<Step>,
 }
 
@@ -81,7 +83,7 @@ pub async fn setup(
     steps: &mut Vec<Step>,
 ) -> Result<(), SetupError> {
     let cluster = Cluster::new(&sink.name, config)?;
-    let mut setup = Setup { name: &sink.name, cluster, options, steps };
+    let mut setup = Setup { name: &sink.name, cluster, options, is_installed: false, steps };
     let engine = setup.engine().await?;
     if !engine.is_known() {
         setup.note(format!(
@@ -287,6 +289,7 @@ impl Setup<'_> {
         match heard.status {
             404 => {
                 self.put(&path, Some(body)).await?;
+                self.is_installed = !self.options.dry_run;
                 self.done(format!("{what} installed"));
             }
             200 if !is_ours(installed) && !self.options.force => {
@@ -295,9 +298,13 @@ impl Setup<'_> {
                 )));
                 return Ok(false);
             }
-            200 if digest_of(installed) == digest => self.steps.push(Step::There(format!("{what} is up to date"))),
+            200 if digest_of(installed) == digest => {
+                self.is_installed = true;
+                self.steps.push(Step::There(format!("{what} is up to date")));
+            }
             200 => {
                 self.put(&path, Some(body)).await?;
+                self.is_installed = !self.options.dry_run;
                 self.done(format!("{what} replaced; it takes effect with the next backing index or index"));
             }
             _ => return Err(self.refusal(&heard)),
@@ -317,9 +324,10 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// Of several templates for one name only that with the highest priority counts.
+    /// Of several templates for one name only that with the highest priority counts. A question that changes nothing, so
+    /// it is asked in a dry run too.
     async fn who_wins(&mut self, name: &str, template: &Template) {
-        if self.options.dry_run {
+        if !self.is_installed {
             return;
         }
         let path = ["_index_template", "_simulate_index", name];

@@ -23,7 +23,8 @@ pub(super) fn classify(asked: &Asked<'_>, heard: &Heard) -> Result<(), SendError
         format!("sink `{}`: the receiver answered {} `{}`; {advice}", asked.sink, heard.status, excerpt(&heard.body))
     };
     let fatal = |advice: &str| Err(SendError::Fatal { reason: said(advice) });
-    let retry = || Err(SendError::Retry { after: heard.retry_after, reason: said("sent again") });
+    let again = |advice: &str| Err(SendError::Retry { after: heard.retry_after, reason: said(advice) });
+    let retry = || again("sent again");
     // What a receiver says may hold a number of the request: never alike.
     let split =
         |advice: &str| Err(SendError::Split { cause: format!("{}; {advice}", heard.status), reason: said(advice) });
@@ -31,17 +32,20 @@ pub(super) fn classify(asked: &Asked<'_>, heard: &Heard) -> Result<(), SendError
     if asked.success.iter().any(|(from, to)| (*from..=*to).contains(&heard.status)) {
         return match asked.preset {
             // Something between us and Slack may say 200 to everything.
-            Some(HttpPreset::Slack) if heard.body.trim_ascii() != b"ok" => Err(SendError::Retry {
-                after: heard.retry_after,
-                reason: said(
-                    "that is not what Slack says, so nothing counts as taken; check `url` and what stands between",
-                ),
-            }),
+            Some(HttpPreset::Slack) if heard.body.trim_ascii() != b"ok" => again(&not_theirs("Slack")),
             Some(HttpPreset::Otlp) => partial(asked, heard),
             _ => Ok(()),
         };
     }
     match heard.status {
+        // No refusal of the events: something else answered, or what counts as taken is not what the receiver says.
+        100..=299 => again(&match asked.preset {
+            Some(HttpPreset::Sentinel) => not_theirs("Azure Monitor"),
+            Some(HttpPreset::Teams) => not_theirs("a flow"),
+            _ => "a success that `success_codes` does not have, so nothing counts as taken; add it if the receiver means that, else check `url` and what stands between".to_owned(),
+        }),
+        // What our `Idempotency-Key` asks for while the first request is under way (draft-ietf-httpapi-idempotency-key-header, 2.7).
+        409 => again("sent again; where it means \"I have it already\", add 409 to `success_codes`"),
         408 | 425 | 429 => retry(),
         // The rest of 5xx is for good (OTLP/HTTP Response, "Failures").
         500 | 501 | 505..=599 if asked.preset == Some(HttpPreset::Otlp) => split(refused),
@@ -56,6 +60,10 @@ pub(super) fn classify(asked: &Asked<'_>, heard: &Heard) -> Result<(), SendError
         413 => split("too large for the receiver: lower `batch.max_bytes`, or raise the receiver's limit"),
         _ => split(refused),
     }
+}
+
+fn not_theirs(who: &str) -> String {
+    format!("that is not what {who} says, so nothing counts as taken; check `url` and what stands between")
 }
 
 #[derive(Deserialize)]
@@ -171,6 +179,31 @@ mod tests {
         ];
         for (status, expected) in plain {
             assert_eq!(verdict(None, status, "whatever"), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_success_that_counts_for_nothing_and_a_conflict_bury_no_event() {
+        let asked = |preset, success: (u16, u16), status| {
+            let heard = Heard {
+                status,
+                retry_after: None,
+                headers: Default::default(),
+                body: b"<html>log in</html>".to_vec(),
+                is_whole: true,
+            };
+            match classify(&Asked { sink: "soc", preset, success: &[success] }, &heard) {
+                Err(SendError::Retry { reason, .. }) => reason,
+                other => panic!("{status}: {other:?}"),
+            }
+        };
+        for status in [200, 202, 204] {
+            assert!(asked(None, (201, 201), status).contains("`success_codes` does not have"), "{status}");
+        }
+        assert!(asked(None, (200, 299), 409).contains("add 409 to `success_codes`"));
+        for (preset, taken) in [(HttpPreset::Sentinel, 204), (HttpPreset::Teams, 202)] {
+            assert_eq!(preset.defaults().success, (taken, taken));
+            assert!(asked(Some(preset), (taken, taken), 200).contains("that is not what"), "{taken}");
         }
     }
 

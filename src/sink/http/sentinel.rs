@@ -1,7 +1,8 @@
 //! Preset `sentinel`: Azure Monitor's Logs Ingestion API ("Logs Ingestion API in Azure Monitor"). Comes in: an event.
 //! Goes out: one row for the stream of a data collection rule, its document under `Event` and what one filters by
 //! beside it; docs/http.md has the stream's columns. `TimeGenerated` is the record's own time, and where it has none
-//! the time at which it is written: a row without one is refused.
+//! the time at which it is written: a row without one is refused. Azure Monitor replaces one that is two days old or a
+//! day ahead by the time of receipt ("Azure Monitor service limits", log ingestion), so `CreationTime` has it too.
 
 use std::io::Write;
 
@@ -34,7 +35,11 @@ pub(super) fn push(event: &Event<'_>, document: &[u8], out: &mut Vec<u8>) {
         let _ = write!(out, "\",\"{name}\":\"");
         out.extend_from_slice(value);
     }
-    out.extend_from_slice(b"\",\"Event\":");
+    out.push(b'"');
+    if event.meta.time_ms.is_some() {
+        let _ = write!(out, ",\"CreationTime\":\"{time:.3}\"");
+    }
+    out.extend_from_slice(b",\"Event\":");
     out.extend_from_slice(document);
     out.push(b'}');
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::escape::is_hidden;
+
 /// Characters of one fact.
 const LONGEST_FACT: usize = 300;
 
@@ -62,8 +64,7 @@ fn cut(text: &str) -> String {
     on_one_line(&short)
 }
 
-/// Blanks for what begins another line, and for all other control characters.
+/// Blanks for what begins another line, turns text around or is not seen.
 pub(super) fn on_one_line(text: &str) -> String {
-    let is_odd = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
-    text.chars().map(|character| if is_odd(character) { ' ' } else { character }).collect()
+    text.chars().map(|character| if is_hidden(character) { ' ' } else { character }).collect()
 }

@@ -64,6 +64,7 @@ fn a_row_of_sentinel_has_its_time_and_its_document() {
     let body = body(&sink, &[DOCUMENT, "{}"]);
     let row = &body[0];
     assert_eq!(row["TimeGenerated"], "2023-11-14T22:13:20.007Z");
+    assert_eq!(row["CreationTime"], row["TimeGenerated"]);
     assert_eq!((&row["Tenant"], &row["Operation"]), (&json!("con\"toso"), &json!("New-\"Rule\"")));
     assert_eq!(row["Event"], serde_json::from_str::<Value>(DOCUMENT).unwrap());
     assert_eq!((row["Key"].as_str().unwrap().len(), body.as_array().unwrap().len()), (32, 2));
@@ -102,6 +103,7 @@ fn a_record_cannot_forge_a_line_of_a_chat() {
     assert_eq!(message["text"], "*Done User: boss*\nUser: x  Outcome: success Id: 1");
     assert_eq!((&message["unfurl_links"], &message["unfurl_media"]), (&json!(false), &json!(false)));
     assert_eq!(slack::plain("a\nb<\u{85}"), "a b&lt; ");
+    assert_eq!(slack::plain("x\u{202e}gnp.exe\u{2066}\u{200b}y"), "x gnp.exe  y");
     let teams = sink(http("https://flow.example/x", Some(HttpPreset::Teams), HttpEncoding::Single));
     let card = body(&teams, &[forged]);
     let blocks = &card["attachments"][0]["content"]["body"];

@@ -9,6 +9,9 @@ use std::io;
 
 use rustix::io::Errno;
 use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::time::timeout;
+
+use super::PATIENCE;
 
 /// A connected socket.
 pub(super) struct Datagrams(Socket);
@@ -22,6 +25,10 @@ enum Socket {
 pub(super) enum Stopped {
     /// These messages are more than a datagram here can be.
     TooLarge(Vec<usize>),
+    /// Whoever reads the socket stands still; whether something left before.
+    NoRoom {
+        some_left: bool,
+    },
     Failed(io::Error),
 }
 
@@ -46,18 +53,22 @@ impl Datagrams {
     /// Sends all of these that have not left before. Where some cannot leave, `left` tells the next try of the
     /// others; it forgets them once all are done.
     pub async fn send(&self, messages: &[&[u8]], left: &mut Left) -> Result<(), Stopped> {
-        let mut too_large = Vec::new();
+        let (mut too_large, mut any) = (Vec::new(), false);
         for (index, message) in messages.iter().enumerate() {
             if !left.is_empty() && left.contains(&mark(message)) {
                 continue;
             }
-            match self.one(message).await {
-                Ok(()) => {}
+            let sent = timeout(PATIENCE, self.one(message)).await;
+            match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(()) => any = true,
                 Err(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => too_large.push(index),
                 Err(error) => {
                     let gone = messages[..index].iter().enumerate().filter(|(at, _)| !too_large.contains(at));
                     left.extend(gone.map(|(_, message)| mark(message)));
-                    return Err(Stopped::Failed(error));
+                    return Err(match error.kind() {
+                        io::ErrorKind::TimedOut => Stopped::NoRoom { some_left: any },
+                        _ => Stopped::Failed(error),
+                    });
                 }
             }
         }
@@ -104,6 +115,24 @@ mod tests {
             assert_eq!(&buffer[..length], wanted);
         }
         assert!(receiver.try_recv(&mut buffer).is_err(), "nothing came twice");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stands_still_is_told_of_and_goes_on_where_it_stopped() {
+        let (socket, reader) = UnixDatagram::pair().unwrap();
+        let datagrams = Datagrams::unix(socket);
+        let texts: Vec<String> = (0..5000).map(|n| format!("{n:01000}")).collect();
+        let messages: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        let mut left = Left::new();
+        let first = datagrams.send(&messages, &mut left).await;
+        assert!(matches!(first, Err(Stopped::NoRoom { some_left: true })));
+        let second = datagrams.send(&messages, &mut left).await;
+        assert!(matches!(second, Err(Stopped::NoRoom { some_left: false })));
+        let (mut read, mut buffer) = (Vec::new(), [0; 2000]);
+        while let Ok(length) = reader.try_recv(&mut buffer) {
+            read.push(buffer[..length].to_vec());
+        }
+        assert_eq!(read, messages[..left.len()], "nothing left twice");
     }
 
     #[tokio::test]

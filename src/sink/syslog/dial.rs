@@ -36,7 +36,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    fn passing(reason: impl Into<String>) -> Trouble {
+    pub fn passing(reason: impl Into<String>) -> Trouble {
         Trouble { reason: reason.into(), is_final: false }
     }
 

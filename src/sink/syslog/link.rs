@@ -7,8 +7,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::dial::{Meter, Stream, Trouble};
 use super::ring::{Ring, Sent};
+use crate::sink::locked;
 
 /// Batches that wait for the connection; more than a sink has on its way at once, with those that were given up.
 const QUEUED: usize = 64;
@@ -30,12 +32,17 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Bytes that are read at once of what a receiver should not say.
 const READ: usize = 512;
 
+/// Why receivers hang up; they do not say.
+const IF_IT_LASTS: &str = "if it lasts, see its log: so does one that is restarted, has too many connections, does not like our certificate, or is sent a longer message than it takes (then set `max_size` to its limit)";
+
 /// A batch's way over one connection.
 pub(super) struct Entry {
     /// The peer's kernel has it.
     pub done: watch::Sender<bool>,
     /// Some of it was written.
     pub begun: AtomicBool,
+    /// The peer hung up before it had acknowledged this one, and nothing else was there to be hung up on.
+    pub broke: AtomicBool,
     pub events: usize,
 }
 
@@ -47,6 +54,7 @@ pub(super) struct End {
     pub in_order: bool,
     /// Since when everything had been acknowledged.
     pub quiet_since: Instant,
+    pub lived: Duration,
 }
 
 struct Work {
@@ -72,10 +80,6 @@ pub(super) enum Offered {
     Ended,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Link {
     /// Begins on a new connection with what is to be sent again. `dead_after`: how long a peer may acknowledge nothing.
     pub fn start(
@@ -90,6 +94,8 @@ impl Link {
         let progress = Arc::<AtomicU64>::default();
         let (read, write) = tokio::io::split(stream);
         let task = Task {
+            began: Instant::now(),
+            is_fresh: again.is_empty(),
             read,
             write,
             meter,
@@ -116,12 +122,17 @@ impl Link {
 
     /// Hands over a batch, or finds it where it was handed over before. `id`: its hash.
     pub fn offer(&self, id: [u8; 32], events: usize, sent: impl FnOnce() -> Sent) -> Offered {
-        let mut entries = lock(&self.entries);
+        let mut entries = locked(&self.entries);
         if let Some(entry) = entries.get(&id) {
             return Offered::Taken(Arc::clone(entry));
         }
-        let entry = Arc::new(Entry { done: watch::channel(false).0, begun: AtomicBool::new(false), events });
-        let place = match lock(&self.work).as_ref().map(|work| work.clone().try_reserve_owned()) {
+        let entry = Arc::new(Entry {
+            done: watch::channel(false).0,
+            begun: AtomicBool::new(false),
+            broke: AtomicBool::new(false),
+            events,
+        });
+        let place = match locked(&self.work).as_ref().map(|work| work.clone().try_reserve_owned()) {
             Some(Ok(place)) => place,
             Some(Err(mpsc::error::TrySendError::Full(_))) => return Offered::NoRoom,
             Some(Err(mpsc::error::TrySendError::Closed(_))) | None => return Offered::Ended,
@@ -133,12 +144,12 @@ impl Link {
 
     /// The batch has its verdict.
     pub fn forget(&self, id: &[u8; 32]) {
-        lock(&self.entries).remove(id);
+        locked(&self.entries).remove(id);
     }
 
     /// Takes nothing more: what is queued is written, and the connection closed in order.
     pub fn close(&self) {
-        lock(&self.work).take();
+        locked(&self.work).take();
     }
 }
 
@@ -149,6 +160,9 @@ struct Out {
 }
 
 struct Task {
+    began: Instant,
+    /// It began with nothing to be sent again.
+    is_fresh: bool,
     read: ReadHalf<Box<dyn Stream>>,
     write: WriteHalf<Box<dyn Stream>>,
     meter: Option<Meter>,
@@ -170,18 +184,35 @@ impl Task {
     async fn run(mut self) -> End {
         let (trouble, closed) = match self.work().await {
             Ok(()) => match timeout(GOODBYE, self.say_goodbye()).await {
-                Ok(Ok(())) => (Trouble { reason: "it was closed in order".to_owned(), is_final: false }, true),
+                Ok(Ok(())) => (Trouble::passing("it was closed in order"), true),
                 Ok(Err(error)) => (Trouble::of(&error), false),
-                Err(_) => {
-                    (Trouble { reason: "the receiver did not close it in time".to_owned(), is_final: false }, false)
-                }
+                Err(_) => (Trouble::passing("the receiver did not close it in time"), false),
             },
-            Err(Hung::Up) => (hung_up(), true),
+            Err(Hung::Up) => {
+                self.blame();
+                (Trouble::passing(format!("the receiver closed the connection; {IF_IT_LASTS}")), true)
+            }
+            // What was sent and not read when the receiver closed it (RFC 2525, 2.17).
+            Err(Hung::Broken(error)) if matches!(error.kind(), ConnectionReset | BrokenPipe) => {
+                self.blame();
+                let Trouble { reason, is_final } = Trouble::of(&error);
+                (Trouble { reason: format!("{reason}; {IF_IT_LASTS}"), is_final }, false)
+            }
             Err(Hung::Broken(error)) => (Trouble::of(&error), false),
         };
         // What was acknowledged up to the end counts; after it nothing is told of a connection.
         let in_order = closed && self.out.is_empty() && self.waiting.is_empty();
-        End { trouble, in_order, quiet_since: self.moved }
+        End { trouble, in_order, quiet_since: self.moved, lived: self.began.elapsed() }
+    }
+
+    /// The first batch that was not acknowledged is what a receiver hung up on that did so because of what it was sent.
+    /// What was sent again before it may be that as well: then nothing is said of the batch.
+    fn blame(&self) {
+        let waiting = self.waiting.front().map(|(_, work)| work);
+        let first = waiting.or_else(|| self.out.front().map(|out| &out.work));
+        if let (true, Some(Some(work))) = (self.is_fresh, first) {
+            work.entry.broke.store(true, Ordering::Release);
+        }
     }
 
     /// Returns when nothing more will come and everything is acknowledged.
@@ -282,7 +313,7 @@ impl Task {
         self.progress.fetch_add(1, Ordering::AcqRel);
         self.moved = Instant::now();
         if let Some(Work { entry, sent }) = work {
-            lock(&self.ring).push(sent);
+            locked(&self.ring).push(sent);
             entry.done.send_replace(true);
         }
     }
@@ -341,9 +372,4 @@ impl Hung {
     fn of(error: io::Error) -> Hung {
         if error.kind() == io::ErrorKind::UnexpectedEof { Hung::Up } else { Hung::Broken(error) }
     }
-}
-
-fn hung_up() -> Trouble {
-    let reason = "the receiver closed the connection; if it lasts, see its log: so does one that is restarted, has too many connections, or does not like our certificate";
-    Trouble { reason: reason.to_owned(), is_final: false }
 }

@@ -195,7 +195,7 @@ impl Writer {
     fn body(&self, event: &Event<'_>, out: &mut Vec<u8>) {
         let start = out.len();
         push_without_c1(self.written.body(event), self.is_json, out);
-        // In JSON a control character can only stand between tokens, where a blank means the same; CEF and LEEF
+        // In JSON a control character can now only stand between tokens, where a blank means the same; CEF and LEEF
         // have escaped theirs.
         for byte in &mut out[start..] {
             if byte.is_ascii_control() && !(self.keeps_tabs && *byte == b'\t') {
@@ -252,18 +252,22 @@ fn push_parameter(name: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends text without the controls U+0080 to U+009F, which some receivers take for line ends or for the start of a
+/// Appends text without the controls U+007F (as blanks later, where it is no JSON) to U+009F, which some receivers take for line ends or for the start of a
 /// terminal's command: escaped in JSON, where they stand in texts only, else as blanks.
 fn push_without_c1(text: &[u8], is_json: bool, out: &mut Vec<u8>) {
     let mut from = 0;
-    for at in memchr::memchr_iter(0xC2, text) {
-        let Some(low @ 0x80..=0x9F) = text.get(at + 1).copied() else { continue };
+    for at in memchr::memchr2_iter(0xC2, 0x7F, text) {
+        let (low, bytes) = match text.get(at..) {
+            Some([0x7F, ..]) if is_json => (0x7F, 1),
+            Some([0xC2, low @ 0x80..=0x9F, ..]) => (*low, 2),
+            _ => continue,
+        };
         out.extend_from_slice(text.get(from..at).unwrap_or_default());
         match is_json {
             true => _ = write!(out, "\\u00{low:02x}"),
             false => out.push(b' '),
         }
-        from = at + 2;
+        from = at + bytes;
     }
     out.extend_from_slice(text.get(from..).unwrap_or_default());
 }

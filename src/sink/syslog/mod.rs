@@ -12,16 +12,19 @@ mod link;
 mod message;
 mod ring;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod unacknowledged;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError};
+use super::{Accepted, EncodedBatch, SendError, Sink, SinkBuildError, locked};
 use crate::config::{Framing, Oversize, SinkConfig, SyslogAddress, SyslogConfig};
 use crate::event::Event;
 use crate::metrics::Metrics;
@@ -37,6 +40,12 @@ pub use tls::TlsError;
 /// where it is, and the next `send` of it waits on.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a receiver takes whatever it is (RFC 5425, 4.3.1: SHOULD, for TLS; rsyslog's default): a shorter message is not
+/// what it hangs up on.
+const TAKEN_BY_ALL: usize = 8192;
+/// Times in a row that a receiver hangs up on a batch before the batch is to blame.
+const BREAKS: u32 = 3;
+
 /// Values of the label `reason` of `sink_resent_events_total`.
 const RESENT_REASONS: [&str; 2] = ["no_answer", "connection_broke"];
 
@@ -47,6 +56,8 @@ pub struct SyslogSink {
     writer: Writer,
     standing: Arc<Standing>,
     warned_of_cuts: AtomicBool,
+    /// How often the receiver hung up on a batch, by its hash; of batches that are on their way only.
+    breaks: Mutex<HashMap<[u8; 32], u32>>,
     metrics: Arc<Metrics>,
 }
 
@@ -76,6 +87,7 @@ impl SyslogSink {
             standing: Standing::new(&config.name, syslog, Arc::clone(&metrics)),
             config: syslog.clone(),
             warned_of_cuts: AtomicBool::new(false),
+            breaks: Mutex::default(),
             metrics,
         })
     }
@@ -144,14 +156,41 @@ impl SyslogSink {
         }
         link.forget(&id);
         if *entry.done.borrow() {
+            locked(&self.breaks).remove(&id);
             return Ok(());
         }
         if entry.begun.load(Ordering::Acquire) {
             let resent = self.metrics.sink_resent.with_label_values(&[self.name.as_str(), "no_answer"]);
             resent.inc_by(entry.events as u64);
         }
+        if entry.broke.load(Ordering::Acquire)
+            && let Some(error) = self.blamed(id, messages)
+        {
+            return Err(error);
+        }
         let trouble = ended.borrow().as_ref().map(|end| end.trouble.clone());
         Err(trouble.map_or_else(|| self.retry("the connection ended"), |trouble| self.error(&trouble)))
+    }
+
+    /// The receiver hung up on this batch, and on nothing else. After some times of that a long message in it is what it
+    /// hangs up on: halved, until that one is alone.
+    fn blamed(&self, id: [u8; 32], messages: &[Framed<'_>]) -> Option<SendError> {
+        let longest = messages.iter().map(|message| message.text.len()).max().unwrap_or_default();
+        if longest <= TAKEN_BY_ALL {
+            return None;
+        }
+        let mut breaks = locked(&self.breaks);
+        let times = breaks.entry(id).or_default();
+        *times += 1;
+        if *times < BREAKS {
+            return None;
+        }
+        breaks.remove(&id);
+        let reason = format!(
+            "sink `{}`: `{}`: the receiver hung up {BREAKS} times while it was sent a batch whose longest message has {longest} bytes; set `max_size` to what it takes (`log-msg-size` of syslog-ng, `maxFrameSize` of rsyslog), or raise that; see the event in the dead letters",
+            self.name, self.config.address
+        );
+        Some(SendError::Split { cause: "the receiver hangs up in this batch".to_owned(), reason })
     }
 
     /// The batch as it stands on the wire (RFC 6587, 3.4).
@@ -222,6 +261,13 @@ impl Sink for SyslogSink {
                             self.name, self.config.address
                         );
                         return Err(SendError::Reject { events, reason });
+                    }
+                    Err(Stopped::NoRoom { some_left }) => {
+                        let words = "the reader of the socket takes nothing";
+                        return Err(match some_left {
+                            true => SendError::Slow { after: None, reason: format!("sink `{}`: {words}", self.name) },
+                            false => self.retry(words),
+                        });
                     }
                     Err(Stopped::Failed(error)) => {
                         drop(left);

@@ -15,6 +15,17 @@ pub(super) struct Sent {
     pub ends: Vec<usize>,
 }
 
+impl Sent {
+    /// Without its first messages, of which it has more; how many bytes those were.
+    fn cut(&mut self, messages: usize) -> usize {
+        let cut = self.ends[messages - 1];
+        self.wire = self.wire.slice(cut..);
+        self.ends.drain(..messages);
+        self.ends.iter_mut().for_each(|end| *end -= cut);
+        cut
+    }
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -42,11 +53,7 @@ impl Ring {
                 self.kept.pop_front();
                 continue;
             }
-            let cut = oldest.ends[gone - 1];
-            self.bytes -= cut;
-            oldest.wire = oldest.wire.slice(cut..);
-            oldest.ends.drain(..gone);
-            oldest.ends.iter_mut().for_each(|end| *end -= cut);
+            self.bytes -= oldest.cut(gone);
         }
     }
 
@@ -60,6 +67,24 @@ impl Ring {
         self.kept.iter().map(|sent| sent.ends.len()).sum()
     }
 
+    /// Forgets the older half, and says how many messages that were; the last one too, where there is but one.
+    pub fn forget_older_half(&mut self) -> usize {
+        let before = self.messages();
+        let mut gone = before.div_ceil(2);
+        while let Some(oldest) = self.kept.front_mut().filter(|_| gone > 0) {
+            if gone >= oldest.ends.len() {
+                gone -= oldest.ends.len();
+                self.bytes -= oldest.wire.len();
+                self.kept.pop_front();
+                continue;
+            }
+            oldest.cut(gone);
+            self.bytes = self.kept.iter().map(|sent| sent.wire.len()).sum();
+            break;
+        }
+        before - self.messages()
+    }
+
     pub fn clear(&mut self) {
         self.kept.clear();
         self.bytes = 0;
@@ -70,6 +95,17 @@ impl Ring {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn halves_become_smaller_until_nothing_is_left() {
+        let mut ring = Ring::new(1000);
+        for batch in [3, 1, 4] {
+            ring.push(Sent { wire: vec![b'x'; batch * 10].into(), ends: (1..=batch).map(|n| n * 10).collect() });
+        }
+        for (gone, left) in [(4, 4), (2, 2), (1, 1), (1, 0), (0, 0)] {
+            assert_eq!((ring.forget_older_half(), ring.messages(), ring.bytes), (gone, left, left * 10));
+        }
+    }
 
     proptest! {
         #[test]

@@ -24,6 +24,9 @@ use crate::retry::Backoff;
 /// its process is taken to have done its work with it too. So an idle connection that a firewall or the receiver
 /// closes doubles nothing.
 const SETTLED: Duration = Duration::from_secs(60);
+/// Connections in a row that last less than [`SETTLED`] before less is sent again on the next: more than a restart or two
+/// that go wrong.
+const SHORT_ENDS: u32 = 5;
 /// Between two tries to send again what may be lost.
 const FIRST_TRY: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -55,6 +58,8 @@ struct Now {
     way: Option<Way>,
     /// The last failure to connect: who waited for that try need not make another.
     failed: Option<(Instant, Trouble)>,
+    /// Connections in a row that the receiver ended soon.
+    short: u32,
 }
 
 impl Standing {
@@ -93,6 +98,14 @@ impl Standing {
         if before.as_ref().is_some_and(has_read_everything) {
             self.ring().clear();
         }
+        match &before {
+            Some(end) if end.lived < SETTLED => now.short += 1,
+            Some(_) => now.short = 0,
+            None => {}
+        }
+        if before.is_some() && now.short >= SHORT_ENDS {
+            self.shorten_the_ring(now.short);
+        }
         match dial(&self.config).await {
             Ok(Peer::Datagrams(datagrams)) => now.way = Some(Way::Datagrams(Arc::new(datagrams))),
             Ok(Peer::Stream(stream, meter)) => {
@@ -109,6 +122,16 @@ impl Standing {
         }
         now.failed = None;
         now.way.clone().ok_or_else(|| Trouble { reason: "there is no connection".to_owned(), is_final: false })
+    }
+
+    /// What is sent again may itself be what the receiver hangs up on: a message that is too long for it, which its kernel
+    /// had acknowledged. Of what stands before it nothing is lost, for that was read on the way to it.
+    fn shorten_the_ring(&self, ends: u32) {
+        let events = self.ring().forget_older_half();
+        if events > 0 {
+            tracing::warn!(sink = %self.name, events, ends,
+                "the receiver hangs up again and again while the last messages are sent again; the older half of them is not sent any more, and what it had not read of that is lost; it may be sent a longer message than it takes: set `max_size` to its limit");
+        }
     }
 
     fn to_send_again(&self) -> Vec<Sent> {

@@ -4,7 +4,6 @@
 //! holds the seconds since 1970 and what is signed is `<seconds>.<body>`, so that an old request cannot be sent again
 //! as a new one. The header reads `sha256=<hexadecimal digits>`. Comes in: a request that is ready but for this.
 
-use std::fmt::Write as _;
 use std::sync::Mutex;
 
 use aws_lc_rs::hmac;
@@ -100,12 +99,8 @@ fn signature(algorithm: SignatureAlgorithm, secret: &[u8], stamp: Option<&str>, 
         context.update(b".");
     }
     context.update(body);
-    let mut text = format!("{}=", algorithm.as_str());
-    for byte in context.sign().as_ref() {
-        // Writing to memory cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let hex: String = context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}={hex}", algorithm.as_str())
 }
 
 #[cfg(test)]

@@ -268,6 +268,12 @@ async fn setup_installs_what_is_missing_and_leaves_what_is_not_ours() {
     assert_eq!(template["template"]["settings"]["index"]["lifecycle"]["name"], "auditferry");
     let again = run(SetupOptions::default()).await;
     assert_eq!(count(&again, done), 0, "{again:?}");
+    // Another one that wins, which a dry run tells too; the fake takes the first by name for that.
+    let other = json!({ "template": { "mappings": { "properties": { "message": {} } } }, "priority": 200 });
+    fake.set(|knobs| _ = knobs.things.insert("/_index_template/another".into(), other));
+    let dry = run(SetupOptions { dry_run: true, force: false }).await;
+    assert!(matches!(dry.last(), Some(Step::Note(why)) if why.contains("a higher priority")), "{dry:?}");
+    fake.set(|knobs| _ = knobs.things.remove("/_index_template/another"));
     // Somebody else's of the same name.
     fake.set(|knobs| {
         knobs.things.insert("/_index_template/auditferry".into(), json!({ "_meta": { "description": "mine" } }));

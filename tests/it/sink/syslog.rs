@@ -285,6 +285,27 @@ async fn a_message_of_900_kb_arrives_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_syslog_ng_hangs_up_on_is_a_dead_letter_and_stops_nothing() {
+    let receiver = start(Kind::SyslogNg);
+    // Its `log-msg-size` is 2 MiB; so long a message its kernel does not take unread.
+    let large = json!({ "Id": "large", "Pad": "x".repeat(8 << 20) }).to_string();
+    let bench = Bench::start(sink(config(tcp(receiver.port("tcp")))));
+    let offer = bench.offer(records(0, 20).chain([large]).chain(records(20, 20))).await;
+    assert_eq!(offer.settled().await, counts(40, 1), "{}", receiver.log_end());
+    let answer = bench.dead_letters()[0]["answer"].as_str().unwrap().to_owned();
+    assert!(answer.contains("hung up") && answer.contains("`max_size`"), "{answer}");
+    assert_eq!(bench.offer(records(100, 20)).await.settled().await, counts(20, 0));
+    bench.stop().await;
+    let read = messages(&receiver, 60);
+    let id = |message: &Value| {
+        let record: Value = serde_json::from_str(message["msg"].as_str().unwrap()).unwrap();
+        record["Id"].as_str().unwrap().to_owned()
+    };
+    let ids: std::collections::BTreeSet<String> = read.iter().map(id).collect();
+    assert_eq!(ids, (0..40).chain(100..120).map(|n| n.to_string()).collect(), "every other one is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rfc_3164_is_read_back() {
     for kind in [Kind::RsyslogGnutls, Kind::SyslogNg] {
         let receiver = start(kind);

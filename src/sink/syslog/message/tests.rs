@@ -138,6 +138,7 @@ fn no_control_character_is_in_a_message_whatever_the_record_holds() {
     config.structured_data = vec![("op".into(), "{operation}]\"\\".into())];
     let (_, text) = written(&config, &part(record, 0));
     assert!(!text.chars().any(|c| c.is_ascii_control()), "{text:?}");
+    assert!(text.contains("a\\u007f"), "as it was, for whoever reads the JSON: {text}");
     assert!(text.contains("op=\"x <134>1 - - - - - - forged \u{202e}\u{1f600}\\]\\\"\\\\\"]"), "{text}");
     let (_, text) = written(&syslog(), &part("no\u{0}\n<1>json", 0));
     assert!(!text.chars().any(|c| c.is_ascii_control()), "{text:?}");
