@@ -41,7 +41,8 @@ pub(super) struct Entry {
     pub done: watch::Sender<bool>,
     /// Some of it was written.
     pub begun: AtomicBool,
-    /// The peer hung up before it had acknowledged this one, and nothing else was there to be hung up on.
+    /// The peer hung up before it had acknowledged this one, and had acknowledged all before it, on a connection that
+    /// began with nothing to be sent again.
     pub broke: AtomicBool,
     pub events: usize,
 }

@@ -58,7 +58,7 @@ struct Now {
     way: Option<Way>,
     /// The last failure to connect: who waited for that try need not make another.
     failed: Option<(Instant, Trouble)>,
-    /// Connections in a row that the receiver ended soon.
+    /// Connections in a row that ended soon, each followed by the next at once.
     short: u32,
 }
 
@@ -116,6 +116,8 @@ impl Standing {
                 now.way = Some(Way::Link(link));
             }
             Err(trouble) => {
+                // Nobody was there: it is restarted, and does not hang up on what it is sent.
+                now.short = 0;
                 now.failed = Some((Instant::now(), trouble.clone()));
                 return Err(trouble);
             }
