@@ -6,7 +6,8 @@
 //! budget, or their tenant's quarter, and wait for each other for ever. One body at a time may therefore go
 //! over the budget (the *overdraft*), and one of each feed over its tenant's quarter where that leaves a quarter of the
 //! budget free: of each, because an overdraft ends when its bytes are done, and those of one feed may wait long for
-//! a sink that the others do without. Bodies that are read slowly beside the rest have the same apart.
+//! a sink that the others do without. Bodies that are read slowly beside the rest have the same apart. What a sink that is not
+//! required keeps has no overdraft: that sink may hang, and its backlog is bounded.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,7 +65,7 @@ impl Budget {
     }
 
     fn charge_in(&self, lane: Lane, tenant: &Arc<str>, content_type: ContentType) -> Charge {
-        let over = Over::default();
+        let over = Mutex::default();
         Charge { budget: self.clone(), tenant: Arc::clone(tenant), content_type, bytes: 0, lane, over }
     }
 
@@ -119,7 +120,7 @@ pub struct Charge {
     content_type: ContentType,
     bytes: usize,
     lane: Lane,
-    over: Over,
+    over: Mutex<Over>,
 }
 
 /// The overdrafts that a charge has taken.
@@ -155,7 +156,8 @@ impl Charge {
         let fits_all = held.total == 0 || held.total + bytes <= inner.limit();
         // Over its share it goes only where that leaves one for somebody else.
         let leaves_room = held.total + bytes <= inner.limit() - inner.limit() / TENANT_SHARE;
-        let fits = self.over.all || fits_all && (fits_tenant || self.over.share && leaves_room);
+        let over = *self.over();
+        let fits = over.all || fits_all && (fits_tenant || over.share && leaves_room);
         if !(fits || may_overdraw && self.overdraw(&mut held, fits_all, leaves_room)) {
             return false;
         }
@@ -166,16 +168,42 @@ impl Charge {
 
     /// Takes the overdraft that lets it go on, if it is free.
     fn overdraw(&mut self, held: &mut Held, fits_all: bool, leaves_room: bool) -> bool {
+        let mut over = *self.over();
         if leaves_room {
-            self.over.share = held.over_share.insert(self.feed());
-            return self.over.share;
+            over.share = held.over_share.insert(self.feed());
+            *self.over() = over;
+            return over.share;
         }
-        if fits_all && !self.over.share && held.over_share.contains(&self.feed()) {
+        if fits_all && !over.share && held.over_share.contains(&self.feed()) {
             // Another body of its feed is the one that goes on.
             return false;
         }
-        self.over.all = !std::mem::replace(&mut held.over_all[self.lane as usize], true);
-        self.over.all
+        over.all = !std::mem::replace(&mut held.over_all[self.lane as usize], true);
+        *self.over() = over;
+        over.all
+    }
+
+    fn over(&self) -> MutexGuard<'_, Over> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets another take the overdrafts from now on; the bytes stay held. For bytes that somebody may keep who is
+    /// bounded otherwise, and whom nobody shall wait for.
+    pub fn pay_back(&self) {
+        let mut held = self.budget.0.held();
+        self.end_overdrafts(&mut held);
+        drop(held);
+        self.budget.0.freed.notify_waiters();
+    }
+
+    fn end_overdrafts(&self, held: &mut Held) {
+        let over = std::mem::take(&mut *self.over());
+        if over.all {
+            held.over_all[self.lane as usize] = false;
+        }
+        if over.share {
+            held.over_share.remove(&self.feed());
+        }
     }
 
     fn feed(&self) -> (Arc<str>, ContentType, Lane) {
@@ -219,12 +247,7 @@ impl Drop for Charge {
     fn drop(&mut self) {
         let mut held = self.budget.0.held();
         held.remove(&self.tenant, self.bytes);
-        if self.over.all {
-            held.over_all[self.lane as usize] = false;
-        }
-        if self.over.share {
-            held.over_share.remove(&self.feed());
-        }
+        self.end_overdrafts(&mut held);
         drop(held);
         self.budget.0.freed.notify_waiters();
     }
@@ -254,6 +277,27 @@ mod tests {
         second.reserve(100, false).await;
         drop(second);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_overdraft_that_was_paid_back_is_free_for_another_though_its_bytes_are_held() {
+        for limit in [100, 400] {
+            let budget = Budget::new(limit);
+            let tenant = Arc::from("a");
+            let (mut first, mut second) = (budget.charge(&tenant, FEED), budget.charge(&tenant, FEED));
+            first.reserve(limit / 5, false).await;
+            first.reserve(limit / 2, true).await;
+            assert!(waits(&mut second, limit / 2, true).await, "{limit}: it is taken");
+            first.pay_back();
+            second.reserve(limit / 2, true).await;
+            drop(first);
+            let mut third = budget.charge(&tenant, FEED);
+            assert!(waits(&mut third, limit / 2, true).await, "{limit}: it is the second's now");
+            drop(second);
+            third.reserve(limit / 2, true).await;
+            drop(third);
+            assert_eq!(budget.used(), 0);
+        }
     }
 
     #[tokio::test]

@@ -482,6 +482,12 @@ impl State {
         self.handle.shared.group.waits(why);
     }
 
+    /// It takes something again.
+    pub(crate) fn goes_on(&self) {
+        self.handle.shared.metrics.journal_stalled.set(0);
+        self.handle.shared.group.goes_on();
+    }
+
     /// Resolves when the journal can no longer be written: the process must end.
     pub async fn failed(&self) -> StateError {
         self.handle.shared.group.failed().await

@@ -147,7 +147,11 @@ impl DriverHandle {
         let held = match &inner.backlog {
             None => None,
             Some(backlog) => match backlog.hold(&delivery) {
-                Some(held) => Some(held),
+                Some(held) => {
+                    // It may hang as long as it likes with what its backlog bounds; the next body of this feed may not.
+                    delivery.part.charge.pay_back();
+                    Some(held)
+                }
                 None => return inner.verdicts.drop_delivery(&delivery),
             },
         };

@@ -13,6 +13,8 @@ use crate::hec::{FakeHec, Options, canonical_hash};
 use crate::real::kafka::Kafka;
 use crate::support::{Place, compare, figure, served, size, world};
 
+/// At this speed a restart of the broker takes a quarter of an hour: what is listed must not lie at the edge of retention.
+const COLLECT: &str = "collect: { requests_per_minute: 100000, poll_interval: 5s, backfill: 2d }\n";
 /// A journal beyond this is compacted, so that kills strike snapshots too.
 const JOURNAL_LIMIT: (&str, &str) = ("AUDITFERRY_JOURNAL_LIMIT", "65536");
 /// Of all calls of the transaction protocol, on each side of each.
@@ -38,7 +40,7 @@ async fn busy_world() -> SimulatorHandle {
 
 /// Kills, restarts and injected errors; then everything must be there once. `more`: further sinks.
 async fn strike(name: &str, more: &str, kafka: &Kafka, world: &SimulatorHandle, place: &Place) {
-    place.write_config(world, &format!("{}{more}", bus(kafka)), "");
+    place.write_config(world, &format!("{}{more}", bus(kafka)), COLLECT);
     strike_with(name, kafka, world, place, true).await;
 }
 
@@ -158,7 +160,7 @@ async fn every_record_once_beside_a_second_required_sink() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_record_once_without_a_disk() {
     let (world, kafka, place) = (busy_world().await, broker().await, Place::new());
-    place.write_config(&world, &bus(&kafka), "");
+    place.write_config(&world, &bus(&kafka), COLLECT);
     let text = std::fs::read_to_string(place.config()).unwrap();
     let dir = format!("state: {{ dir: {:?} }}", place.state_dir());
     assert!(text.contains(&dir));

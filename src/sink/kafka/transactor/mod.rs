@@ -222,9 +222,14 @@ impl Transactor {
             }
         }
         let began = std::time::Instant::now();
+        let mut waits = None;
         loop {
             match told.recv_timeout(LOOK) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    // Not every write is of the journal, whose next commit would say so.
+                    waits.into_iter().for_each(State::goes_on);
+                    return Ok(());
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err(ended()),
                 Err(RecvTimeoutError::Timeout) if self.gives_up.load(Ordering::Acquire) => return Err(given_up()),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -233,6 +238,7 @@ impl Transactor {
                 && let Some(Known { state, .. }) = self.known.get()
             {
                 state.waits(self.trouble());
+                waits = Some(state);
             }
         }
     }
