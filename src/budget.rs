@@ -281,21 +281,24 @@ mod tests {
 
     #[tokio::test]
     async fn an_overdraft_that_was_paid_back_is_free_for_another_though_its_bytes_are_held() {
-        for limit in [100, 400] {
-            let budget = Budget::new(limit);
-            let tenant = Arc::from("a");
+        // With nothing of others it is the tenant's quarter that is passed, with three quarters of others the budget.
+        for others in [0, 300] {
+            let budget = Budget::new(400);
+            let (tenant, other) = (Arc::from("a"), Arc::from("b"));
+            let mut of_others = budget.charge(&other, FEED);
+            of_others.add(others);
             let (mut first, mut second) = (budget.charge(&tenant, FEED), budget.charge(&tenant, FEED));
-            first.reserve(limit / 5, false).await;
-            first.reserve(limit / 2, true).await;
-            assert!(waits(&mut second, limit / 2, true).await, "{limit}: it is taken");
+            first.reserve(100, false).await;
+            first.reserve(100, true).await;
+            assert!(waits(&mut second, 50, true).await, "{others}: it is taken");
             first.pay_back();
-            second.reserve(limit / 2, true).await;
+            assert!(!waits(&mut second, 50, true).await, "{others}: it is free");
             drop(first);
             let mut third = budget.charge(&tenant, FEED);
-            assert!(waits(&mut third, limit / 2, true).await, "{limit}: it is the second's now");
+            assert!(waits(&mut third, 100, true).await, "{others}: it is the second's now");
             drop(second);
-            third.reserve(limit / 2, true).await;
-            drop(third);
+            third.reserve(100, true).await;
+            drop((third, of_others));
             assert_eq!(budget.used(), 0);
         }
     }
