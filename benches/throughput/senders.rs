@@ -71,13 +71,17 @@ fn spans(blob: &str) -> Vec<Range<u32>> {
 
 /// Tenants of the bench, and one sink, `entry`.
 fn configuration(entry: &str) -> Config {
+    config::load_str("bench", &text(entry)).unwrap()
+}
+
+fn text(entry: &str) -> String {
     let tenant = |n: usize| {
         format!(
             "  - {{ name: t{n}, tenant_id: 00000000-0000-4000-8000-0000000000{n:02}, client_id: 00000000-0000-4000-9000-000000000000, auth: {{ client_secret: none }} }}\n"
         )
     };
     let tenants: String = (0..TENANTS).map(tenant).collect();
-    config::load_str("bench", &format!("tenants:\n{tenants}sinks:\n  - {entry}\n")).unwrap()
+    format!("tenants:\n{tenants}sinks:\n  - {entry}\n")
 }
 
 fn pipeline(config: &Config, id: sink::SinkId, metrics: &Arc<Metrics>) -> Pipeline {
@@ -235,6 +239,7 @@ pub fn opensearch(runtime: &Runtime) {
     let client = reqwest::Client::new();
     let (mut all_ours, mut all_theirs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
+        ["ours", "theirs"].iter().for_each(|side| set_up(&entry(&format!("{side}-{round}"))));
         all_ours.push(runtime.block_on(ours(&configuration(&entry(&format!("ours-{round}"))), &blobs)));
         let theirs = async {
             let began = Instant::now();
@@ -258,6 +263,15 @@ pub fn opensearch(runtime: &Runtime) {
         }
     }
     row("OpenSearch, documents", "one bulk after another", blobs.records(), all_ours, all_theirs);
+}
+
+/// Installs the template of an index, for both sides: without it OpenSearch guesses types, and refuses what differs.
+fn set_up(entry: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text(entry)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auditferry"));
+    let output = command.args(["setup", "-c"]).arg(file.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
 }
 
 /// What the sink would send, in bodies of its batches' size.

@@ -286,12 +286,7 @@ impl Actor {
         let produced = async {
             injected("produce", "before", &id).map_err(End::Nothing)?;
             self.produce(producer, opens, is_alone, &wait).await?;
-            // A commit waits for all of it anyway, so nothing is gained by waiting for more (`linger.ms`).
-            let sent = async {
-                flush(producer).await;
-                wait.none_queued().await;
-            };
-            if tokio::time::timeout(ON_THE_WAY, sent).await.is_err() {
+            if tokio::time::timeout(ON_THE_WAY, wait.none_queued()).await.is_err() {
                 return Err(End::Nothing(Failure::Unsure("the brokers did not take all messages in time".to_owned())));
             }
             injected("produce", "after", &id).map_err(End::Nothing)
