@@ -169,8 +169,10 @@ async fn refused_then_mended(server: &Server, case: Case) {
     let warned = log.matches("the idempotent producer ended").count();
     assert!(warned == 0, "{}: said {warned} times\n{}", case.name, place.log_tail());
     let said: usize = SAID.iter().map(|words| log.matches(words).count()).sum();
-    assert_eq!(said, 1, "{}: said once\n{}", case.name, place.log_tail());
-    let cause = log.lines().find(|line| SAID.iter().any(|words| line.contains(words))).unwrap();
+    // Of a topic that is missing librdkafka says nothing for 5 s; before that many batches have waited in vain, which is said.
+    let most = 1 + usize::from(matches!(case.mend, Mend::Make));
+    assert!((1..=most).contains(&said), "{}: said {said} times\n{}", case.name, place.log_tail());
+    let cause = log.lines().rfind(|line| SAID.iter().any(|words| line.contains(words))).unwrap();
     assert!(is_named(cause), "{}: {cause}", case.name);
 
     if !matches!(case.mend, Mend::Make) {
